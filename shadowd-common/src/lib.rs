@@ -1,0 +1,2 @@
+#![no_std]
+//! Types that the kernel side and the daemon share.

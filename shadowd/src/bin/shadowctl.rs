@@ -1,0 +1,2 @@
+//! The query tool.
+fn main() {}

@@ -1,0 +1,87 @@
+//! The configuration after validation: every value is in range and every relation holds.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// This host.
+    pub host: HostSettings,
+    /// The other hosts.
+    pub peers: Vec<PeerSettings>,
+    /// The groups this host is a member of.
+    pub groups: Vec<GroupSettings>,
+    /// Capture.
+    pub capture: CaptureSettings,
+}
+
+/// This host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSettings {
+    /// Its name; peers' configurations use the same.
+    pub name: Name,
+    /// Where the daemon listens, for datagrams (UDP) and streams (TCP) alike.
+    pub listen: SocketAddr,
+    /// Where identity and store live.
+    pub state_dir: PathBuf,
+    /// The socket that `shadowctl` talks to.
+    pub socket: PathBuf,
+}
+
+/// One other host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// Its name.
+    pub name: Name,
+    /// Its identity, pinned.
+    pub id: HostId,
+    /// Where its daemon listens.
+    pub address: SocketAddr,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// Its name.
+    pub name: Name,
+    /// The other members, by name; each is a peer.
+    pub members: Vec<Name>,
+    /// This member's priority, 1 to 255; higher is preferred.
+    pub priority: u8,
+    /// What keeps the group from having two owners.
+    pub protection: Protection,
+    /// Between two heartbeats: 5 ms to 10 s.
+    pub heartbeat: Duration,
+    /// Silence that makes a member suspect: 2 heartbeats to 10 min.
+    pub suspect_after: Duration,
+    /// How long a starting member listens before it may claim a group without an active.
+    pub join_wait: Duration,
+    /// The interface of the virtual IPs.
+    pub interface: String,
+    /// The virtual IPs, at most 32.
+    pub vips: Vec<Vip>,
+    /// The units, in start order.
+    pub units: Vec<UnitSettings>,
+}
+
+/// One unit of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitSettings {
+    /// Name of the unit.
+    pub name: Name,
+    /// How it is kept.
+    pub mode: UnitMode,
+}
+
+/// Capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureSettings {
+    /// Between two drains of the kernel's tables: 100 ms to 1 min.
+    pub tick: Duration,
+    /// Whether eBPF may be used; procfs alone otherwise.
+    pub ebpf: bool,
+}

@@ -1,0 +1,231 @@
+//! What the members of a group tell each other.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootTime, Epoch, HostId, Name};
+
+/// What a member is to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Just started: listens, claims nothing.
+    Joining,
+    /// Kept ready, does not own the group.
+    Shadow,
+    /// Owns the group in its epoch.
+    Active,
+    /// Has stopped taking part (the daemon is ending).
+    Stopped,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Joining => "joining",
+            Self::Shadow => "shadow",
+            Self::Active => "active",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// Why a decision was taken. The code reaches the log, the events and the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Nobody owned the group and nobody better answered while this host joined.
+    ColdStart,
+    /// The active sent nothing for longer than the group allows.
+    Silence,
+    /// A unit of the group died on the active.
+    UnitDied,
+    /// The active's daemon was stopped cleanly.
+    DaemonStopped,
+    /// The interface of the virtual IPs lost its link.
+    LinkLost,
+    /// An operator asked for it.
+    Handover,
+    /// A member with a newer epoch owns the group.
+    NewerEpoch,
+    /// The group was found without an active although members were up.
+    NoActive,
+    /// A step that had to happen failed (the log says which).
+    StepFailed,
+    /// The member joined an existing group.
+    Joined,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ColdStart => "cold_start",
+            Self::Silence => "silence",
+            Self::UnitDied => "unit_died",
+            Self::DaemonStopped => "daemon_stopped",
+            Self::LinkLost => "link_lost",
+            Self::Handover => "handover",
+            Self::NewerEpoch => "newer_epoch",
+            Self::NoActive => "no_active",
+            Self::StepFailed => "step_failed",
+            Self::Joined => "joined",
+        })
+    }
+}
+
+/// What keeps a group from having two owners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protection {
+    /// Nothing: a partition of a pair makes two owners until it heals. Must be written out.
+    None,
+}
+
+/// How a unit of a group is kept on a shadow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnitMode {
+    /// Runs on every member all the time.
+    Warm,
+    /// Runs on the active only: started by a promotion, stopped by a release.
+    Cold,
+}
+
+/// A virtual IP address with the prefix length of its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Vip {
+    /// The address.
+    pub address: IpAddr,
+    /// Prefix length: 1 to 32 for IPv4, 1 to 128 for IPv6.
+    pub prefix: u8,
+}
+
+/// What is not a [`Vip`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipError;
+
+impl fmt::Display for VipError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a virtual IP is a unicast address with its prefix length, such as 192.0.2.10/24",
+        )
+    }
+}
+
+impl std::error::Error for VipError {}
+
+impl FromStr for Vip {
+    type Err = VipError;
+
+    fn from_str(text: &str) -> Result<Self, VipError> {
+        let (address, prefix) = text.split_once('/').ok_or(VipError)?;
+        let address: IpAddr = address.parse().map_err(|_| VipError)?;
+        let prefix: u8 = prefix.parse().map_err(|_| VipError)?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let unicast = !address.is_multicast() && !address.is_unspecified() && !address.is_loopback();
+        if prefix == 0 || prefix > longest || !unicast {
+            return Err(VipError);
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl From<Vip> for String {
+    fn from(vip: Vip) -> Self {
+        vip.to_string()
+    }
+}
+
+impl TryFrom<String> for Vip {
+    type Error = VipError;
+
+    fn try_from(text: String) -> Result<Self, VipError> {
+        text.parse()
+    }
+}
+
+/// What one datagram says, after it was opened and authenticated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagram {
+    /// When the sender sent it, on the sender's clock.
+    pub sent: BootTime,
+    /// When the newest datagram of the receiver that the sender had opened was sent, on the
+    /// receiver's clock: gives the round trip, and tells a one-way cut. `None` before the first.
+    pub heard: Option<BootTime>,
+    /// One message for each group both share; at most [`Datagram::MAX_MESSAGES`].
+    pub messages: Vec<GroupMessage>,
+}
+
+impl Datagram {
+    /// More messages than this in one datagram are refused by the decoder.
+    pub const MAX_MESSAGES: usize = 16;
+    /// A longer datagram (sealed, in bytes) is refused: it fits the IPv6 minimum MTU unfragmented.
+    pub const MAX_BYTES: usize = 1200;
+}
+
+/// What a member says of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupMessage {
+    /// The group.
+    pub group: Name,
+    /// The newest epoch that the sender knows.
+    pub epoch: Epoch,
+    /// What it says.
+    pub body: Body,
+}
+
+/// The kinds of [`GroupMessage`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Heartbeat: the sender is alive and this is its state.
+    Beat {
+        /// The sender's role.
+        role: Role,
+        /// Higher is preferred.
+        priority: u8,
+        /// Whether the sender could own the group now: its units and its link are up.
+        eligible: bool,
+    },
+    /// Last words: the sender has given the group up; its addresses are gone.
+    Resign {
+        /// Why.
+        cause: Cause,
+    },
+    /// The active asks `to` to get ready to own the group in the next epoch.
+    Offer {
+        /// The member that shall take over.
+        to: HostId,
+    },
+    /// The asked member's cold units run: it is ready to take over.
+    Ready,
+    /// The active's addresses are gone: `to` owns the group in the next epoch.
+    Transfer {
+        /// The member that takes over.
+        to: HostId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_needs_a_unicast_address_and_a_prefix_that_fits() {
+        for good in ["192.0.2.10/24", "2001:db8::10/64"] {
+            assert_eq!(good.parse::<Vip>().map(|vip| vip.to_string()).as_deref(), Ok(good));
+        }
+        for bad in ["192.0.2.10", "192.0.2.10/33", "192.0.2.10/0", "224.0.0.1/24", "::/64", "x/1"] {
+            assert_eq!(bad.parse::<Vip>(), Err(VipError), "{bad}");
+        }
+    }
+}

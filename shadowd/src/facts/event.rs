@@ -1,0 +1,64 @@
+//! What happened, as it is recorded and shown.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootTime, Cause, Name};
+
+/// One recorded happening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Number in this host's record, from 1; 0 until the store has numbered it.
+    pub seq: u64,
+    /// When, on the host's boot clock.
+    pub boot_ns: BootTime,
+    /// When, in milliseconds since the Unix epoch: for people only, decisions never read it.
+    pub wall_ms: u64,
+    /// What.
+    pub kind: EventKind,
+    /// The group it concerns.
+    pub group: Option<Name>,
+    /// The epoch counter it happened in.
+    pub epoch: Option<u64>,
+    /// Why.
+    pub cause: Option<Cause>,
+    /// The rest, in words: who, what, how long.
+    pub detail: String,
+}
+
+/// The kinds of [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// The daemon started.
+    DaemonStarted,
+    /// The daemon stopped cleanly.
+    DaemonStopped,
+    /// The member's role changed; `detail` reads `from -> to`.
+    RoleChanged,
+    /// A peer's silence passed the group's bound.
+    PeerSuspected,
+    /// A peer was heard again, or for the first time.
+    PeerHeard,
+    /// This host decided to own the group.
+    Claimed,
+    /// A virtual IP was added; `detail` names it.
+    VipAdded,
+    /// The virtual IPs were announced for the first time in this epoch.
+    Announced,
+    /// A virtual IP was removed.
+    VipRemoved,
+    /// This host gave the group up.
+    Released,
+    /// A unit of a group came up.
+    UnitUp,
+    /// A unit of a group went down.
+    UnitDown,
+    /// A unit was started or stopped by the daemon.
+    UnitAction,
+    /// The link of an interface changed.
+    LinkChanged,
+    /// A planned handover began, ended or was refused.
+    Handover,
+    /// A step failed; `detail` says which and why.
+    Failure,
+}

@@ -1,0 +1,24 @@
+//! Plain data that the rooms exchange.
+//!
+//! Facts have no behaviour beyond construction, order and conversion: no I/O, no clock, no policy.
+//! Every other room may import this one; this one imports none.
+
+mod capture;
+mod cluster;
+mod event;
+mod ids;
+mod status;
+mod time;
+
+pub use capture::{
+    Direction, Flow, FlowDelta, Lifecycle, LifecycleKind, Losses, Observation, ProbeStatus,
+    ProcessReading, ProcessUse, Sample, SyscallCount, UnitUse,
+};
+pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMode, Vip, VipError};
+pub use event::{Event, EventKind};
+pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
+pub use status::{
+    CaptureStatus, GroupStatus, LinkCounters, MemberStatus, PeerStatus, Status, UnitStatus,
+    VipStatus,
+};
+pub use time::BootTime;

@@ -1,0 +1,139 @@
+//! The state of the daemon, as `shadowctl` and the metrics show it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{BootTime, Epoch, HostId, Losses, Name, ProbeStatus, Protection, Role, UnitMode, Vip};
+
+/// All of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// This host's name.
+    pub host: Name,
+    /// This host's identity.
+    pub id: HostId,
+    /// Version of the daemon.
+    pub version: String,
+    /// When the daemon started.
+    pub started: BootTime,
+    /// Now.
+    pub now: BootTime,
+    /// Every group this host is a member of.
+    pub groups: Vec<GroupStatus>,
+    /// Every peer.
+    pub peers: Vec<PeerStatus>,
+    /// Capture.
+    pub capture: CaptureStatus,
+    /// Sentences an operator should read: degraded probes, missing protection, failed steps.
+    pub warnings: Vec<String>,
+}
+
+/// One group, as this member sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Name of the group.
+    pub group: Name,
+    /// This member's role.
+    pub role: Role,
+    /// Since when.
+    pub since: BootTime,
+    /// Newest epoch known.
+    pub epoch: Epoch,
+    /// Until when this member may own the group; none while nothing limits it.
+    pub deadline: Option<BootTime>,
+    /// Who is active, if somebody is.
+    pub active: Option<Name>,
+    /// What keeps the group from having two owners.
+    pub protection: Protection,
+    /// Whether this host could own the group now.
+    pub eligible: bool,
+    /// Every member, this one included.
+    pub members: Vec<MemberStatus>,
+    /// The virtual IPs.
+    pub vips: Vec<VipStatus>,
+    /// The units.
+    pub units: Vec<UnitStatus>,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Name of the host.
+    pub host: Name,
+    /// Its role, when it last said so; none before it was heard.
+    pub role: Option<Role>,
+    /// Its priority.
+    pub priority: u8,
+    /// Whether it said that it could own the group.
+    pub eligible: bool,
+    /// Whether it is silent for longer than the group allows.
+    pub suspected: bool,
+}
+
+/// One virtual IP on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// The address.
+    pub vip: Vip,
+    /// The interface it lives on.
+    pub interface: String,
+    /// Whether this host holds it now.
+    pub held: bool,
+}
+
+/// One unit of a group on this host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Name of the unit.
+    pub unit: Name,
+    /// How it is kept.
+    pub mode: UnitMode,
+    /// systemd's ActiveState, `unknown` before it was read.
+    pub state: String,
+    /// Its main process, if it has one.
+    pub main_pid: Option<u32>,
+}
+
+/// One peer's link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Name of the host.
+    pub host: Name,
+    /// Its identity.
+    pub id: HostId,
+    /// Where its daemon listens.
+    pub address: String,
+    /// Whether the TLS stream is up.
+    pub connected: bool,
+    /// When its last authentic datagram came.
+    pub last_heard: Option<BootTime>,
+    /// Last measured round trip of datagrams.
+    pub round_trip_ns: Option<u64>,
+    /// Counters of its datagrams.
+    pub counters: LinkCounters,
+}
+
+/// What happened to datagrams, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkCounters {
+    /// Sent.
+    pub sent: u64,
+    /// Could not be sent (no key yet, or the socket refused).
+    pub unsent: u64,
+    /// Opened and accepted.
+    pub received: u64,
+    /// Too short, too long, of another version, or not decodable after opening.
+    pub malformed: u64,
+    /// With a key id nobody knows, or that did not authenticate.
+    pub forged: u64,
+    /// With a counter that was used before, or too old to tell.
+    pub replayed: u64,
+}
+
+/// Capture's state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CaptureStatus {
+    /// Every probe.
+    pub probes: Vec<ProbeStatus>,
+    /// What was seen and lost.
+    pub losses: Losses,
+}
