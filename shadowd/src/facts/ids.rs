@@ -153,7 +153,10 @@ pub struct Epoch {
 
 impl Epoch {
     /// Before the first owner.
-    pub const NONE: Self = Self { counter: 0, owner: HostId::from_bytes([0; 32]) };
+    pub const NONE: Self = Self {
+        counter: 0,
+        owner: HostId::from_bytes([0; 32]),
+    };
 }
 
 #[cfg(test)]
