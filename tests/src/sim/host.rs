@@ -54,6 +54,8 @@ pub struct Host {
     pub cold: bool,
     /// What the store would hand a new daemon.
     pub stored: Epoch,
+    /// Until when the service manager works on unit jobs: it takes them one after the other.
+    pub jobs_until: Duration,
     /// An address action is under way; inputs wait.
     pub busy: bool,
     pub inbox: VecDeque<Input>,
@@ -118,6 +120,7 @@ impl Host {
             warm: true,
             cold: false,
             stored: Epoch::NONE,
+            jobs_until: Duration::ZERO,
             busy: false,
             inbox: VecDeque::new(),
             timer: None,

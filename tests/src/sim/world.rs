@@ -39,6 +39,12 @@ enum Event {
         incarnation: u32,
         done: Done,
     },
+    Job {
+        host: usize,
+        boot: Duration,
+        incarnation: u32,
+        done: Done,
+    },
     Begin(usize),
     End(usize),
     Settle,
@@ -171,32 +177,50 @@ impl World {
                 incarnation,
                 done,
             } => self.done(host, incarnation, done),
+            Event::Job {
+                host,
+                boot,
+                incarnation,
+                done,
+            } => self.job(host, boot, incarnation, done),
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
             Event::Settle => {}
         }
     }
 
-    /// An action took effect on the machine, and its daemon, if it still runs, is told.
+    /// An address action took effect, and its daemon is told.
     fn done(&mut self, host: usize, incarnation: u32, done: Done) {
-        if self.hosts[host].incarnation != incarnation {
+        let here = &mut self.hosts[host];
+        if here.incarnation != incarnation {
             return;
         }
-        let here = &mut self.hosts[host];
-        match &done {
-            Done::VipsTaken { .. } => (here.vips, here.busy) = (true, false),
-            Done::VipsDropped { .. } => (here.vips, here.busy) = (false, false),
-            Done::UnitsStarted { .. } => here.cold = true,
-            Done::UnitsStopped { .. } => here.cold = false,
-            Done::Failed { .. } => {}
-        }
-        let cold = here.cold;
-        here.inbox.push_front(Input::Unit {
-            unit: name("cold.service"),
-            up: cold,
-        });
+        here.vips = matches!(done, Done::VipsTaken { .. });
+        here.busy = false;
         here.inbox.push_front(Input::Done(done));
         self.turn(host);
+    }
+
+    /// A unit job ended. Its report and the reading of the unit's state come in either order.
+    fn job(&mut self, host: usize, boot: Duration, incarnation: u32, done: Done) {
+        if !self.hosts[host].powered || self.hosts[host].booted != boot {
+            return;
+        }
+        let up = matches!(done, Done::UnitsStarted { .. });
+        self.hosts[host].cold = up;
+        let reading = Input::Unit {
+            unit: name("cold.service"),
+            up,
+        };
+        let same_daemon = self.hosts[host].incarnation == incarnation;
+        let report_first = self.rng.random_bool(0.5);
+        let mut inputs = vec![reading];
+        if same_daemon {
+            inputs.insert(usize::from(!report_first), Input::Done(done));
+        }
+        for input in inputs {
+            self.input(host, input);
+        }
     }
 
     fn input(&mut self, host: usize, input: Input) {
@@ -241,7 +265,10 @@ impl World {
     }
 
     fn arm(&mut self, index: usize) {
-        let host = &self.hosts[index];
+        let host = &mut self.hosts[index];
+        if let Some(core) = &host.core {
+            host.stored = host.stored.max(core.newest_epoch());
+        }
         let Some(core) = &host.core else { return };
         if !host.responsive() || host.busy {
             return;
@@ -273,10 +300,6 @@ impl World {
             else {
                 break;
             };
-            let host = &mut self.hosts[index];
-            if let Some(core) = &host.core {
-                host.stored = host.stored.max(core.newest_epoch());
-            }
             match action {
                 Action::Send { to, epoch, body } => {
                     let message = GroupMessage {
@@ -303,13 +326,26 @@ impl World {
         }
     }
 
+    /// The service manager goes on with a job also when the daemon that asked for it has died.
     fn cold(&mut self, index: usize, epoch: Epoch, start: bool) {
         let done = if start {
             Done::UnitsStarted { epoch }
         } else {
             Done::UnitsStopped { epoch }
         };
-        self.later(index, 2_000..40_000, done);
+        let micros = self.rng.random_range(2_000..40_000);
+        let host = &mut self.hosts[index];
+        host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
+        let (at, boot, incarnation) = (host.jobs_until, host.booted, host.incarnation);
+        self.at(
+            at,
+            Event::Job {
+                host: index,
+                boot,
+                incarnation,
+                done,
+            },
+        );
     }
 
     fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
@@ -383,12 +419,13 @@ impl World {
                 }
             }
             Fault::Kill(host) | Fault::Stop(host) => {
-                let stopped = self.hosts[host]
-                    .core
-                    .as_ref()
-                    .is_none_or(|core| core.stopped());
-                if self.hosts[host].powered && stopped {
+                let here = &self.hosts[host];
+                let ended = here.core.as_ref().is_none_or(|core| core.stopped());
+                if here.powered && ended {
                     self.restart(host);
+                } else if matches!(fault, Fault::Stop(_)) && here.powered {
+                    // Still giving the group up: the service manager waits for that.
+                    self.at(self.now + Duration::from_millis(10), Event::End(index));
                 }
             }
             Fault::Stall(host) => {

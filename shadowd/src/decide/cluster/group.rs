@@ -66,9 +66,20 @@ pub(super) struct Active {
     pub epoch: Epoch,
     /// The lease's deadline; none while nothing limits it ([`crate::facts::Protection::None`]).
     pub deadline: Option<BootTime>,
-    /// The cold units were started, so from now on they count for eligibility.
-    pub units_run: bool,
+    /// The cold units: they count for eligibility once they were seen to run.
+    pub cold: Cold,
     pub offer: Option<Offer>,
+}
+
+/// How far an owner's cold units are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cold {
+    /// Not started yet, or stopped for a handover.
+    Down,
+    /// Started; the report that each runs may still be on its way.
+    Started,
+    /// Each was seen to run: from now on one that does not run has died.
+    Run,
 }
 
 /// What follows once the virtual IPs are gone.
@@ -102,6 +113,8 @@ pub struct Group {
     pub(super) actions: VecDeque<Action>,
     units: BTreeMap<Name, bool>,
     carrier: Option<bool>,
+    /// Left-over cold units are being stopped.
+    stopping: bool,
     held_until: BootTime,
     next_beat: BootTime,
     /// Silence is no evidence for the time in which this process itself did not run.
@@ -133,6 +146,7 @@ impl Group {
             actions: VecDeque::new(),
             units: BTreeMap::new(),
             carrier: None,
+            stopping: false,
             held_until: BootTime::default(),
             next_beat: now,
             listening_since: now,
@@ -172,12 +186,16 @@ impl Group {
             Done::UnitsStarted { epoch } => {
                 if let State::Active(active) = &mut self.state
                     && active.epoch == epoch
+                    && active.cold == Cold::Down
                 {
-                    active.units_run = true;
+                    active.cold = Cold::Started;
                 }
             }
             Done::VipsDropped { epoch } => self.vips_dropped(epoch, now),
-            Done::UnitsStopped { epoch } => self.units_stopped(epoch, now),
+            Done::UnitsStopped { epoch } => {
+                self.stopping = false;
+                self.units_stopped(epoch, now);
+            }
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
@@ -269,10 +287,18 @@ impl Group {
                 if silent >= self.settings.suspect_after {
                     self.suspect(member, silent, now);
                     self.vacant(Cause::Silence, now);
+                } else {
+                    self.stop_leftovers();
                 }
             }
             State::Shadow(View::Vacant { .. }) => {}
-            State::Active(active) => self.review_ownership(&active, now),
+            State::Active(mut active) => {
+                if active.cold == Cold::Started && self.cold_units().all(|unit| self.runs(unit)) {
+                    active.cold = Cold::Run;
+                    self.state = State::Active(active.clone());
+                }
+                self.review_ownership(&active, now);
+            }
             State::Leaving { .. } | State::Stopped => {}
         }
         if let State::Shadow(View::Vacant { cause, claim_at }) = self.state
@@ -286,10 +312,10 @@ impl Group {
     /// Why this member could not own the group now. What is not known counts as trouble: missing
     /// data never promotes.
     pub(super) fn trouble(&self, now: BootTime) -> Option<Cause> {
-        let cold_count = matches!(&self.state, State::Active(active) if active.units_run);
+        let cold_count = matches!(&self.state, State::Active(active) if active.cold == Cold::Run);
         let unit_down = self.settings.units.iter().any(|unit| {
             let counts = unit.mode == UnitMode::Warm || cold_count;
-            counts && self.units.get(&unit.name) != Some(&true)
+            counts && !self.runs(&unit.name)
         });
         if self.carrier != Some(true) {
             Some(Cause::LinkLost)
@@ -299,6 +325,33 @@ impl Group {
             Some(Cause::StepFailed)
         } else {
             None
+        }
+    }
+
+    fn runs(&self, unit: &Name) -> bool {
+        self.units.get(unit) == Some(&true)
+    }
+
+    fn cold_units(&self) -> impl Iterator<Item = &Name> {
+        let cold = self
+            .settings
+            .units
+            .iter()
+            .filter(|unit| unit.mode == UnitMode::Cold);
+        cold.map(|unit| &unit.name)
+    }
+
+    pub(super) fn has_cold_units(&self) -> bool {
+        self.cold_units().next().is_some()
+    }
+
+    /// A cold unit runs on the active alone: what an earlier daemon or an operator left running
+    /// beside another host's is stopped.
+    fn stop_leftovers(&mut self) {
+        if !self.stopping && self.cold_units().any(|unit| self.runs(unit)) {
+            self.stopping = true;
+            self.actions
+                .push_back(Action::StopUnits { epoch: self.newest });
         }
     }
 

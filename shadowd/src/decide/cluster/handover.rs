@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::action::Action;
-use super::group::{Group, State, Then};
+use super::group::{Cold, Group, State, Then};
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
 
 /// An offer under way.
@@ -143,7 +143,7 @@ impl Group {
         if cold {
             // Stopping may take as long as the units need; the offer no longer lapses.
             offer.until = BootTime::from_nanos(u64::MAX);
-            active.units_run = false;
+            active.cold = Cold::Down;
             self.actions.push_back(Action::StopUnits { epoch });
         } else {
             self.leave(epoch, Then::Transfer { to: from }, Cause::Handover, now);

@@ -26,7 +26,15 @@ impl Group {
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
             Body::Resign { cause } => {
-                if self.follows(index) && message.epoch >= self.newest {
+                // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
+                let unexplained = matches!(
+                    self.state,
+                    State::Shadow(View::Vacant {
+                        cause: Cause::NoActive,
+                        ..
+                    })
+                );
+                if (self.follows(index) || unexplained) && message.epoch >= self.newest {
                     self.vacant(*cause, now);
                 }
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::action::Action;
-use super::group::{Active, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, UnitMode};
+use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.
 pub(super) const GRACE: u32 = 10;
@@ -16,9 +16,10 @@ impl Group {
         self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
     }
 
-    /// As [`Self::vacant`], one suspicion time later.
+    /// As [`Self::vacant`], but after every member that knows more had its turn.
     pub(super) fn vacant_after_grace(&mut self, cause: Cause, now: BootTime) {
-        let claim_at = now.after(self.settings.suspect_after * (self.rank() + 1));
+        let turns = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        let claim_at = now.after(self.settings.suspect_after * (self.rank() + turns));
         self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
     }
 
@@ -57,7 +58,12 @@ impl Group {
         self.newest = epoch;
         self.last_words = None;
         let deadline = None;
-        let units_run = matches!(&self.state, State::Active(active) if active.units_run);
+        let cold = match &self.state {
+            State::Active(active) => active.cold,
+            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {
+                Cold::Down
+            }
+        };
         self.record(
             EventKind::Claimed,
             Some(cause),
@@ -69,7 +75,7 @@ impl Group {
             State::Active(Active {
                 epoch,
                 deadline,
-                units_run,
+                cold,
                 offer: None,
             }),
             cause,
@@ -79,17 +85,8 @@ impl Group {
     }
 
     pub(super) fn vips_taken(&mut self, taken: Epoch) {
-        let cold = self.has_cold_units();
-        let State::Active(active) = &mut self.state else {
-            return;
-        };
-        if active.epoch != taken {
-            return;
-        }
-        if cold {
+        if self.active_epoch() == Some(taken) && self.has_cold_units() {
             self.actions.push_back(Action::StartUnits { epoch: taken });
-        } else {
-            active.units_run = true;
         }
     }
 
@@ -172,12 +169,5 @@ impl Group {
             epoch,
             left: LAST_WORDS_REPEATS,
         });
-    }
-
-    pub(super) fn has_cold_units(&self) -> bool {
-        self.settings
-            .units
-            .iter()
-            .any(|unit| unit.mode == UnitMode::Cold)
     }
 }
