@@ -207,7 +207,7 @@ impl Socket {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut open, &router, daemon_uid),
                     // Out of descriptors or memory: the caller stays in the backlog meanwhile.
@@ -259,6 +259,11 @@ impl Drop for Socket {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Returns when `stop` is true or can no longer become so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether `path` is free, or holds a socket that nobody answers on.
@@ -345,6 +350,8 @@ async fn converse(stream: UnixStream, caller: Caller, router: Router, counters: 
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
         .keep_alive(false)
+        // A caller that leaves does not cut a handover in two.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_LIFETIME, connection).await {
         Err(_) => add(&counters.timed_out),
