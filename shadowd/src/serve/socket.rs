@@ -219,6 +219,8 @@ impl Socket {
                 Some(_) = open.join_next() => {}
             }
         }
+        // Whoever comes now shall read that no daemon runs, not wait for one that is leaving.
+        self.remove_file();
         drop(listener);
         let drained = async { while open.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(STOP_GRACE, drained).await;
@@ -249,15 +251,20 @@ impl Socket {
             Arc::clone(&self.counters),
         ));
     }
-}
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+    /// Removes the socket's file, unless another file lies there now.
+    fn remove_file(&self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
         if ours {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.remove_file();
     }
 }
 

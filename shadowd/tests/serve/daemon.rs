@@ -1,7 +1,6 @@
 //! A daemon made of fixed facts, behind the real socket.
 
 use std::fs;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -222,33 +221,27 @@ impl Answers for Fixed {
         Ok(newer[skip..].to_vec())
     }
 
-    fn handover(
-        &self,
-        group: Name,
-        to: Option<Name>,
-    ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send {
-        async move {
-            match group.as_str() {
-                "web" => {}
-                "held" => {
-                    self.begun.notify_one();
-                    self.release.notified().await;
-                }
-                _ => {
-                    let message = format!("this host is no member of group {group}");
-                    let remedy = "`shadowctl status` lists its groups";
-                    return Err(Refusal::new(Code::UnknownGroup, message, remedy));
-                }
+    async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {
+        match group.as_str() {
+            "web" => {}
+            "held" => {
+                self.begun.notify_one();
+                self.release.notified().await;
             }
-            let to = to.unwrap_or_else(|| name("b"));
-            Ok(HandoverDone {
-                group,
-                epoch: 5,
-                from: name("a"),
-                to,
-                took_ms: 12,
-            })
+            _ => {
+                let message = format!("this host is no member of group {group}");
+                let remedy = "`shadowctl status` lists its groups";
+                return Err(Refusal::new(Code::UnknownGroup, message, remedy));
+            }
         }
+        let to = to.unwrap_or_else(|| name("b"));
+        Ok(HandoverDone {
+            group,
+            epoch: 5,
+            from: name("a"),
+            to,
+            took_ms: 12,
+        })
     }
 }
 
