@@ -1,6 +1,5 @@
 //! The query tool: reads arguments, runs one command, turns its outcome into an exit code.
 
-use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -40,22 +39,8 @@ fn main() -> ExitCode {
         Err(failure) => {
             // What was shown before the failure comes first.
             let _ = out.flush();
-            explain(&failure);
+            let _ = writeln!(io::stderr(), "shadowctl: {}", failure.explain());
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// One line for what failed and why, one for what to do.
-fn explain(failure: &Failure) {
-    let mut line = format!("shadowctl: {failure}");
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    if let Some(remedy) = failure.remedy() {
-        line.push_str(&format!("\n  try: {remedy}"));
-    }
-    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod client;
+mod failure;
 mod human;
 mod show;
 mod table;
@@ -12,7 +13,7 @@ mod table;
 use std::cmp::{Ordering, Reverse};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -20,13 +21,14 @@ use serde::Serialize;
 
 use crate::facts::{HostId, ProcessUse, UnitUse};
 use crate::serve::protocol::{
-    self, Code, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer,
-    Top, Units,
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Top,
+    Units,
 };
 use args::{Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments};
 use client::{CallError, Client};
+use table::Paint;
 
-pub use table::Paint;
+pub use failure::Failure;
 
 /// How often `events --follow` asks.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
@@ -36,70 +38,6 @@ const TOP_ROWS: u32 = 20;
 
 /// A longer identity file (bytes) is not one.
 const MAX_ID_BYTES: u64 = 1024;
-
-/// Why a command did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// The daemon gave no answer, or refused.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// No daemon runs, and no identity could be read either.
-    #[error(
-        "no daemon at {} and no identity in {} ({finding}): create one with `shadowd \
-         --create-identity` as root, or start the daemon",
-        .socket.display(),
-        .file.display()
-    )]
-    NoIdentity {
-        /// The socket.
-        socket: PathBuf,
-        /// The file.
-        file: PathBuf,
-        /// What was found.
-        finding: String,
-    },
-    /// The output could not be written.
-    #[error("cannot write the output")]
-    Output(#[from] io::Error),
-}
-
-impl Failure {
-    /// The exit code, as `--help` and docs/shadowctl.md list them.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Call(CallError::Refused(refusal)) => match refusal.code {
-                Code::Forbidden => 4,
-                Code::UnknownPath | Code::WrongMethod => 5,
-                _ => 1,
-            },
-            Self::Call(CallError::NoPermission { .. }) => 4,
-            Self::Call(CallError::NotUnderstood { .. }) => 5,
-            Self::Call(
-                CallError::NotRunning { .. }
-                | CallError::Socket { .. }
-                | CallError::Closed { .. }
-                | CallError::TimedOut { .. },
-            )
-            | Self::NoIdentity { .. } => 3,
-            Self::Output(_) => 1,
-        }
-    }
-
-    /// Whether the reader of the output went away, which is its right (`shadowctl top | head`).
-    pub fn is_closed_output(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-
-    /// What to do, when the sentence itself does not say it.
-    pub fn remedy(&self) -> Option<&str> {
-        match self {
-            Self::Call(CallError::Refused(refusal)) if !refusal.remedy.is_empty() => {
-                Some(&refusal.remedy)
-            }
-            _ => None,
-        }
-    }
-}
 
 /// Where and how to show things.
 struct Screen<'a> {

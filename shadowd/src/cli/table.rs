@@ -6,7 +6,7 @@ use super::human;
 
 /// Whether to colour. Colour only ever repeats what the words say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paint(pub bool);
+pub(super) struct Paint(pub(super) bool);
 
 /// What a piece of text says about the state of things.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -213,7 +213,6 @@ pub struct Id {
 #[serde(deny_unknown_fields)]
 pub struct HandoverRequest {
     /// Who shall take over; the best member when none.
-    #[serde(default)]
     pub to: Option<Name>,
 }
 
@@ -340,7 +339,7 @@ mod tests {
             read(r#"{"to":"b"}"#).and_then(|ask| ask.to),
             "b".parse().ok()
         );
-        for bad in [r#"{"to":"a/b"}"#, r#"{"two":"b"}"#, "null", "[1]", ""] {
+        for bad in [r#"{"to":"a/b"}"#, r#"{"two":"b"}"#, "null", "[]", "[1]", ""] {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

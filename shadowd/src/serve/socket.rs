@@ -207,7 +207,7 @@ impl Socket {
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => self.admit(stream, &mut open, &router, daemon_uid),
                     // Out of descriptors or memory: the caller stays in the backlog meanwhile.
@@ -219,6 +219,8 @@ impl Socket {
                 Some(_) = open.join_next() => {}
             }
         }
+        // Whoever comes now shall read that no daemon runs, not wait for one that is leaving.
+        self.remove_file();
         drop(listener);
         let drained = async { while open.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(STOP_GRACE, drained).await;
@@ -249,16 +251,26 @@ impl Socket {
             Arc::clone(&self.counters),
         ));
     }
-}
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+    /// Removes the socket's file, unless another file lies there now.
+    fn remove_file(&self) {
         let ours = fs::symlink_metadata(&self.path)
             .is_ok_and(|meta| (meta.dev(), meta.ino()) == self.file);
         if ours {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.remove_file();
+    }
+}
+
+/// Returns when `stop` is true or can no longer become so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether `path` is free, or holds a socket that nobody answers on.
@@ -345,6 +357,8 @@ async fn converse(stream: UnixStream, caller: Caller, router: Router, counters: 
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
         .keep_alive(false)
+        // A caller that leaves does not cut a handover in two.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(CONNECTION_LIFETIME, connection).await {
         Err(_) => add(&counters.timed_out),
