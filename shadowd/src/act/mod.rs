@@ -6,4 +6,5 @@
 pub mod announce;
 pub mod epochs;
 pub mod frames;
+pub mod units;
 pub mod vip;

@@ -1,3 +1,4 @@
 //! observe
 
 pub mod carrier;
+pub mod units;
