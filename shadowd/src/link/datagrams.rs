@@ -89,9 +89,8 @@ impl Datagrams {
                         return Ok(opened);
                     }
                 }
-                // An ICMP error about something sent earlier arrives as an error of receiving.
                 Err(error) => {
-                    errors += 1;
+                    errors += u32::from(!is_of_network(&error));
                     if errors >= ERRORS_IN_A_ROW {
                         return Err(error);
                     }
@@ -133,6 +132,27 @@ impl Datagrams {
             sent => sent.is_ok(),
         }
     }
+}
+
+/// Whether the network reports something, such as an ICMP error about an earlier datagram: that is
+/// a peer's trouble and never ends receiving.
+fn is_of_network(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    let raw = [
+        libc::EHOSTDOWN,
+        libc::ENOPROTOOPT,
+        libc::EPROTO,
+        libc::EMSGSIZE,
+    ];
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::PermissionDenied
+    ) || error.raw_os_error().is_some_and(|code| raw.contains(&code))
 }
 
 /// `to` as the socket must write it: an IPv6 socket reaches IPv4 by mapped addresses.

@@ -34,9 +34,9 @@ const CONNECT: Duration = Duration::from_secs(1);
 const AUTHENTICATE: Duration = Duration::from_secs(2);
 /// Longest wait between two dials of a host that does not answer.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The same for a host that refuses: it is up and its daemon is about to be, so it is worth
-/// asking more often.
-const LONGEST_WAIT_REFUSED: Duration = Duration::from_millis(100);
+/// The same for a host that refuses, because it is up and its daemon is about to be, and for one
+/// that let a dial time out, because that was wait enough.
+const LONGEST_WAIT_PROMISING: Duration = Duration::from_millis(100);
 /// A stream that lived shorter does not count as a success for the back-off.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Unauthenticated connections from addresses of peers, and from all others: strangers cannot use
@@ -247,8 +247,8 @@ impl Dialer {
                         info!(%peer, %address, cause, "link failed, dialling on");
                         told.push(kind);
                     }
-                    if is_refusal(&error) {
-                        longest = LONGEST_WAIT_REFUSED;
+                    if is_promising(&error) {
+                        longest = LONGEST_WAIT_PROMISING;
                     }
                 }
             }
@@ -292,10 +292,13 @@ impl Dialer {
     }
 }
 
-/// Whether the peer's host answered that nobody listens.
-fn is_refusal(error: &LinkError) -> bool {
-    matches!(error, LinkError::Connect(source)
-        if source.kind() == std::io::ErrorKind::ConnectionRefused)
+/// Whether the next dial should come soon: see [`LONGEST_WAIT_PROMISING`].
+fn is_promising(error: &LinkError) -> bool {
+    match error {
+        LinkError::Connect(source) => source.kind() == std::io::ErrorKind::ConnectionRefused,
+        LinkError::Late(_) => true,
+        _ => false,
+    }
 }
 
 /// Accepts the peers that dial this host.

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
@@ -54,8 +55,12 @@ fn loopback() -> SocketAddr {
 
 impl Host {
     fn new(name: &str, identity: Identity) -> Self {
-        // Reserved by binding it once; SO_REUSEADDR gives it back to the daemon.
-        let tcp = Listener::bind(loopback()).unwrap().address();
+        // A loopback address of its own and a port that the kernel gives to nobody unasked, so
+        // that a restarted daemon gets the same one.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) as u8;
+        let [_, _, high, low] = std::process::id().to_be_bytes();
+        let tcp = SocketAddr::from(([127, high | 0x80, low, number], 7000));
         Self {
             name: name.parse().unwrap(),
             identity,
@@ -353,13 +358,22 @@ async fn garbage_is_counted_and_changes_nothing() {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
     let client = TcpStream::connect(b.tcp).await.unwrap();
-    let name = b.tcp.ip().into();
+    let name: ServerName<'_> = b.tcp.ip().into();
     assert!(
-        soon(TlsConnector::from(Arc::new(config)).connect(name, client))
+        soon(TlsConnector::from(Arc::new(config)).connect(name.clone(), client))
             .await
             .is_err()
     );
     until(|| at_b.keyring.streams().refused == 4).await;
+
+    // The peer itself, speaking another protocol: not even its keys are taken.
+    let mut config = ClientConfig::clone(&tls::dialer(&a.identity, b.identity.id()).unwrap());
+    config.alpn_protocols.clear();
+    let client = TcpStream::connect(b.tcp).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut client = soon(connector.connect(name, client)).await.unwrap();
+    assert_eq!(soon(client.read(&mut [0; 1])).await.unwrap_or(0), 0);
+    until(|| at_b.keyring.streams().refused == 5).await;
 
     let stranger = UdpSocket::bind(loopback()).await.unwrap();
     let mut unknown_key = [7; 100];
@@ -390,19 +404,20 @@ async fn silent_connections_cannot_keep_a_peer_out() {
     let (a, b) = Host::pair();
     let at_b = b.start(&a, a.identity.id());
     let mut silent = Vec::new();
-    until_crowded(&at_b, &mut silent, b.tcp).await;
-    // The places free themselves when the silent ones are too slow, and the peer gets in.
-    let at_a = a.start(&b, b.identity.id());
-    until(|| at_a.keyring.connected(&b.name)).await;
-    at_a.stop().await;
-    at_b.stop().await;
-}
-
-async fn until_crowded(at: &Daemon, silent: &mut Vec<TcpStream>, address: SocketAddr) {
-    for _ in 0..40 {
-        silent.push(TcpStream::connect(address).await.unwrap());
+    // From elsewhere, and from the peer's own address, where they time out after a while.
+    for source in [loopback(), SocketAddr::new(a.tcp.ip(), 0)] {
+        let crowded = at_b.keyring.streams().crowded;
+        for _ in 0..40 {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(source).unwrap();
+            silent.push(socket.connect(b.tcp).await.unwrap());
+        }
+        until(|| at_b.keyring.streams().crowded > crowded).await;
+        let at_a = a.start(&b, b.identity.id());
+        until(|| at_a.keyring.connected(&b.name)).await;
+        at_a.stop().await;
     }
-    until(|| at.keyring.streams().crowded > 0).await;
+    at_b.stop().await;
 }
 
 #[tokio::test]
