@@ -1,1 +1,4 @@
 //! decide
+
+pub mod aggregate;
+mod unit_names;
