@@ -161,7 +161,8 @@ pub struct Datagram {
     /// When the sender sent it, on the sender's clock.
     pub sent: BootTime,
     /// When the newest datagram of the receiver that the sender had opened was sent, on the
-    /// receiver's clock: gives the round trip, and tells a one-way cut. `None` before the first.
+    /// receiver's clock, plus the time the sender has kept it: now less this is the round trip.
+    /// `None` before the first.
     pub heard: Option<BootTime>,
     /// One message for each group both share; at most [`Datagram::MAX_MESSAGES`].
     pub messages: Vec<GroupMessage>,

@@ -73,6 +73,7 @@ pub fn status() -> Status {
                 ..Default::default()
             },
         }],
+        strangers: LinkCounters::default(),
         capture: CaptureStatus {
             probes: vec![
                 probe("syscalls", Some("raw_tp sys_exit"), None),

@@ -4,4 +4,6 @@ use anyhow::Result;
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 /// r
-pub fn run(_: Args) -> Result<()> { Ok(()) }
+pub fn run(_: Args) -> Result<()> {
+    Ok(())
+}

@@ -86,15 +86,19 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             timed(|| network::filter(state, name, &[rule]))
         }
         Fault::Loss(percent) => {
-            let rules = ["iifname", "oifname"]
-                .map(|side| format!("{side} \"port-{name}\" numgen random mod 100 < {percent} drop"));
+            let rules = ["iifname", "oifname"].map(|side| {
+                format!("{side} \"port-{name}\" numgen random mod 100 < {percent} drop")
+            });
             timed(|| network::filter(state, name, &rules))
         }
         Fault::Starve(percent) => {
             let quota = PERIOD_US * u64::from(*percent) / 100;
             timed(|| set_quota(target, Some(quota)))
         }
-        Fault::Reboot => timed(|| lab.run(name, &["systemctl", "--no-block", "reboot"]).map(drop)),
+        Fault::Reboot => timed(|| {
+            lab.run(name, &["systemctl", "--no-block", "reboot"])
+                .map(drop)
+        }),
     }
 }
 
@@ -168,7 +172,10 @@ pub fn describe(state: &State, target: &Host) -> String {
     let frozen = std::fs::read_to_string(target.cgroup.join("cgroup.freeze"))
         .is_ok_and(|text| text.trim() == "1");
     let running = cgroup::populated(&target.cgroup);
-    let table = format!("nft list table bridge lab_{} 2>/dev/null | grep -c drop", target.name);
+    let table = format!(
+        "nft list table bridge lab_{} 2>/dev/null | grep -c drop",
+        target.name
+    );
     let cut = network::inside(&state.switch, &table).is_ok_and(|count| count.trim() != "0");
     match (running, frozen, cut) {
         (false, _, _) => "ended".into(),

@@ -493,16 +493,30 @@ impl Group {
         }
     }
 
+    /// Who owns the group, as far as this member knows.
+    pub fn active(&self) -> Option<&Name> {
+        match &self.state {
+            State::Active(_) | State::Leaving { .. } => Some(&self.me.name),
+            State::Shadow(View::Follows { member, .. }) => Some(&self.members[*member].name),
+            State::Shadow(View::Vacant { .. }) | State::Joining { .. } | State::Stopped => None,
+        }
+    }
+
+    /// Whether an offer is open or the group is being given up.
+    pub fn handing_over(&self) -> bool {
+        match &self.state {
+            State::Active(active) => active.offer.is_some(),
+            State::Leaving { .. } => true,
+            State::Joining { .. } | State::Shadow(_) | State::Stopped => false,
+        }
+    }
+
     /// The view for people. Virtual IPs and units are filled in by whoever can see them.
     pub fn status(&self, now: BootTime) -> GroupStatus {
-        let (active, deadline) = match &self.state {
-            State::Active(active) => (Some(self.me.name.clone()), active.deadline),
-            State::Leaving { .. } => (Some(self.me.name.clone()), None),
-            State::Shadow(View::Follows { member, .. }) => {
-                (Some(self.members[*member].name.clone()), None)
-            }
-            State::Shadow(View::Vacant { .. }) | State::Joining { .. } | State::Stopped => {
-                (None, None)
+        let deadline = match &self.state {
+            State::Active(active) => active.deadline,
+            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {
+                None
             }
         };
         let others = self.members.iter().map(|member| MemberStatus {
@@ -525,7 +539,7 @@ impl Group {
             since: self.since,
             epoch: self.newest,
             deadline,
-            active,
+            active: self.active().cloned(),
             protection: self.settings.protection,
             eligible: own.eligible,
             members: std::iter::once(own).chain(others).collect(),

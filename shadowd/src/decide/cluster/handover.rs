@@ -65,7 +65,7 @@ impl Group {
     pub fn hand_over(&mut self, to: Option<&Name>, now: BootTime) -> Result<Name, Refusal> {
         let State::Active(active) = &self.state else {
             return Err(Refusal::NotActive {
-                active: self.status(now).active,
+                active: self.active().cloned(),
             });
         };
         if active.offer.is_some() {
