@@ -405,6 +405,72 @@ fn a_changed_hardware_address_and_a_new_interface_are_noticed() {
 }
 
 #[test]
+fn the_first_announcement_after_a_link_came_back_is_complete() {
+    let pair = Pair::new();
+    let near = pair.near.clone();
+    inside(&pair.near, move || {
+        let mut announcer = Announcer::open(LINK).expect("the link is there");
+        ip(&["-n", &near, "link", "set", LINK, "down"]);
+        let down = announcer.announce(&vips());
+        assert!(
+            matches!(down, Err(AnnounceError::Send { sent: 0, .. })),
+            "{down:?}"
+        );
+        ip(&["-n", &near, "link", "set", LINK, "up"]);
+        assert_eq!(announcer.announce(&vips()).expect("the link is up"), 3);
+        ip(&["-n", &near, "link", "set", LINK, "down"]);
+        ip(&["-n", &near, "link", "set", LINK, "up"]);
+        assert_eq!(
+            announcer.announce(&vips()).expect("the link is up again"),
+            3
+        );
+    });
+}
+
+#[test]
+fn thirty_two_addresses_come_and_go_together_and_one_refusal_stops_no_other() {
+    let pair = Pair::new();
+    let near = pair.near.clone();
+    inside(&pair.near, move || {
+        run(async {
+            let vip = |n: u32| match n % 2 {
+                0 => format!("192.0.2.{}/24", 10 + n).parse().expect("a vip"),
+                _ => format!("2001:db8::{:x}/64", 0x10 + n)
+                    .parse()
+                    .expect("a vip"),
+            };
+            let vips: Vec<Vip> = (0..32).map(vip).collect();
+            let held = Vips::open(LINK).expect("the link is there");
+            held.add(&vips, epoch(1))
+                .await
+                .expect("the addresses are free");
+            assert_eq!(held.held(&vips).await.expect("readable"), vips);
+            held.remove(&vips, epoch(2)).await.expect("they are there");
+            assert!(held.held(&vips).await.expect("readable").is_empty());
+
+            // Without IPv6 on the interface its half is refused; the IPv4 half must be there.
+            let setting = format!("net.ipv6.conf.{LINK}.disable_ipv6=1");
+            ip(&["netns", "exec", &near, "sysctl", "-qw", &setting]);
+            let refused = held.add(&vips, epoch(3)).await;
+            assert!(
+                matches!(refused, Err(VipError::Refused { .. })),
+                "{refused:?}"
+            );
+            assert_eq!(held.held(&vips).await.expect("readable").len(), 16);
+
+            // An interface that is gone holds nothing, so releasing it is no failure.
+            ip(&["-n", &near, "link", "del", LINK]);
+            held.remove(&vips, epoch(4)).await.expect("nothing is left");
+            let gone = held.add(&vips, epoch(5)).await;
+            assert!(
+                matches!(gone, Err(VipError::NoInterface { .. })),
+                "{gone:?}"
+            );
+        });
+    });
+}
+
+#[test]
 fn an_interface_without_ethernet_addresses_is_refused() {
     let pair = Pair::new();
     let refused = inside(&pair.near, || Announcer::open("lo").map(|_| ()));
