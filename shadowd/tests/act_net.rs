@@ -49,32 +49,20 @@ impl Pair {
             near: format!("shd-a-{name}"),
             far: format!("shd-b-{name}"),
         };
-        ip(&["netns", "add", &pair.near]);
-        ip(&["netns", "add", &pair.far]);
+        ip(&format!("netns add {}", pair.near));
+        ip(&format!("netns add {}", pair.far));
         let (near, far) = (pair.near.as_str(), pair.far.as_str());
-        ip(&[
-            "-n",
-            near,
-            "link",
-            "add",
-            LINK,
-            "address",
-            "02:00:00:00:0a:01",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            FAR_LINK,
-            "netns",
-            far,
-        ]);
+        ip(&format!(
+            "-n {near} link add {LINK} address 02:00:00:00:0a:01 type veth \
+ peer name {FAR_LINK} netns {far}"
+        ));
         for (namespace, link, four, six) in [
             (near, LINK, "192.0.2.1/24", "2001:db8::1/64"),
             (far, FAR_LINK, "192.0.2.2/24", "2001:db8::2/64"),
         ] {
-            ip(&["-n", namespace, "link", "set", link, "up"]);
-            ip(&["-n", namespace, "addr", "add", four, "dev", link]);
-            ip(&["-n", namespace, "addr", "add", six, "dev", link, "nodad"]);
+            ip(&format!("-n {namespace} link set {link} up"));
+            ip(&format!("-n {namespace} addr add {four} dev {link}"));
+            ip(&format!("-n {namespace} addr add {six} dev {link} nodad"));
         }
         pair
     }
@@ -91,34 +79,27 @@ impl Drop for Pair {
     }
 }
 
-fn ip(arguments: &[&str]) -> String {
+/// Runs `ip` with `arguments`, which are separated by spaces.
+fn ip(arguments: &str) -> String {
     let output = Command::new("ip")
-        .args(arguments)
+        .args(arguments.split(' '))
         .output()
         .expect("iproute2 is installed");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
         "ip {}: {}",
-        arguments.join(" "),
+        arguments,
         String::from_utf8_lossy(&output.stderr)
     );
     text
 }
 
-/// Gives `namespace` a fresh neighbour entry for `vip` that names another owner. (Without a state it
-/// would be permanent, and nothing but an operator may change such an entry.)
+/// Gives `namespace` a fresh neighbour entry for `vip` that names another owner. Without a state it
+/// would be permanent, and only an operator may change such an entry.
 fn mislead(namespace: &str, vip: &str) {
-    let arguments = [
-        "neigh",
-        "replace",
-        vip,
-        "lladdr",
-        "02:00:00:00:00:99",
-        "dev",
-        FAR_LINK,
-    ];
-    ip(&[&["-n", namespace], &arguments[..], &["nud", "reachable"]].concat());
+    let entry = format!("{vip} lladdr 02:00:00:00:00:99 dev {FAR_LINK} nud reachable");
+    ip(&format!("-n {namespace} neigh replace {entry}"));
 }
 
 /// Runs `body` on a thread of its own inside `namespace`.
@@ -178,7 +159,7 @@ fn addresses_come_and_go_and_a_stale_epoch_changes_nothing() {
                 .expect("the addresses are free");
             assert_eq!(held.held(&vips).await.expect("readable"), vips);
 
-            let listed = ip(&["-n", &near, "addr", "show", "dev", LINK]);
+            let listed = ip(&format!("-n {near} addr show dev {LINK}"));
             assert!(listed.contains("inet 192.0.2.10/32"), "{listed}");
             let six = listed
                 .lines()
@@ -212,7 +193,7 @@ fn leftovers_go_whatever_their_prefix_and_the_hosts_own_addresses_stay() {
     inside(&pair.near, move || {
         run(async {
             for vip in ["192.0.2.10/24", "192.0.2.10/32", "2001:db8::10/64"] {
-                ip(&["-n", &near, "addr", "add", vip, "dev", LINK]);
+                ip(&format!("-n {near} addr add {vip} dev {LINK}"));
             }
             let vips = vips();
             let held = Vips::open(LINK).expect("the link is there");
@@ -226,7 +207,7 @@ fn leftovers_go_whatever_their_prefix_and_the_hosts_own_addresses_stay() {
                     .expect("nothing to do")
                     .is_empty()
             );
-            let listed = ip(&["-n", &near, "addr", "show", "dev", LINK]);
+            let listed = ip(&format!("-n {near} addr show dev {LINK}"));
             assert!(listed.contains("192.0.2.1/24") && listed.contains("2001:db8::1/64"));
 
             assert!(
@@ -250,33 +231,24 @@ fn a_virtual_ip_is_not_the_source_of_new_connections() {
         run(async {
             // The host's own addresses come last: order must not matter.
             for own in ["192.0.2.1/24", "2001:db8::1/64"] {
-                ip(&["-n", &near, "addr", "del", own, "dev", LINK]);
+                ip(&format!("-n {near} addr del {own} dev {LINK}"));
             }
             let held = Vips::open(LINK).expect("the link is there");
             held.add(&vips(), epoch(1))
                 .await
                 .expect("the addresses are free");
             for own in ["192.0.2.1/24", "2001:db8::1/64"] {
-                ip(&["-n", &near, "addr", "add", own, "dev", LINK, "nodad"]);
+                ip(&format!("-n {near} addr add {own} dev {LINK} nodad"));
             }
-            ip(&["-n", &near, "route", "add", "default", "via", "192.0.2.2"]);
-            ip(&[
-                "-n",
-                &near,
-                "-6",
-                "route",
-                "add",
-                "default",
-                "via",
-                "2001:db8::2",
-            ]);
+            ip(&format!("-n {near} route add default via 192.0.2.2"));
+            ip(&format!("-n {near} -6 route add default via 2001:db8::2"));
             for (to, source) in [
                 ("192.0.2.2", "src 192.0.2.1 "),
                 ("198.51.100.1", "src 192.0.2.1 "),
                 ("2001:db8::2", "src 2001:db8::1 "),
                 ("2001:db8:1::1", "src 2001:db8::1 "),
             ] {
-                let route = ip(&["-n", &near, "route", "get", to]);
+                let route = ip(&format!("-n {near} route get {to}"));
                 assert!(route.contains(source), "{route}");
             }
         });
@@ -337,7 +309,7 @@ fn neighbours_see_the_frames_and_learn_the_new_owner() {
     }
     for vip in ["192.0.2.10", "2001:db8::10"] {
         wait_until("the neighbour entry follows the announcement", || {
-            ip(&["-n", &far, "neigh", "show", vip]).contains("02:00:00:00:0a:01")
+            ip(&format!("-n {far} neigh show {vip}")).contains("02:00:00:00:0a:01")
         });
     }
 }
@@ -348,7 +320,7 @@ fn a_changed_hardware_address_and_a_new_interface_are_noticed() {
     let (near, far) = (pair.near.clone(), pair.far.clone());
     let learned = move |mac: &str| {
         wait_until("the neighbour entry has the address of now", || {
-            ip(&["-n", &far, "neigh", "show", "192.0.2.10"]).contains(mac)
+            ip(&format!("-n {far} neigh show 192.0.2.10")).contains(mac)
         });
     };
     mislead(&pair.far, "192.0.2.10");
@@ -356,51 +328,99 @@ fn a_changed_hardware_address_and_a_new_interface_are_noticed() {
     inside(&pair.near, move || {
         let vips = vips();
         let mut announcer = Announcer::open(LINK).expect("the link is there");
-        ip(&[
-            "-n",
-            &near,
-            "link",
-            "set",
-            LINK,
-            "address",
-            "02:00:00:00:0a:02",
-        ]);
+        ip(&format!(
+            "-n {near} link set {LINK} address 02:00:00:00:0a:02"
+        ));
         announcer.announce(&vips).expect("the link is up");
         learned("02:00:00:00:0a:02");
 
-        ip(&["-n", &near, "link", "del", LINK]);
+        ip(&format!("-n {near} link del {LINK}"));
         let gone = announcer.announce(&vips);
         assert!(
             matches!(gone, Err(AnnounceError::NoInterface(_))),
             "{gone:?}"
         );
-        ip(&[
-            "-n",
-            &near,
-            "link",
-            "add",
-            LINK,
-            "address",
-            "02:00:00:00:0a:03",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            FAR_LINK,
-            "netns",
-            &far,
-        ]);
+        ip(&format!(
+            "-n {near} link add {LINK} address 02:00:00:00:0a:03 type veth \
+ peer name {FAR_LINK} netns {far}"
+        ));
         let down = announcer.announce(&vips);
         assert!(
             matches!(down, Err(AnnounceError::Send { sent: 0, .. })),
             "{down:?}"
         );
-        ip(&["-n", &near, "link", "set", LINK, "up"]);
-        ip(&["-n", &far, "link", "set", FAR_LINK, "up"]);
-        ip(&["-n", &far, "addr", "add", "192.0.2.2/24", "dev", FAR_LINK]);
+        ip(&format!("-n {near} link set {LINK} up"));
+        ip(&format!("-n {far} link set {FAR_LINK} up"));
+        ip(&format!("-n {far} addr add 192.0.2.2/24 dev {FAR_LINK}"));
         mislead(&far, "192.0.2.10");
         assert_eq!(announcer.announce(&vips).expect("the link is up again"), 3);
         learned("02:00:00:00:0a:03");
+    });
+}
+
+#[test]
+fn the_first_announcement_after_a_link_came_back_is_complete() {
+    let pair = Pair::new();
+    let near = pair.near.clone();
+    inside(&pair.near, move || {
+        let mut announcer = Announcer::open(LINK).expect("the link is there");
+        ip(&format!("-n {near} link set {LINK} down"));
+        let down = announcer.announce(&vips());
+        assert!(
+            matches!(down, Err(AnnounceError::Send { sent: 0, .. })),
+            "{down:?}"
+        );
+        ip(&format!("-n {near} link set {LINK} up"));
+        assert_eq!(announcer.announce(&vips()).expect("the link is up"), 3);
+        ip(&format!("-n {near} link set {LINK} down"));
+        ip(&format!("-n {near} link set {LINK} up"));
+        assert_eq!(
+            announcer.announce(&vips()).expect("the link is up again"),
+            3
+        );
+    });
+}
+
+#[test]
+fn thirty_two_addresses_come_and_go_together_and_one_refusal_stops_no_other() {
+    let pair = Pair::new();
+    let near = pair.near.clone();
+    inside(&pair.near, move || {
+        run(async {
+            let vip = |n: u32| match n % 2 {
+                0 => format!("192.0.2.{}/24", 10 + n).parse().expect("a vip"),
+                _ => format!("2001:db8::{:x}/64", 0x10 + n)
+                    .parse()
+                    .expect("a vip"),
+            };
+            let vips: Vec<Vip> = (0..32).map(vip).collect();
+            let held = Vips::open(LINK).expect("the link is there");
+            held.add(&vips, epoch(1))
+                .await
+                .expect("the addresses are free");
+            assert_eq!(held.held(&vips).await.expect("readable"), vips);
+            held.remove(&vips, epoch(2)).await.expect("they are there");
+            assert!(held.held(&vips).await.expect("readable").is_empty());
+
+            // Without IPv6 on the interface its half is refused; the IPv4 half must be there.
+            let setting = format!("net.ipv6.conf.{LINK}.disable_ipv6=1");
+            ip(&format!("netns exec {near} sysctl -qw {setting}"));
+            let refused = held.add(&vips, epoch(3)).await;
+            assert!(
+                matches!(refused, Err(VipError::Refused { .. })),
+                "{refused:?}"
+            );
+            assert_eq!(held.held(&vips).await.expect("readable").len(), 16);
+
+            // An interface that is gone holds nothing, so releasing it is no failure.
+            ip(&format!("-n {near} link del {LINK}"));
+            held.remove(&vips, epoch(4)).await.expect("nothing is left");
+            let gone = held.add(&vips, epoch(5)).await;
+            assert!(
+                matches!(gone, Err(VipError::NoInterface { .. })),
+                "{gone:?}"
+            );
+        });
     });
 }
 
@@ -434,19 +454,19 @@ fn carrier_is_read_at_start_and_followed() {
             };
             next("absent", false).await;
             next(LINK, true).await;
-            ip(&["-n", &far, "link", "set", FAR_LINK, "down"]);
+            ip(&format!("-n {far} link set {FAR_LINK} down"));
             next(LINK, false).await;
-            ip(&["-n", &far, "link", "set", FAR_LINK, "up"]);
+            ip(&format!("-n {far} link set {FAR_LINK} up"));
             next(LINK, true).await;
-            ip(&["-n", &near, "link", "set", LINK, "down"]);
+            ip(&format!("-n {near} link set {LINK} down"));
             next(LINK, false).await;
-            ip(&["-n", &near, "link", "set", LINK, "up"]);
+            ip(&format!("-n {near} link set {LINK} up"));
             next(LINK, true).await;
-            ip(&["-n", &near, "link", "set", LINK, "name", "other"]);
+            ip(&format!("-n {near} link set {LINK} name other"));
             next(LINK, false).await;
-            ip(&["-n", &near, "link", "set", "other", "name", LINK]);
+            ip(&format!("-n {near} link set other name {LINK}"));
             next(LINK, true).await;
-            ip(&["-n", &near, "link", "del", LINK]);
+            ip(&format!("-n {near} link del {LINK}"));
             next(LINK, false).await;
         });
     });
