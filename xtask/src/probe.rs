@@ -147,7 +147,13 @@ impl Probe {
             bail!("not every target has answered");
         }
         let now = boot_ns()?;
-        Ok(Report { targets: self.tallies.into_iter().map(|tally| tally.report(now)).collect() })
+        Ok(Report {
+            targets: self
+                .tallies
+                .into_iter()
+                .map(|tally| tally.report(now))
+                .collect(),
+        })
     }
 
     /// Sends what is due and gives up what is overdue.
@@ -195,5 +201,8 @@ impl Probe {
 /// Reads what is there; whether the other end has closed.
 fn input_closed() -> bool {
     let mut bytes = [0; 64];
-    !matches!(nix::unistd::read(std::io::stdin().as_fd(), &mut bytes), Ok(1..))
+    !matches!(
+        nix::unistd::read(std::io::stdin().as_fd(), &mut bytes),
+        Ok(1..)
+    )
 }

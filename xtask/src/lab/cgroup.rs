@@ -17,7 +17,8 @@ use super::state::State;
 /// # Errors
 /// It did not.
 pub fn tree() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let mounts =
+        fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     mounts
         .lines()
         .filter_map(|line| {
@@ -43,7 +44,10 @@ pub fn cpu_tree() -> Option<PathBuf> {
 /// A group cannot be made.
 pub fn make(state: &State) -> Result<()> {
     let supervisor = state.supervisor_cgroup();
-    let hosts = state.hosts.iter().flat_map(|host| [Some(&host.cgroup), host.cpu_cgroup.as_ref()]);
+    let hosts = state
+        .hosts
+        .iter()
+        .flat_map(|host| [Some(&host.cgroup), host.cpu_cgroup.as_ref()]);
     for path in [Some(&supervisor)].into_iter().chain(hosts).flatten() {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
     }
@@ -81,7 +85,10 @@ pub fn remove(state: &State) -> Result<()> {
         write(&state.cgroup.join("cgroup.kill"), "1")?;
     }
     let end = Instant::now() + Duration::from_secs(10);
-    for group in [Some(&state.cgroup), state.cpu_cgroup.as_ref()].into_iter().flatten() {
+    for group in [Some(&state.cgroup), state.cpu_cgroup.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         while group.exists() {
             remove_below(group);
             if !group.exists() {

@@ -50,9 +50,18 @@ fn output_unless(
     stop: impl Fn() -> bool,
 ) -> Result<Output> {
     let named = describe(&command);
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot start `{named}`"))?;
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start `{named}`"))?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process id")?);
     if let (Some(bytes), Some(mut pipe)) = (input, child.stdin.take()) {
         // A program that ends without reading says more by its exit status than by this error.
@@ -96,7 +105,12 @@ pub fn checked(named: &str, output: Output) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
-        bail!("`{named}` failed ({}): {}{}", output.status, text, complaint.trim_end());
+        bail!(
+            "`{named}` failed ({}): {}{}",
+            output.status,
+            text,
+            complaint.trim_end()
+        );
     }
     Ok(text)
 }
@@ -131,6 +145,11 @@ mod tests {
     fn a_failure_quotes_the_program() {
         let result = run(command("cat", &["/nonexistent"]), None, SHORT);
         assert!(result.is_err_and(|error| error.to_string().contains("No such file")));
-        assert_eq!(run(command::<&str>("cat", &[]), Some(b"in"), SHORT).ok().as_deref(), Some("in"));
+        assert_eq!(
+            run(command::<&str>("cat", &[]), Some(b"in"), SHORT)
+                .ok()
+                .as_deref(),
+            Some("in")
+        );
     }
 }

@@ -19,6 +19,8 @@ pub const DAEMON: &str = "shadowd.service";
 pub const WARM: &str = "nginx.service";
 /// The unit of the group that runs on the active alone.
 pub const COLD: &str = "lab-cold.service";
+/// Uses up what processor time a starved host has.
+const BURNER: &str = "lab-burner.service";
 /// The period of cpu quotas.
 const PERIOD_US: u64 = 100_000;
 
@@ -86,15 +88,30 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             timed(|| network::filter(state, name, &[rule]))
         }
         Fault::Loss(percent) => {
-            let rules = ["iifname", "oifname"]
-                .map(|side| format!("{side} \"port-{name}\" numgen random mod 100 < {percent} drop"));
+            let rules = ["iifname", "oifname"].map(|side| {
+                format!("{side} \"port-{name}\" numgen random mod 100 < {percent} drop")
+            });
             timed(|| network::filter(state, name, &rules))
         }
         Fault::Starve(percent) => {
+            // An idle host would not notice: something must use the share up.
+            let spin = [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                "--unit",
+                BURNER,
+                "sh",
+                "-c",
+            ];
+            lab.run(name, &[&spin[..], &["while :; do :; done"]].concat())?;
             let quota = PERIOD_US * u64::from(*percent) / 100;
             timed(|| set_quota(target, Some(quota)))
         }
-        Fault::Reboot => timed(|| lab.run(name, &["systemctl", "--no-block", "reboot"]).map(drop)),
+        Fault::Reboot => timed(|| {
+            lab.run(name, &["systemctl", "--no-block", "reboot"])
+                .map(drop)
+        }),
     }
 }
 
@@ -120,6 +137,8 @@ pub fn heal(lab: &Lab, name: &str) -> Result<()> {
     if state.installed {
         units.push(DAEMON);
     }
+    // It is not there unless the host was starved, and not after a reboot.
+    lab.exec(name, &["systemctl", "stop", BURNER])?;
     let mut arguments = vec!["systemctl", "reset-failed"];
     lab.run(name, &arguments)?;
     arguments[1] = "start";
@@ -168,7 +187,10 @@ pub fn describe(state: &State, target: &Host) -> String {
     let frozen = std::fs::read_to_string(target.cgroup.join("cgroup.freeze"))
         .is_ok_and(|text| text.trim() == "1");
     let running = cgroup::populated(&target.cgroup);
-    let table = format!("nft list table bridge lab_{} 2>/dev/null | grep -c drop", target.name);
+    let table = format!(
+        "nft list table bridge lab_{} 2>/dev/null | grep -c drop",
+        target.name
+    );
     let cut = network::inside(&state.switch, &table).is_ok_and(|count| count.trim() != "0");
     match (running, frozen, cut) {
         (false, _, _) => "ended".into(),

@@ -73,18 +73,37 @@ pub fn prepare(state: &State, host: &Host) -> Result<()> {
     }
     let upper = host.directory.join("upper");
     place(&upper, "etc/hostname", &format!("{}\n", host.name))?;
-    place(&upper, "etc/machine-id", &format!("{:032x}\n", machine_id(&state.id, &host.name)))?;
+    place(
+        &upper,
+        "etc/machine-id",
+        &format!("{:032x}\n", machine_id(&state.id, &host.name)),
+    )?;
     let mut names = String::from("127.0.0.1 localhost\n::1 localhost\n");
     for other in &state.hosts {
         names.push_str(&format!("{} {}\n", other.v4, other.name));
     }
     place(&upper, "etc/hosts", &names)?;
-    place(&upper, "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\n")?;
-    place(&upper, "etc/nginx/nginx.conf", &NGINX.replace("@HOST@", &host.name))?;
-    place(&upper, "var/www/html/index.html", &format!("host {}\n", host.name))?;
+    place(
+        &upper,
+        "etc/systemd/journald.conf.d/lab.conf",
+        "[Journal]\nStorage=volatile\n",
+    )?;
+    place(
+        &upper,
+        "etc/nginx/nginx.conf",
+        &NGINX.replace("@HOST@", &host.name),
+    )?;
+    place(
+        &upper,
+        "var/www/html/index.html",
+        &format!("host {}\n", host.name),
+    )?;
     place(&upper, "etc/systemd/system/lab-cold.service", COLD)?;
     let units = upper.join("etc/systemd/system");
-    symlink("/lib/systemd/system/multi-user.target", units.join("default.target"))?;
+    symlink(
+        "/lib/systemd/system/multi-user.target",
+        units.join("default.target"),
+    )?;
     for unit in MASKED {
         symlink("/dev/null", units.join(unit))?;
     }
@@ -132,24 +151,65 @@ pub fn become_container(state: &State, host: &Host) -> Result<()> {
         host.directory.join("upper").display(),
         host.directory.join("work").display(),
     );
-    mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(layers.as_str()))
-        .with_context(|| format!("cannot mount the overlay at {}", root.display()))?;
-    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), MsFlags::empty(), none)
-        .context("cannot mount cgroup2")?;
+    mount(
+        Some("overlay"),
+        &root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(layers.as_str()),
+    )
+    .with_context(|| format!("cannot mount the overlay at {}", root.display()))?;
+    mount(
+        Some("cgroup2"),
+        "/sys/fs/cgroup",
+        Some("cgroup2"),
+        MsFlags::empty(),
+        none,
+    )
+    .context("cannot mount cgroup2")?;
     fs::create_dir_all("/run/systemd")?;
-    mount(Some("tmpfs"), "/run/systemd", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-        .context("cannot mount a tmpfs on /run/systemd")?;
+    mount(
+        Some("tmpfs"),
+        "/run/systemd",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755"),
+    )
+    .context("cannot mount a tmpfs on /run/systemd")?;
     // A mount of its own: what the host pins is gone with it.
-    mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), Some("mode=700"))
-        .context("cannot mount bpffs")?;
+    mount(
+        Some("bpf"),
+        "/sys/fs/bpf",
+        Some("bpf"),
+        MsFlags::empty(),
+        Some("mode=700"),
+    )
+    .context("cannot mount bpffs")?;
     interrupt::let_through()?;
     let error = Command::new("systemd-nspawn")
         .arg("--quiet")
-        .args(["--register=no", "--keep-unit", "--boot", "--capability=all", "--kill-signal=RTMIN+3"])
-        .args(["--system-call-filter=bpf perf_event_open", "--bind=/sys/fs/bpf"])
-        .args(["--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=read-only"])
+        .args([
+            "--register=no",
+            "--keep-unit",
+            "--boot",
+            "--capability=all",
+            "--kill-signal=RTMIN+3",
+        ])
+        .args([
+            "--system-call-filter=bpf perf_event_open",
+            "--bind=/sys/fs/bpf",
+        ])
+        .args([
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--console=read-only",
+        ])
         .arg(format!("--machine={}", host.name))
-        .arg(format!("--network-namespace-path=/run/netns/{}", host.namespace))
+        .arg(format!(
+            "--network-namespace-path=/run/netns/{}",
+            host.namespace
+        ))
         .arg("--directory")
         .arg(&root)
         .exec();

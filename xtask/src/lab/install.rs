@@ -23,7 +23,11 @@ pub const CONFIG: &str = "/etc/shadowd/shadowd.toml";
 pub fn binaries() -> Result<PathBuf> {
     let built = |profile: &str| -> Option<(SystemTime, PathBuf)> {
         let directory = target().join(profile);
-        let time = |name| fs::metadata(directory.join(name)).and_then(|file| file.modified()).ok();
+        let time = |name| {
+            fs::metadata(directory.join(name))
+                .and_then(|file| file.modified())
+                .ok()
+        };
         Some((time("shadowd")?.max(time("shadowctl")?), directory))
     };
     let newest = ["release", "debug"].into_iter().filter_map(built).max();
@@ -41,8 +45,14 @@ pub fn place(host: &Host, binaries: &Path) -> Result<()> {
     let files = [
         (binaries.join("shadowd"), "usr/sbin/shadowd"),
         (binaries.join("shadowctl"), "usr/bin/shadowctl"),
-        (packaging.join("shadowd.service"), "etc/systemd/system/shadowd.service"),
-        (packaging.join("shadowd.sysusers"), "usr/lib/sysusers.d/shadowd.conf"),
+        (
+            packaging.join("shadowd.service"),
+            "etc/systemd/system/shadowd.service",
+        ),
+        (
+            packaging.join("shadowd.sysusers"),
+            "usr/lib/sysusers.d/shadowd.conf",
+        ),
     ];
     for (from, to) in files {
         let to = host.directory.join("upper").join(to);
@@ -62,29 +72,55 @@ pub fn configure(lab: &Lab) -> Result<()> {
     let hosts = &lab.state().hosts;
     let mut ids = Vec::new();
     for host in hosts {
-        lab.run(&host.name, &["systemd-sysusers", "/usr/lib/sysusers.d/shadowd.conf"])?;
+        lab.run(
+            &host.name,
+            &["systemd-sysusers", "/usr/lib/sysusers.d/shadowd.conf"],
+        )?;
         let said = lab.run(&host.name, &["/usr/sbin/shadowd", "--create-identity"])?;
-        let id = said.split_whitespace().next_back().unwrap_or_default().to_owned();
+        let id = said
+            .split_whitespace()
+            .next_back()
+            .unwrap_or_default()
+            .to_owned();
         if id.len() < 52 {
-            bail!("host {}: `shadowd --create-identity` printed no identity: {said:?}", host.name);
+            bail!(
+                "host {}: `shadowd --create-identity` printed no identity: {said:?}",
+                host.name
+            );
         }
         ids.push(id);
     }
     for host in hosts {
         let text = configuration(lab.state(), host, &ids);
         lab.write_file(&host.name, CONFIG, &text)?;
-        lab.run(&host.name, &["/usr/sbin/shadowd", "--config", CONFIG, "--check"])?;
-        lab.run(&host.name, &["systemctl", "enable", "--quiet", "shadowd.service"])?;
+        lab.run(
+            &host.name,
+            &["/usr/sbin/shadowd", "--config", CONFIG, "--check"],
+        )?;
+        lab.run(
+            &host.name,
+            &["systemctl", "enable", "--quiet", "shadowd.service"],
+        )?;
     }
     for host in hosts {
-        lab.run(&host.name, &["systemctl", "start", "--no-block", "shadowd.service"])?;
+        lab.run(
+            &host.name,
+            &["systemctl", "start", "--no-block", "shadowd.service"],
+        )?;
     }
     for host in hosts {
         lab.wait(Duration::from_secs(40), "shadowd to start", || {
             Ok(lab.unit_state(&host.name, "shadowd.service")? == "active")
         })
         .with_context(|| {
-            let journal = ["journalctl", "--no-pager", "-n", "30", "-u", "shadowd.service"];
+            let journal = [
+                "journalctl",
+                "--no-pager",
+                "-n",
+                "30",
+                "-u",
+                "shadowd.service",
+            ];
             let said = lab.run(&host.name, &journal).unwrap_or_default();
             format!("shadowd does not start on host {}:\n{said}", host.name)
         })?;
@@ -106,9 +142,16 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
             ));
         }
     }
-    let members: Vec<String> =
-        state.hosts.iter().map(|host| format!("\"{}\"", host.name)).collect();
-    let place = state.hosts.iter().position(|host| host.name == own.name).unwrap_or_default();
+    let members: Vec<String> = state
+        .hosts
+        .iter()
+        .map(|host| format!("\"{}\"", host.name))
+        .collect();
+    let place = state
+        .hosts
+        .iter()
+        .position(|host| host.name == own.name)
+        .unwrap_or_default();
     text.push_str(&format!(
         "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\npriority = {}\nprotection = \"none\"\n\
          heartbeat = \"10ms\"\nsuspect_after = \"30ms\"\ninterface = \"eth0\"\n\
@@ -130,7 +173,10 @@ mod tests {
         let state = State::plan(3, false, false, PathBuf::new()).expect("three hosts are allowed");
         let ids: Vec<String> = ["IDA", "IDB", "IDC"].map(str::to_owned).to_vec();
         let text = configuration(&state, &state.hosts[1], &ids);
-        assert!(text.contains("IDA") && text.contains("IDC") && !text.contains("IDB"), "{text}");
+        assert!(
+            text.contains("IDA") && text.contains("IDC") && !text.contains("IDB"),
+            "{text}"
+        );
         assert!(text.contains("listen = \"192.0.2.2:7373\"") && text.contains("priority = 90"));
     }
 }

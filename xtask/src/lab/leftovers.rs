@@ -28,12 +28,18 @@ pub fn leftovers(state: &State) -> Vec<String> {
         let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // A zombie has ended; its parent, which is none of ours, has not looked yet.
-        let ended = stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
+        let ended = stat
+            .rsplit_once(") ")
+            .is_none_or(|(_, state)| state.starts_with(['Z', 'X']));
         if !ended && (groups.contains(&cgroup) || line.contains(&name)) {
             found.push(format!("process {}", entry.file_name().to_string_lossy()));
         }
     }
-    for path in [Some(&state.directory), Some(&state.cgroup), state.cpu_cgroup.as_ref()] {
+    for path in [
+        Some(&state.directory),
+        Some(&state.cgroup),
+        state.cpu_cgroup.as_ref(),
+    ] {
         if let Some(path) = path.filter(|path| path.exists()) {
             found.push(format!("directory {}", path.display()));
         }

@@ -10,6 +10,7 @@ pub mod interrupt;
 
 mod cgroup;
 mod fault;
+mod group;
 mod host;
 mod install;
 mod leftovers;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub use fault::{COLD, DAEMON, Fault, WARM, boot_ns};
+pub use group::View;
 pub use install::{CONFIG, GROUP};
 pub use leftovers::leftovers;
 pub use state::{CLIENT_V4, CLIENT_V6, Host, State, VIP_V4, VIP_V6, target, workspace};
@@ -51,7 +53,12 @@ impl Options {
     /// # Errors
     /// shadowd is not built.
     pub fn pair() -> Result<Self> {
-        Ok(Self { hosts: 2, client: true, tied: true, binaries: Some(install::binaries()?) })
+        Ok(Self {
+            hosts: 2,
+            client: true,
+            tied: true,
+            binaries: Some(install::binaries()?),
+        })
     }
 }
 
@@ -82,7 +89,13 @@ impl Lab {
         state.installed = options.binaries.is_some();
         state.save()?;
         // From here on an error, an interrupt or a panic removes what was made.
-        let mut lab = Self { state: State { tied: true, ..state.clone() }, supervisor: None };
+        let mut lab = Self {
+            state: State {
+                tied: true,
+                ..state.clone()
+            },
+            supervisor: None,
+        };
         lab.boot(options, &state)?;
         lab.state.tied = options.tied;
         Ok(lab)
@@ -115,9 +128,18 @@ impl Lab {
     pub fn attach() -> Result<Self> {
         let state = State::load()?.context("no lab is up: `cargo xtask lab up` makes one")?;
         if !cgroup::populated(&state.supervisor_cgroup()) {
-            bail!("lab {} is not up any more: `cargo xtask lab down` removes the rest", state.id);
+            bail!(
+                "lab {} is not up any more: `cargo xtask lab down` removes the rest",
+                state.id
+            );
         }
-        Ok(Self { state: State { tied: false, ..state }, supervisor: None })
+        Ok(Self {
+            state: State {
+                tied: false,
+                ..state
+            },
+            supervisor: None,
+        })
     }
 
     /// What it is made of.
@@ -169,9 +191,14 @@ impl Lab {
         let target = self.state.host(host)?;
         let init = host::init(target).with_context(|| format!("host {host} is not up"))?;
         let mut command = Command::new("nsenter");
-        command.args(["-a", "-t", &init.to_string(), "--"]).args(arguments);
+        command
+            .args(["-a", "-t", &init.to_string(), "--"])
+            .args(arguments);
         command.env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
         command.env("TERM", "dumb").env("LC_ALL", "C.UTF-8");
         Ok(command)
     }
@@ -182,7 +209,9 @@ impl Lab {
     /// The lab has no client.
     pub fn client_command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", self.client()?]).args(arguments);
+        command
+            .args(["netns", "exec", self.client()?])
+            .args(arguments);
         Ok(command)
     }
 
@@ -191,7 +220,10 @@ impl Lab {
     /// # Errors
     /// The lab has no client.
     pub fn client(&self) -> Result<&str> {
-        self.state.client.as_deref().context("this lab has no client: `lab up --client` makes one")
+        self.state
+            .client
+            .as_deref()
+            .context("this lab has no client: `lab up --client` makes one")
     }
 
     /// Writes a file in a host.
@@ -202,6 +234,16 @@ impl Lab {
         let line = "mkdir -p \"$(dirname \"$0\")\" && cat > \"$0\"";
         let command = self.command(host, &["sh", "-c", line, path])?;
         command::run(command, Some(text.as_bytes()), command::SHORT).map(drop)
+    }
+
+    /// Where a file of a host is seen from this machine, as the host sees it now.
+    ///
+    /// # Errors
+    /// The host is not up.
+    pub fn path_in(&self, host: &str, path: &str) -> Result<PathBuf> {
+        let init = host::init(self.state.host(host)?);
+        let init = init.with_context(|| format!("host {host} is not up"))?;
+        Ok(PathBuf::from(format!("/proc/{init}/root{path}")))
     }
 
     /// systemd's ActiveState of a unit in a host.
@@ -229,9 +271,11 @@ impl Lab {
         fault::heal(self, host)?;
         let daemon = self.state.installed.then_some(DAEMON);
         for unit in [Some(WARM), daemon].into_iter().flatten() {
-            self.wait(Duration::from_secs(30), &format!("{unit} on host {host}"), || {
-                Ok(self.unit_state(host, unit)? == "active")
-            })?;
+            self.wait(
+                Duration::from_secs(30),
+                &format!("{unit} on host {host}"),
+                || Ok(self.unit_state(host, unit)? == "active"),
+            )?;
         }
         Ok(())
     }
@@ -281,7 +325,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.state.tied && let Err(error) = self.end() {
+        if self.state.tied
+            && let Err(error) = self.end()
+        {
             eprintln!("cannot remove lab {}: {error:#}", self.state.id);
         }
     }

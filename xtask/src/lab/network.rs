@@ -16,8 +16,11 @@ const NAMED: &str = "/run/netns";
 
 /// Whether the folder of named network namespaces is a mount already.
 pub fn named_mounted() -> bool {
-    std::fs::read_to_string("/proc/self/mountinfo")
-        .is_ok_and(|mounts| mounts.lines().any(|line| line.split(' ').nth(4) == Some(NAMED)))
+    std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| {
+        mounts
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some(NAMED))
+    })
 }
 
 /// Makes the namespaces, the bridge and every port.
@@ -41,14 +44,20 @@ pub fn make(state: &State) -> Result<()> {
         port(state, client, &port_name("client"))?;
         addresses(client, CLIENT_V4, CLIENT_V6)?;
         // The probe opens a thousand connections a second.
-        inside(client, "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range")?;
+        inside(
+            client,
+            "echo 1024 65535 > /proc/sys/net/ipv4/ip_local_port_range",
+        )?;
     }
     Ok(())
 }
 
 fn port(state: &State, namespace: &str, name: &str) -> Result<()> {
     // Duplicate address detection would keep a static address silent for a second.
-    inside(namespace, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")?;
+    inside(
+        namespace,
+        "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad",
+    )?;
     batch(
         &state.switch,
         &format!(
@@ -60,7 +69,10 @@ fn port(state: &State, namespace: &str, name: &str) -> Result<()> {
 }
 
 fn addresses(namespace: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<()> {
-    batch(namespace, &format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n"))
+    batch(
+        namespace,
+        &format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad\n"),
+    )
 }
 
 /// Gives a host the addresses it boots with, and only these.
@@ -77,7 +89,12 @@ pub fn reset_addresses(host: &Host) -> Result<()> {
 /// # Errors
 /// One of them fails.
 pub fn batch(namespace: &str, lines: &str) -> Result<()> {
-    run(command("ip", &["-n", namespace, "-batch", "-"]), Some(lines.as_bytes()), SHORT).map(drop)
+    run(
+        command("ip", &["-n", namespace, "-batch", "-"]),
+        Some(lines.as_bytes()),
+        SHORT,
+    )
+    .map(drop)
 }
 
 /// Runs a line of shell in a namespace.
@@ -85,7 +102,11 @@ pub fn batch(namespace: &str, lines: &str) -> Result<()> {
 /// # Errors
 /// It fails.
 pub fn inside(namespace: &str, line: &str) -> Result<String> {
-    run(command("ip", &["netns", "exec", namespace, "sh", "-c", line]), None, SHORT)
+    run(
+        command("ip", &["netns", "exec", namespace, "sh", "-c", line]),
+        None,
+        SHORT,
+    )
 }
 
 /// The bridge's port of a host or of the client.
@@ -126,7 +147,10 @@ pub fn filter(state: &State, host: &str, rules: &[String]) -> Result<()> {
 /// # Errors
 /// `nft` fails.
 pub fn unfilter(state: &State, host: &str) -> Result<()> {
-    nft(state, &format!("table bridge lab_{host} {{}}\ndelete table bridge lab_{host}\n"))
+    nft(
+        state,
+        &format!("table bridge lab_{host} {{}}\ndelete table bridge lab_{host}\n"),
+    )
 }
 
 fn nft(state: &State, text: &str) -> Result<()> {

@@ -23,7 +23,10 @@ const TRIM: &str = "rm -rf \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists/* \"$1\
 /// `mmdebstrap` fails, or the cache cannot be written.
 pub fn base() -> Result<PathBuf> {
     let cache = cache()?;
-    let path = cache.join(format!("{SUITE}-{:016x}", fingerprint(&[SUITE, PACKAGES, TRIM])));
+    let path = cache.join(format!(
+        "{SUITE}-{:016x}",
+        fingerprint(&[SUITE, PACKAGES, TRIM])
+    ));
     if path.is_dir() {
         return Ok(path);
     }
@@ -36,7 +39,11 @@ pub fn base() -> Result<PathBuf> {
         let _ = fs::remove_dir_all(&temporary);
     }
     made?;
-    println!("made {} in {:.0} s", path.display(), begin.elapsed().as_secs_f64());
+    println!(
+        "made {} in {:.0} s",
+        path.display(),
+        begin.elapsed().as_secs_f64()
+    );
     Ok(path)
 }
 
@@ -44,10 +51,21 @@ fn make(target: &Path) -> Result<()> {
     let target = target.to_str().context("the cache's path is not UTF-8")?;
     let include = format!("--include={PACKAGES}");
     let hook = format!("--customize-hook={TRIM}");
-    let arguments = ["--quiet", "--variant=minbase", &include, &hook, SUITE, target];
-    run(command("mmdebstrap", &arguments), None, Duration::from_secs(600))
-        .map(drop)
-        .context("cannot make the root file system (`cargo xtask setup` installs mmdebstrap)")
+    let arguments = [
+        "--quiet",
+        "--variant=minbase",
+        &include,
+        &hook,
+        SUITE,
+        target,
+    ];
+    run(
+        command("mmdebstrap", &arguments),
+        None,
+        Duration::from_secs(600),
+    )
+    .map(drop)
+    .context("cannot make the root file system (`cargo xtask setup` installs mmdebstrap)")
 }
 
 /// Renames into place; whoever was faster wins.

@@ -76,7 +76,9 @@ impl State {
         if !(1..=MOST_HOSTS).contains(&hosts) {
             bail!("{hosts} hosts: allowed are 1 to {MOST_HOSTS}");
         }
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        let nanos = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_nanos());
         let id = format!("{:06x}", (nanos >> 10) as u64 & 0xff_ffff);
         let directory = home().join(&id);
         let cgroup = super::cgroup::tree()?.join(format!("shadowd-lab-{id}"));
@@ -113,7 +115,9 @@ impl State {
     /// Every network namespace.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         let hosts = self.hosts.iter().map(|host| host.namespace.as_str());
-        hosts.chain([self.switch.as_str()]).chain(self.client.as_deref())
+        hosts
+            .chain([self.switch.as_str()])
+            .chain(self.client.as_deref())
     }
 
     /// The host of this name.
@@ -121,10 +125,13 @@ impl State {
     /// # Errors
     /// There is none.
     pub fn host(&self, name: &str) -> Result<&Host> {
-        self.hosts.iter().find(|host| host.name == name).with_context(|| {
-            let names: Vec<_> = self.hosts.iter().map(|host| host.name.as_str()).collect();
-            format!("no host {name:?}: this lab has {}", names.join(", "))
-        })
+        self.hosts
+            .iter()
+            .find(|host| host.name == name)
+            .with_context(|| {
+                let names: Vec<_> = self.hosts.iter().map(|host| host.name.as_str()).collect();
+                format!("no host {name:?}: this lab has {}", names.join(", "))
+            })
     }
 
     /// Where the supervisor's control group is.
@@ -156,7 +163,10 @@ impl State {
     fn load_from(path: &Path) -> Result<Option<Self>> {
         match fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).with_context(|| {
-                format!("{} is damaged: remove what it names by hand", path.display())
+                format!(
+                    "{} is damaged: remove what it names by hand",
+                    path.display()
+                )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),

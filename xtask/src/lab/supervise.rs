@@ -27,7 +27,11 @@ pub fn start(state: &State) -> Result<std::process::Child> {
     let log = log(&state.directory.join("supervisor.log"))?;
     Command::new(std::env::current_exe().context("cannot tell the path of this program")?)
         .args(["lab", "supervise"])
-        .stdin(if state.tied { Stdio::piped() } else { Stdio::null() })
+        .stdin(if state.tied {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()

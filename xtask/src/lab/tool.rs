@@ -90,9 +90,19 @@ enum Kind {
 /// The command fails; the message says how.
 pub fn run(arguments: Args) -> Result<()> {
     match arguments.action {
-        Action::Up { hosts, client, bare } => up(hosts, client, bare),
+        Action::Up {
+            hosts,
+            client,
+            bare,
+        } => up(hosts, client, bare),
         Action::Exec { host, command } => exec(&host, &command),
-        Action::Fault { kind, host, to, percent, unit } => {
+        Action::Fault {
+            kind,
+            host,
+            to,
+            percent,
+            unit,
+        } => {
             let fault = match kind {
                 Kind::Crash => Fault::Crash,
                 Kind::DaemonKill => Fault::DaemonKill,
@@ -127,9 +137,22 @@ pub fn run(arguments: Args) -> Result<()> {
 
 fn up(hosts: usize, client: bool, bare: bool) -> Result<()> {
     let begin = Instant::now();
-    let binaries = if bare { None } else { Some(install::binaries()?) };
-    let lab = Lab::up(&Options { hosts, client, tied: false, binaries })?;
-    println!("lab {} is up after {:.1} s", lab.state().id, begin.elapsed().as_secs_f64());
+    let binaries = if bare {
+        None
+    } else {
+        Some(install::binaries()?)
+    };
+    let lab = Lab::up(&Options {
+        hosts,
+        client,
+        tied: false,
+        binaries,
+    })?;
+    println!(
+        "lab {} is up after {:.1} s",
+        lab.state().id,
+        begin.elapsed().as_secs_f64()
+    );
     status()
 }
 
@@ -173,6 +196,10 @@ fn down() -> Result<()> {
     if !left.is_empty() {
         bail!("lab {}: left behind: {}", state.id, left.join(", "));
     }
-    println!("lab {} is gone after {:.1} s", state.id, begin.elapsed().as_secs_f64());
+    println!(
+        "lab {} is gone after {:.1} s",
+        state.id,
+        begin.elapsed().as_secs_f64()
+    );
     Ok(())
 }

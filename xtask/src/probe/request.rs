@@ -43,7 +43,12 @@ pub struct Requests {
 impl Requests {
     /// None in flight.
     pub fn new(targets: Vec<SocketAddr>) -> Self {
-        Self { targets, slots: Vec::new(), free: Vec::new(), timeouts: VecDeque::new() }
+        Self {
+            targets,
+            slots: Vec::new(),
+            free: Vec::new(),
+            timeouts: VecDeque::new(),
+        }
     }
 
     /// Begins a request; false when it failed at once or too many are in flight.
@@ -55,8 +60,11 @@ impl Requests {
             return Ok(false);
         }
         let address = self.targets[target];
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM.nonblocking(),
+            Some(Protocol::TCP),
+        )?;
         // A reset instead of a minute in TIME_WAIT: the ports would run out.
         socket.set_linger(Some(Duration::ZERO))?;
         match socket.connect(&address.into()) {
@@ -70,7 +78,12 @@ impl Requests {
         let token = u64::from(self.slots[index].0) << 32 | index as u64;
         let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         epoll.add(&socket, EpollEvent::new(interest, token))?;
-        self.slots[index].1 = Some(Request { socket, target, asked: false, answer: Vec::new() });
+        self.slots[index].1 = Some(Request {
+            socket,
+            target,
+            asked: false,
+            answer: Vec::new(),
+        });
         self.timeouts.push_back((now + TIMEOUT_NS, token));
         Ok(true)
     }
@@ -144,7 +157,10 @@ impl Request {
 }
 
 fn not_yet(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
+    )
 }
 
 /// Judges an answer; none while it is not complete.
@@ -157,9 +173,15 @@ fn judge(answer: &[u8]) -> Option<Outcome> {
     });
     let (mut host, mut length) = (String::new(), 0);
     for line in lines {
-        let Some((name, value)) = line.split_once(": ") else { continue };
+        let Some((name, value)) = line.split_once(": ") else {
+            continue;
+        };
         if name.eq_ignore_ascii_case("X-Host") {
-            host = value.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+            host = value
+                .chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(64)
+                .collect();
         } else if name.eq_ignore_ascii_case("Content-Length") {
             length = value.parse().unwrap_or(usize::MAX);
         }

@@ -111,7 +111,11 @@ impl Tally {
     /// Begins the window: what was seen before (the first address resolution) does not count.
     pub fn begin(&mut self, now: u64) {
         let host = std::mem::take(&mut self.host);
-        *self = Self { last_good: Some(now), host, ..Self::new(self.target) };
+        *self = Self {
+            last_good: Some(now),
+            host,
+            ..Self::new(self.target)
+        };
     }
 
     /// A line that names the host that answers now, if it is another than before.
@@ -165,7 +169,10 @@ mod tests {
         tally.note(Outcome::Good("b".into()), 43_000_000);
         let report = tally.report(44_000_000);
         assert_eq!((report.outage_ms, report.failed), (40.0, 1));
-        assert_eq!((report.last_good_ns, report.first_good_ns), (3_000_000, Some(43_000_000)));
+        assert_eq!(
+            (report.last_good_ns, report.first_good_ns),
+            (3_000_000, Some(43_000_000))
+        );
         assert_eq!(report.hosts.len(), 2);
     }
 
