@@ -97,7 +97,10 @@ impl Lab {
             supervisor: None,
         };
         lab.boot(options, &state)?;
-        lab.state.tied = options.tied;
+        if !options.tied {
+            lab.supervisor.as_mut().map_or(Ok(()), supervise::stay)?;
+            lab.state.tied = false;
+        }
         Ok(lab)
     }
 
@@ -286,7 +289,7 @@ impl Lab {
     /// It does not within `deadline`; the message quotes its console.
     pub fn wait_booted(&self, name: &str, deadline: Duration) -> Result<()> {
         let target = self.state.host(name)?;
-        self.wait(deadline, "the host to boot", || {
+        let waited = self.wait(deadline, "the host to boot", || {
             if host::init(target).is_none() {
                 return Ok(false);
             }
@@ -295,8 +298,12 @@ impl Lab {
             };
             let said = String::from_utf8_lossy(&output.stdout);
             Ok(matches!(said.trim(), "running" | "degraded"))
-        })
-        .with_context(|| format!("host {name}; its console:\n{}", host::console_tail(target)))
+        });
+        // Who interrupts knows why; otherwise the console tells.
+        if interrupt::requested() {
+            return waited;
+        }
+        waited.with_context(|| format!("host {name}; its console:\n{}", host::console_tail(target)))
     }
 
     /// Waits until a condition holds, looking at it ten times a second.
