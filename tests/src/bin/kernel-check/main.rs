@@ -7,12 +7,14 @@
 mod init;
 mod workload;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use shadowd::config::settings::CaptureSettings;
+use shadowd::decide::aggregate::Aggregator;
 use shadowd::facts::{Direction, FlowDelta, Lifecycle, LifecycleKind, Sample};
 use shadowd::observe::{Capture, boot_time};
 
@@ -21,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Check = fn(&mut Capture) -> Result<()>;
 
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: &[(&str, Check)] = &[
     ("probes_load", probes_load),
     (
         "syscalls_and_errors_are_exact",
@@ -48,6 +50,11 @@ const CHECKS: [(&str, Check); 8] = [
         "tcp_refused_connect_is_failed",
         tcp_refused_connect_is_failed,
     ),
+    (
+        "a_group_that_is_gone_keeps_its_unit",
+        a_group_that_is_gone_keeps_its_unit,
+    ),
+    ("nothing_comes_from_outside", nothing_comes_from_outside),
 ];
 
 fn main() -> ExitCode {
@@ -88,7 +95,7 @@ fn check_all() -> bool {
         );
         failed.extend(result.err().map(|error| (name.to_owned(), error)));
     };
-    for (name, check) in CHECKS {
+    for &(name, check) in CHECKS {
         report(name, check(&mut capture));
     }
     report(
@@ -409,4 +416,73 @@ fn early_listener(capture: &mut Capture, early: workload::EarlyListener) -> Resu
         capture.wait(Duration::from_millis(20));
         absorb(&mut sample, capture.tick());
     }
+}
+
+/// A unit that lived shorter than an interval: only the kernel's own events can name it. Nothing
+/// in the sample may come from outside of the control groups that are visible here.
+fn a_group_that_is_gone_keeps_its_unit(capture: &mut Capture) -> Result<()> {
+    capture.tick();
+    let unit = format!("kernel-check-{}.scope", std::process::id());
+    let group = workload::cgroup_mount()?.join(&unit);
+    std::fs::create_dir(&group)?;
+    let mut child = start(&["wait"])?;
+    let pid = child.id();
+    let moved = std::fs::write(group.join("cgroup.procs"), pid.to_string());
+    drop(child.stdin.take());
+    child.wait()?;
+    moved?;
+    workload::remove_group(&group)?;
+
+    let sample = capture.tick();
+    let named: BTreeSet<u64> = sample.cgroups.iter().map(|(id, _)| *id).collect();
+    let exit = sample
+        .lifecycle
+        .iter()
+        .find(|event| event.pid == pid && matches!(event.kind, LifecycleKind::Exit { .. }));
+    let exit = exit.with_context(|| format!("no exit of {pid}: {:?}", sample.lifecycle))?;
+    ensure!(
+        named.contains(&exit.cgroup),
+        "{exit:?} is in none of {:?}",
+        sample.cgroups
+    );
+    let mut aggregator = Aggregator::default();
+    let seen = aggregator.absorb(sample);
+    let of_unit = seen.units.iter().find(|entry| entry.unit == unit);
+    let of_unit = of_unit.with_context(|| format!("no unit {unit}: {:?}", seen.units))?;
+    ensure!(of_unit.exits == 1 && of_unit.syscalls > 0, "{of_unit:?}");
+    Ok(())
+}
+
+/// Counts of control groups that are not visible here would be another host's. Also shows that two
+/// captures run beside each other.
+fn nothing_comes_from_outside(_: &mut Capture) -> Result<()> {
+    let settings = CaptureSettings {
+        tick: Duration::from_secs(1),
+        ebpf: true,
+    };
+    let mut second = Capture::start(&settings);
+    let mut sample = second.tick();
+    for _ in 0..20 {
+        let (_, part) = run_role(&mut second, &["syscalls"])?;
+        sample.cgroups.extend(part.cgroups.iter().cloned());
+        absorb(&mut sample, part);
+    }
+    let named: BTreeSet<u64> = sample.cgroups.iter().map(|(id, _)| *id).collect();
+    let groups = (sample
+        .syscalls
+        .iter()
+        .map(|count| (count.pid, count.cgroup)))
+    .chain(
+        sample
+            .lifecycle
+            .iter()
+            .map(|event| (event.pid, event.cgroup)),
+    );
+    for (pid, group) in groups {
+        ensure!(
+            named.contains(&group),
+            "process {pid} in the unknown group {group}"
+        );
+    }
+    Ok(())
 }

@@ -1,9 +1,11 @@
 //! What the checks let happen: known numbers of calls, bytes and processes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -82,6 +84,29 @@ fn fetch(server: SocketAddr) -> Result<()> {
 fn refused() -> Result<()> {
     ensure!(TcpStream::connect((Ipv4Addr::LOCALHOST, 1)).is_err());
     Ok(())
+}
+
+/// Where the visible cgroup2 tree is mounted (proc_pid_mountinfo(5)).
+pub fn cgroup_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let line = mounts.lines().rfind(|line| line.contains(" - cgroup2 "));
+    let point = line
+        .and_then(|line| line.split(' ').nth(4))
+        .context("no cgroup2 is mounted")?;
+    Ok(point.into())
+}
+
+/// Removes a group as soon as the kernel has let go of its last process.
+pub fn remove_group(group: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            result => return result.context("the control group cannot be removed"),
+        }
+    }
 }
 
 /// The port that a `serve` role prints.
