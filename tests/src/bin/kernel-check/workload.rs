@@ -31,6 +31,7 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
         ("serve", [address]) => serve(address.parse()?),
+        ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
         ("refused", []) => refused(),
         _ => bail!("unknown role"),
@@ -65,6 +66,13 @@ fn serve(address: IpAddr) -> Result<()> {
         stream.write_all(&vec![b'a'; ANSWER_BYTES as usize])?;
     }
     Ok(())
+}
+
+/// Listens until the end and accepts nothing: the kernel completes the handshakes.
+fn listen(address: IpAddr) -> Result<()> {
+    let listener = TcpListener::bind((address, 0))?;
+    println!("{}", listener.local_addr()?.port());
+    wait_for_end()
 }
 
 fn fetch(server: SocketAddr) -> Result<()> {
@@ -126,7 +134,7 @@ pub struct EarlyListener {
 impl EarlyListener {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        let mut server = super::start(&["serve", "127.0.0.1"])?;
+        let mut server = super::start(&["listen", "127.0.0.1"])?;
         let port = read_port(&mut server)?;
         Ok(Self { server, port })
     }
