@@ -84,6 +84,17 @@ pub struct Loaded {
     pub scope: Scope,
 }
 
+impl Loaded {
+    /// Notes what went wrong with probes that run.
+    pub fn degrade(&mut self, names: &[&str], why: &str) {
+        for status in &mut self.statuses {
+            if status.hook.is_some() && names.contains(&status.name.as_str()) {
+                status.degraded = Some(why.to_owned());
+            }
+        }
+    }
+}
+
 /// Loads and attaches every probe, or none when `ebpf` is false.
 pub fn load(ebpf: bool) -> Loaded {
     if !ebpf {

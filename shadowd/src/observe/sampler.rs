@@ -86,8 +86,12 @@ impl Capture {
         };
         self.last = at;
         if let Some(tables) = self.loaded.tables.as_ref().filter(|_| turned) {
-            // What an error leaves behind stays in the kernel for the next turn.
-            let _ = tables.drain(&mut sample.syscalls, &mut sample.flows);
+            let drained = tables.drain(&mut sample.syscalls, &mut sample.flows);
+            // What an error leaves behind stays in the kernel for the next turn but one.
+            if let Err(error) = drained {
+                self.loaded
+                    .degrade(&["syscalls", "tcp"], &format!("a drain failed: {error}"));
+            }
         }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
