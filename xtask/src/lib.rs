@@ -1,1 +1,5 @@
 //! Build and test commands.
+
+pub mod demo;
+pub mod lab;
+pub mod probe;
