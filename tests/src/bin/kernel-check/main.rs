@@ -37,6 +37,10 @@ const CHECKS: &[(&str, Check)] = &[
         "exit_wakes_the_reader_at_once",
         exit_wakes_the_reader_at_once,
     ),
+    (
+        "an_exit_during_a_tick_is_heard_once",
+        an_exit_during_a_tick_is_heard_once,
+    ),
     ("tcp_v4_bytes_are_exact", |capture| {
         tcp_bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
     }),
@@ -264,6 +268,39 @@ fn exit_wakes_the_reader_at_once(capture: &mut Capture) -> Result<()> {
     // Emulated processors are some thirty times slower.
     let limit = Duration::from_millis(if std::process::id() == 1 { 100 } else { 1 });
     ensure!(delays[4] <= limit, "{delays:?}");
+    Ok(())
+}
+
+/// A death that a tick takes from the ring buffer must still reach whoever waits, once.
+fn an_exit_during_a_tick_is_heard_once(capture: &mut Capture) -> Result<()> {
+    let exits = |events: &[Lifecycle], pid: u32| {
+        let exit = |event: &&Lifecycle| {
+            event.pid == pid && matches!(event.kind, LifecycleKind::Exit { .. })
+        };
+        events.iter().filter(exit).count()
+    };
+    let mut child = start(&["leave"])?;
+    let pid = child.id();
+    child.wait()?;
+    let sample = capture.tick();
+    let heard = exits(&capture.wait(Duration::ZERO), pid);
+    let again = exits(&capture.wait(Duration::ZERO), pid);
+    ensure!(
+        (exits(&sample.lifecycle, pid), heard, again) == (1, 1, 0),
+        "in the sample {}, heard {heard}, again {again}",
+        exits(&sample.lifecycle, pid)
+    );
+
+    let mut child = start(&["leave"])?;
+    let pid = child.id();
+    child.wait()?;
+    let mut urgent = Vec::new();
+    let sample = capture.tick_with(|event| urgent.push(event.clone()));
+    let again = exits(&capture.wait(Duration::ZERO), pid);
+    ensure!(
+        (exits(&sample.lifecycle, pid), exits(&urgent, pid), again) == (1, 1, 0),
+        "urgent {urgent:?}, again {again}"
+    );
     Ok(())
 }
 
