@@ -5,17 +5,17 @@
 //! started with the name of a role, so nothing else has to be installed.
 
 mod init;
+mod tcp;
 mod workload;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use shadowd::config::settings::CaptureSettings;
 use shadowd::decide::aggregate::Aggregator;
-use shadowd::facts::{Direction, FlowDelta, Lifecycle, LifecycleKind, Sample};
+use shadowd::facts::{Lifecycle, LifecycleKind, Sample};
 use shadowd::observe::{Capture, boot_time};
 
 /// How long the kernel's last event may take to arrive.
@@ -42,17 +42,17 @@ const CHECKS: &[(&str, Check)] = &[
         an_exit_during_a_tick_is_heard_once,
     ),
     ("tcp_v4_bytes_are_exact", |capture| {
-        tcp_bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
+        tcp::bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
     }),
     ("tcp_v6_bytes_are_exact", |capture| {
-        tcp_bytes_are_exact(capture, "::1", "::1")
+        tcp::bytes_are_exact(capture, "::1", "::1")
     }),
     ("tcp_v4_to_a_v6_socket_is_v4", |capture| {
-        tcp_bytes_are_exact(capture, "::", "127.0.0.1")
+        tcp::bytes_are_exact(capture, "::", "127.0.0.1")
     }),
     (
         "tcp_refused_connect_is_failed",
-        tcp_refused_connect_is_failed,
+        tcp::refused_connect_is_failed,
     ),
     (
         "a_group_that_is_gone_keeps_its_unit",
@@ -104,7 +104,7 @@ fn check_all() -> bool {
     }
     report(
         "a_listener_from_before_is_attributed",
-        early.and_then(|early| early_listener(&mut capture, early)),
+        early.and_then(|early| tcp::early_listener(&mut capture, early)),
     );
     let total = CHECKS.len() + 1;
     if !failed.is_empty() {
@@ -302,158 +302,6 @@ fn an_exit_during_a_tick_is_heard_once(capture: &mut Capture) -> Result<()> {
         "urgent {urgent:?}, again {again}"
     );
     Ok(())
-}
-
-/// The sum of the flows of one process in one direction, checked to be of one service.
-fn total(
-    sample: &Sample,
-    pid: u32,
-    direction: Direction,
-    remote: IpAddr,
-) -> Result<Option<FlowDelta>> {
-    let mut sum: Option<FlowDelta> = None;
-    for flow in &sample.flows {
-        if flow.pid != pid || flow.direction != direction {
-            continue;
-        }
-        ensure!(flow.remote.ip() == remote, "{flow:?} is not with {remote}");
-        match &mut sum {
-            None => sum = Some(*flow),
-            Some(sum) => {
-                sum.opened += flow.opened;
-                sum.closed += flow.closed;
-                sum.failed += flow.failed;
-                sum.rx_bytes += flow.rx_bytes;
-                sum.tx_bytes += flow.tx_bytes;
-            }
-        }
-    }
-    Ok(sum)
-}
-
-fn tcp_bytes_are_exact(capture: &mut Capture, listen: &str, connect: &str) -> Result<()> {
-    let mut server = start(&["serve", listen])?;
-    let port = workload::read_port(&mut server)?;
-    let client = start(&["fetch", connect, &port.to_string()])?;
-    let (server_pid, client_pid) = (server.id(), client.id());
-    let mut sample = Sample::default();
-    for mut child in [client, server] {
-        absorb(&mut sample, until_exit_or_gone(capture, &mut child)?);
-    }
-    settle(capture, &mut sample, client_pid, server_pid)?;
-    let remote: IpAddr = connect.parse()?;
-    let count = u64::from(workload::CONNECTIONS);
-    let (up, down) = (
-        count * workload::REQUEST_BYTES,
-        count * workload::ANSWER_BYTES,
-    );
-    for (pid, direction, tx, rx) in [
-        (client_pid, Direction::Outbound, up, down),
-        (server_pid, Direction::Inbound, down, up),
-    ] {
-        let Some(flow) = total(&sample, pid, direction, remote)? else {
-            bail!("no {direction:?} flow of {pid}: {:?}", sample.flows);
-        };
-        let ends = [
-            flow.opened,
-            flow.closed,
-            flow.failed,
-            flow.tx_bytes,
-            flow.rx_bytes,
-        ];
-        ensure!(
-            ends == [count, count, 0, tx, rx],
-            "{flow:?}: expected {count}, {tx}, {rx}"
-        );
-        let service = if direction == Direction::Inbound {
-            flow.local
-        } else {
-            flow.remote
-        };
-        ensure!(service.port() == port, "{flow:?}: port {port}");
-        ensure!(
-            flow.local.ip() == remote,
-            "{flow:?}: both ends are {remote}"
-        );
-        ensure!(flow.cgroup != 0, "{flow:?}: no control group");
-    }
-    Ok(())
-}
-
-/// As [`until_exit`], for a process whose end may already be in an earlier sample.
-fn until_exit_or_gone(capture: &mut Capture, child: &mut Child) -> Result<Sample> {
-    let status = child.wait()?;
-    ensure!(
-        status.code() == Some(i32::from(workload::STATUS)),
-        "workload ended with {status}"
-    );
-    Ok(capture.tick())
-}
-
-/// A server's end of a connection may be closed by a packet after both processes are gone.
-fn settle(capture: &mut Capture, sample: &mut Sample, client: u32, server: u32) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    let wanted = 2 * u64::from(workload::CONNECTIONS);
-    loop {
-        let ours = sample
-            .flows
-            .iter()
-            .filter(|flow| [client, server].contains(&flow.pid));
-        let closed: u64 = ours.map(|flow| flow.closed).sum();
-        if closed >= wanted || Instant::now() > deadline {
-            return Ok(());
-        }
-        capture.wait(Duration::from_millis(20));
-        absorb(sample, capture.tick());
-    }
-}
-
-fn tcp_refused_connect_is_failed(capture: &mut Capture) -> Result<()> {
-    let (pid, sample) = run_role(capture, &["refused"])?;
-    let Some(flow) = total(
-        &sample,
-        pid,
-        Direction::Outbound,
-        IpAddr::from([127, 0, 0, 1]),
-    )?
-    else {
-        bail!("no flow of {pid}: {:?}", sample.flows);
-    };
-    let counts = [
-        flow.opened,
-        flow.closed,
-        flow.failed,
-        flow.tx_bytes,
-        flow.rx_bytes,
-    ];
-    ensure!(counts == [0, 0, 1, 0, 0], "{flow:?}");
-    Ok(())
-}
-
-fn early_listener(capture: &mut Capture, early: workload::EarlyListener) -> Result<()> {
-    capture.tick();
-    let pid = early.pid();
-    early.visit()?;
-    let deadline = Instant::now() + PATIENCE;
-    let mut sample = capture.tick();
-    loop {
-        let flow = total(
-            &sample,
-            pid,
-            Direction::Inbound,
-            IpAddr::from([127, 0, 0, 1]),
-        )?;
-        if flow.is_some_and(|flow| flow.opened == 1 && flow.cgroup != 0) {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "no inbound flow of {pid}: {:?}",
-            sample.flows
-        );
-        capture.wait(Duration::from_millis(20));
-        absorb(&mut sample, capture.tick());
-    }
 }
 
 /// A unit that lived shorter than an interval: only the kernel's own events can name it. Nothing
