@@ -24,8 +24,9 @@ struct Probe {
     feeds: &'static str,
     /// Programs and the raw tracepoints they hang on; a program has its tracepoint's name.
     tracepoints: &'static [&'static str],
-    /// Nanoseconds added to one event, measured on a 115 ns getppid (per-CPU hash count by key);
-    /// none where the event is too rare to measure.
+    /// Nanoseconds added to one event, as measured for a bare per-CPU hash count by pid on a 115 ns
+    /// getppid; this program also reads the group and the generation, which is not measured yet.
+    /// None where nothing was measured.
     #[expect(
         dead_code,
         reason = "for the reader of the table and of `cargo xtask bench`"
