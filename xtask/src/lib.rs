@@ -1,1 +1,10 @@
-//! Build and test commands.
+//! Build and test commands of shadowd, as a library so that the tests can use the lab.
+//!
+//! Builds on a bare machine: nothing here needs a system library, because `setup` lives here too.
+
+pub mod bench;
+pub mod build;
+pub mod command;
+pub mod lint;
+pub mod setup;
+pub mod test;

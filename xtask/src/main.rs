@@ -1,2 +1,56 @@
-//! Build and test commands.
-fn main() {}
+//! `cargo xtask`: every command a person needs to build, check and try shadowd.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use xtask::{bench, build, lint, setup, test};
+
+/// Build, check and try shadowd.
+///
+/// On a fresh machine two commands are enough:
+///   cargo xtask demo    two hosts, a client, faults, and the outage each fault cost
+///   cargo xtask test    everything the project checks about itself
+///
+/// Each command installs what it needs first; `cargo xtask setup --check` says what that would be.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need, with the distribution's package manager
+    Setup(setup::Args),
+    /// Build the daemon, the client and the kernel side
+    Build(build::Args),
+    /// Check format, clippy, import edges, sizes, and that the tree matches its description
+    Lint,
+    /// Run the tests: unit, sim, hosts, kernels
+    Test(test::Args),
+    /// Measure, always as a ratio to a peer in the same run
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let Some(task) = Cli::parse().task else {
+        // Help that was not asked for is still the answer, but nothing was done: print and say so.
+        let _ = Cli::command().print_long_help();
+        return ExitCode::from(2);
+    };
+    let done = match task {
+        Task::Setup(args) => setup::run(args),
+        Task::Build(args) => build::run(args),
+        Task::Lint => lint::run(),
+        Task::Test(args) => test::run(args),
+        Task::Bench(args) => bench::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
