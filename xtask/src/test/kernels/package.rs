@@ -108,11 +108,13 @@ impl Apt {
             std::fs::create_dir_all(&path)
                 .with_context(|| format!("cannot create {}", path.display()))?;
         }
+        let sources = folder.join("sources.list");
         let line = format!(
             "deb [arch=amd64 signed-by={KEYRING}] {MIRROR} {} main\n",
             source.suite
         );
-        std::fs::write(folder.join("sources.list"), line)
+        std::fs::write(&sources, line)
+            .and_then(|()| std::fs::write(folder.join("apt.conf"), settings(folder)))
             .with_context(|| format!("cannot write into {}", folder.display()))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -129,21 +131,28 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        for (key, value) in [
-            ("Dir::Etc::sourcelist", self.folder.join("sources.list")),
-            ("Dir::Etc::sourceparts", PathBuf::from("-")),
-            ("Dir::State::lists", self.folder.join("lists")),
-            ("Dir::Cache", self.folder.join("cache")),
-            // The kernel is unpacked, never installed: what is installed here is of no concern.
-            ("Dir::State::status", PathBuf::from("/dev/null")),
-            // apt's own user may not enter a cache in somebody's home.
-            ("APT::Sandbox::User", PathBuf::from("root")),
-            ("Acquire::Languages", PathBuf::from("none")),
-        ] {
-            command.arg("-o").arg(format!("{key}={}", value.display()));
-        }
+        // Read after the machine's own settings, so that a proxy stays and the folders do not.
+        command
+            .arg("--config-file")
+            .arg(self.folder.join("apt.conf"));
         command
     }
+}
+
+fn settings(folder: &Path) -> String {
+    let folder = folder.display();
+    [
+        format!("Dir::Etc::sourcelist \"{folder}/sources.list\";"),
+        "Dir::Etc::sourceparts \"-\";".to_owned(),
+        format!("Dir::State::lists \"{folder}/lists\";"),
+        format!("Dir::Cache \"{folder}/cache\";"),
+        // The kernel is unpacked, never installed: what is installed here is of no concern.
+        "Dir::State::status \"/dev/null\";".to_owned(),
+        // apt's own user may not enter a cache in somebody's home.
+        "APT::Sandbox::User \"root\";".to_owned(),
+        "Acquire::Languages \"none\";".to_owned(),
+    ]
+    .join("\n")
 }
 
 #[cfg(test)]
@@ -161,6 +170,19 @@ mod tests {
         );
         assert_eq!(image_package(depends, "6.1"), None);
         assert_eq!(image_package("linux-image-cloud-amd64\n", "6.1"), None);
+    }
+
+    #[test]
+    fn apt_keeps_to_folders_of_its_own() {
+        let text = settings(Path::new("/cache/apt"));
+        for key in ["Dir::Etc::sourcelist", "Dir::State::lists", "Dir::Cache"] {
+            let own = format!("{key} \"/cache/apt/");
+            assert!(
+                text.lines()
+                    .any(|line| line.starts_with(&own) && line.ends_with("\";")),
+                "{key}"
+            );
+        }
     }
 
     #[test]

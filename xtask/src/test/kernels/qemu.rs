@@ -104,13 +104,36 @@ fn lines(console: ChildStdout) -> Receiver<String> {
     std::thread::spawn(move || {
         for line in BufReader::new(console).split(b'\n') {
             let Ok(line) = line else { return };
-            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let text = plain(&String::from_utf8_lossy(&line));
             if sender.send(text).is_err() {
                 return;
             }
         }
     });
     receiver
+}
+
+/// Without the sequences by which the firmware clears the screen, right before the first line.
+fn plain(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    let mut characters = line.chars().peekable();
+    while let Some(next) = characters.next() {
+        if next != '\x1b' {
+            if !next.is_control() {
+                text.push(next);
+            }
+            continue;
+        }
+        // "ESC [ numbers letter", or ESC and one letter.
+        if characters.next() == Some('[') {
+            while characters
+                .next_if(|next| !next.is_ascii_alphabetic())
+                .is_some()
+            {}
+            characters.next();
+        }
+    }
+    text
 }
 
 /// Why nothing more is read from the console.
@@ -203,6 +226,15 @@ mod tests {
         .expect_err("nothing closed it");
         assert!(error.to_string().contains("Kernel panic"), "{error}");
         assert!(report(&[], End::Deadline).is_err());
+    }
+
+    #[test]
+    fn the_firmwares_sequences_are_removed() {
+        let line = "\x1bc\x1b[?7l\x1b[2J\x1b[0mtest exec ... ok\r";
+        assert_eq!(plain(line), "test exec ... ok");
+        for cut_off in ["\x1b", "\x1b[", "\x1b[2"] {
+            assert_eq!(plain(cut_off), "");
+        }
     }
 
     #[test]
