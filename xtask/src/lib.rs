@@ -5,6 +5,9 @@
 pub mod bench;
 pub mod build;
 pub mod command;
+pub mod demo;
+pub mod lab;
 pub mod lint;
+pub mod probe;
 pub mod setup;
 pub mod test;

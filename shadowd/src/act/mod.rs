@@ -1,1 +1,10 @@
-//! act
+//! Actions: what the daemon does to its host, when a decision says so.
+//!
+//! Every action that changes who owns a group carries an [`Epoch`](crate::facts::Epoch); an older
+//! one than the newest seen is refused here, however late it arrives. This room decides nothing.
+
+pub mod announce;
+pub mod epochs;
+pub mod frames;
+pub mod units;
+pub mod vip;

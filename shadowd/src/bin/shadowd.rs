@@ -1,2 +1,62 @@
-//! The daemon.
-fn main() {}
+//! The daemon `shadowd`: reads its arguments and hands over to [`shadowd::run`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Keeps a shadow of this host ready, and takes over when the other dies.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shadowd",
+    version,
+    after_help = "Examples:\n  \
+        shadowd --config /etc/shadowd/shadowd.toml          run (usually by `systemctl start shadowd`)\n  \
+        shadowd --config /etc/shadowd/shadowd.toml --check  check the file and exit\n  \
+        shadowd --create-identity                           make this host's identity and print it\n\n\
+        Exit codes: 0 ended as asked or the file is good, 1 failed or the file is bad, 2 usage.\n\
+        SHADOWD_LOG=shadowd=debug logs more."
+)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/shadowd/shadowd.toml")]
+    config: PathBuf,
+    /// Check the configuration file and exit; changes nothing.
+    #[arg(long)]
+    check: bool,
+    /// Make this host's identity if there is none, print it and exit.
+    #[arg(long, conflicts_with = "check")]
+    create_identity: bool,
+    /// Where the identity lives.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/shadowd",
+        requires = "create_identity"
+    )]
+    state_dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = if arguments.create_identity {
+        shadowd::run::create_identity(&arguments.state_dir).map(|id| println!("{id}"))
+    } else if arguments.check {
+        shadowd::run::check_configuration(&arguments.config).map(|settings| {
+            let (groups, peers) = (settings.groups.len(), settings.peers.len());
+            println!(
+                "{}: good, {groups} groups, {peers} peers",
+                arguments.config.display()
+            );
+        })
+    } else {
+        shadowd::run::run(&arguments.config)
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shadowd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

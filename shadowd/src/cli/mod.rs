@@ -1,1 +1,303 @@
-//! cli
+//! `shadowctl`: asks the daemon and shows the answer, to people or to programs.
+//!
+//! The tool decides nothing and keeps nothing; all it knows comes from the socket, but for the
+//! identity, which can be read from the state directory while no daemon runs.
+
+pub mod args;
+pub mod client;
+mod failure;
+mod human;
+mod show;
+mod table;
+
+use std::cmp::{Ordering, Reverse};
+use std::fs;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use serde::Serialize;
+
+use crate::facts::{HostId, ProcessUse, UnitUse};
+use crate::serve::protocol::{
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Top,
+    Units,
+};
+use args::{Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments};
+use client::{CallError, Client};
+use table::Paint;
+
+pub use failure::Failure;
+
+/// How often `events --follow` asks.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// Rows of each table of `top` unless told otherwise.
+const TOP_ROWS: u32 = 20;
+
+/// A longer identity file (bytes) is not one.
+const MAX_ID_BYTES: u64 = 1024;
+
+/// Where and how to show things.
+struct Screen<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+    terminal: bool,
+    paint: Paint,
+}
+
+impl Screen<'_> {
+    /// One answer.
+    fn show<T: Serialize>(&mut self, value: &T, text: String) -> Result<(), Failure> {
+        if self.json {
+            serde_json::to_writer_pretty(&mut *self.out, value).map_err(io::Error::from)?;
+            writeln!(self.out)?;
+        } else {
+            self.out.write_all(text.as_bytes())?;
+        }
+        Ok(self.out.flush()?)
+    }
+
+    /// One of many answers: a line of JSON, or a fresh screen.
+    fn redraw<T: Serialize>(&mut self, value: &T, text: &str) -> Result<(), Failure> {
+        if self.json {
+            serde_json::to_writer(&mut *self.out, value).map_err(io::Error::from)?;
+            writeln!(self.out)?;
+        } else if self.terminal {
+            // Home, the text, then clear what was below: no flicker (ECMA-48 CUP, EL, ED).
+            let text = text.replace('\n', "\x1b[K\n");
+            write!(self.out, "\x1b[H{text}\x1b[J")?;
+        } else {
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(self.out.flush()?)
+    }
+}
+
+/// Runs one command. `terminal` says whether `out` is one.
+///
+/// # Errors
+/// See [`Failure`]; its exit code is the process's.
+pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> Result<(), Failure> {
+    let client = Client::new(arguments.socket_path());
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let paint = Paint(terminal && !arguments.json && !no_colour);
+    let screen = &mut Screen {
+        out,
+        json: arguments.json,
+        terminal,
+        paint,
+    };
+    match arguments.command {
+        Command::Status(watch) => {
+            repeat(screen, watch.watch, async || {
+                let answer: StatusAnswer = client.get(protocol::STATUS).await?;
+                let text = show::status(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Peers(watch) => {
+            repeat(screen, watch.watch, async || {
+                let answer: Peers = client.get(protocol::PEERS).await?;
+                let text = show::peers(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Units(watch) => {
+            repeat(screen, watch.watch, async || {
+                let answer: Units = client.get(protocol::UNITS).await?;
+                let text = show::units(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Top(wanted) => {
+            let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+            repeat(screen, wanted.watch.watch, async || {
+                let answer = sorted(client.get(protocol::TOP).await?, wanted, limit);
+                let text = show::top(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Flows(wanted) => {
+            repeat(screen, wanted.watch.watch, async || {
+                let answer = chosen(client.get(protocol::FLOWS).await?, &wanted);
+                let text = show::flows(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Events(wanted) => events(&client, screen, wanted).await,
+        Command::Id(wanted) => {
+            let answer = identity(&client, &wanted.state_dir).await?;
+            let text = format!("{}\n", answer.id);
+            screen.show(&answer, text)
+        }
+        Command::Failover(Failover::Handover { group, to }) => {
+            let path = protocol::handover_path(&group);
+            let done: HandoverDone = client.post(&path, &HandoverRequest { to }).await?;
+            let text = format!(
+                "group {}: {} -> {}, epoch {}, {} ms\n",
+                done.group, done.from, done.to, done.epoch, done.took_ms
+            );
+            screen.show(&done, text)
+        }
+        Command::Completion { shell } => {
+            // Into memory first: the generator panics when its output is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "shadowctl", &mut script);
+            Ok(screen.out.write_all(&script)?)
+        }
+    }
+}
+
+/// Shows what `ask` gives, once or each `every` seconds.
+async fn repeat<T: Serialize>(
+    screen: &mut Screen<'_>,
+    every: Option<u64>,
+    ask: impl AsyncFn() -> Result<(T, String), CallError>,
+) -> Result<(), Failure> {
+    let Some(every) = every else {
+        let (value, text) = ask().await?;
+        return screen.show(&value, text);
+    };
+    if screen.terminal && !screen.json {
+        screen.out.write_all(b"\x1b[2J")?;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs(every));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let (value, text) = ask().await?;
+        screen.redraw(&value, &text)?;
+    }
+}
+
+/// `answer` in the wanted order and length.
+fn sorted(mut answer: Top, wanted: TopArguments, limit: Option<u32>) -> Top {
+    let by_cpu = |a: f64, b: f64| -> Ordering { b.total_cmp(&a) };
+    match wanted.sort {
+        Sort::Cpu => {
+            answer.units.sort_by(|a, b| by_cpu(a.cpu, b.cpu));
+            answer.processes.sort_by(|a, b| by_cpu(a.cpu, b.cpu));
+        }
+        Sort::Mem => {
+            answer
+                .units
+                .sort_by_key(|unit: &UnitUse| Reverse(unit.rss_bytes));
+            answer
+                .processes
+                .sort_by_key(|process: &ProcessUse| Reverse(process.rss_bytes));
+        }
+        Sort::Syscalls => {
+            answer
+                .units
+                .sort_by_key(|unit: &UnitUse| Reverse(unit.syscalls));
+            answer
+                .processes
+                .sort_by_key(|process: &ProcessUse| Reverse(process.syscalls));
+        }
+    }
+    if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
+        answer.units.truncate(limit);
+        answer.processes.truncate(limit);
+    }
+    answer
+}
+
+/// The flows that were asked for, the busiest first.
+fn chosen(mut answer: Flows, wanted: &FlowsArguments) -> Flows {
+    let service = wanted.unit.as_ref().map(|unit| format!("{unit}.service"));
+    answer.flows.retain(|flow| {
+        let unit = wanted.unit.as_ref().is_none_or(|unit| {
+            flow.unit == *unit
+                || service
+                    .as_ref()
+                    .is_some_and(|service| flow.unit == *service)
+        });
+        unit && wanted.remote.is_none_or(|remote| flow.remote == remote)
+    });
+    answer
+        .flows
+        .sort_by_key(|flow| Reverse(flow.rx_bytes.saturating_add(flow.tx_bytes)));
+    answer
+}
+
+async fn events(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: EventsArguments,
+) -> Result<(), Failure> {
+    let ask = async |since: u64, limit: u32| -> Result<Events, CallError> {
+        client
+            .get(&format!("{}?since={since}&limit={limit}", protocol::EVENTS))
+            .await
+    };
+    let first = ask(wanted.since, wanted.limit).await?;
+    if !wanted.follow {
+        let text = show::events(&first.events, screen.paint);
+        return screen.show(&first, text);
+    }
+    let mut newest = wanted.since;
+    let mut batch = first;
+    loop {
+        if let Some(last) = batch.events.last() {
+            newest = last.seq;
+        }
+        if screen.json {
+            for event in &batch.events {
+                serde_json::to_writer(&mut *screen.out, event).map_err(io::Error::from)?;
+                writeln!(screen.out)?;
+            }
+        } else {
+            screen
+                .out
+                .write_all(show::events(&batch.events, screen.paint).as_bytes())?;
+        }
+        screen.out.flush()?;
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        batch = ask(newest, MAX_EVENTS).await?;
+        let expected = newest.saturating_add(1);
+        let skipped = batch
+            .events
+            .first()
+            .map_or(0, |event| event.seq.saturating_sub(expected));
+        if skipped > 0 && !screen.json {
+            writeln!(screen.out, "({skipped} events were not shown)")?;
+        }
+    }
+}
+
+/// The daemon's word, or the state directory's when there is no daemon to ask.
+async fn identity(client: &Client, state_dir: &Path) -> Result<Id, Failure> {
+    let no_daemon = match client.get(protocol::ID).await {
+        Ok(id) => return Ok(id),
+        Err(error @ (CallError::NotRunning { .. } | CallError::NoPermission { .. })) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let file = state_dir.join("id");
+    match read_identity(&file) {
+        Ok(id) => Ok(Id { host: None, id }),
+        // The file does not help either: what keeps the user from the daemon is the better word.
+        Err(_) if matches!(no_daemon, CallError::NoPermission { .. }) => Err(no_daemon.into()),
+        Err(finding) => Err(Failure::NoIdentity {
+            socket: client.socket().to_owned(),
+            file,
+            finding,
+        }),
+    }
+}
+
+fn read_identity(file: &Path) -> Result<HostId, String> {
+    let mut text = String::new();
+    fs::File::open(file)
+        .and_then(|file| file.take(MAX_ID_BYTES).read_to_string(&mut text))
+        .map_err(|error| error.to_string())?;
+    text.trim()
+        .parse()
+        .map_err(|error: crate::facts::HostIdError| error.to_string())
+}

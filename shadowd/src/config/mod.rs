@@ -1,3 +1,176 @@
 //! The configuration: [`file`] is the TOML as written, [`settings`] is what it means.
+//!
+//! Loading changes nothing and touches nothing but the file. What only the running host can tell
+//! (does the interface exist, does systemd know the unit) is checked by `run` before it acts.
 
+mod error;
+pub mod file;
 pub mod settings;
+mod validate;
+
+use std::path::Path;
+
+pub use error::ConfigError;
+use settings::Settings;
+
+/// A longer file is refused: 1 MiB.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads and validates the file at `path`.
+pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let length = std::fs::metadata(path).map_err(unreadable)?.len();
+    if length > MAX_BYTES {
+        return Err(ConfigError::TooLong {
+            path: path.to_owned(),
+            length,
+            limit: MAX_BYTES,
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text, path)
+}
+
+/// Validates `text`; `path` is for messages only.
+pub fn parse(text: &str, path: &Path) -> Result<Settings, ConfigError> {
+    let file = toml::from_str(text).map_err(|error| ConfigError::syntax(&error, text, path))?;
+    validate::validate(file, text, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{HostId, UnitMode};
+
+    fn sample() -> String {
+        let id = HostId::from_bytes([7; 32]);
+        format!(
+            r#"[host]
+name = "a"
+listen = "192.0.2.1:7373"
+
+[[peer]]
+name = "b"
+id = "{id}"
+address = "192.0.2.2:7373"
+
+[[group]]
+name = "web"
+members = ["a", "b"]
+priority = 100
+protection = "none"
+heartbeat = "10ms"
+suspect_after = "30ms"
+interface = "eth0"
+vips = ["192.0.2.10/24", "2001:db8::10/64"]
+
+[[group.unit]]
+name = "nginx.service"
+mode = "warm"
+"#
+        )
+    }
+
+    fn refusal(old: &str, new: &str) -> String {
+        let text = sample();
+        assert!(text.contains(old), "the sample has {old}");
+        match parse(&text.replacen(old, new, 1), Path::new("shadowd.toml")) {
+            Ok(_) => panic!("{new} was accepted"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_sample_means_what_it_says() {
+        let settings = parse(&sample(), Path::new("shadowd.toml")).expect("the sample is legal");
+        let group = &settings.groups[0];
+        assert_eq!(group.members.len(), 1, "the others, not this host");
+        assert_eq!(group.suspect_after.as_millis(), 30);
+        assert_eq!(group.units[0].mode, UnitMode::Warm);
+        assert!(settings.capture.ebpf);
+    }
+
+    #[test]
+    fn a_refusal_names_file_line_key_value_and_range() {
+        assert_eq!(
+            refusal("heartbeat = \"10ms\"", "heartbeat = \"1ms\""),
+            "shadowd.toml:15: group.heartbeat = \"1ms\": \
+             a duration from 5ms to 10s, such as 250ms"
+        );
+        assert_eq!(
+            refusal("priority = 100", "priority = 300"),
+            "shadowd.toml:13: group.priority = 300: from 1 to 255"
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_at_its_line() {
+        for (old, new, line, key) in [
+            (
+                "suspect_after = \"30ms\"",
+                "suspect_after = \"15ms\"",
+                16,
+                "group.suspect_after",
+            ),
+            (
+                "members = [\"a\", \"b\"]",
+                "members = [\"b\"]",
+                12,
+                "group.members",
+            ),
+            (
+                "members = [\"a\", \"b\"]",
+                "members = [\"a\", \"c\"]",
+                12,
+                "group.members",
+            ),
+            ("\"2001:db8::10/64\"", "\"192.0.2.10/32\"", 18, "group.vips"),
+            ("192.0.2.10/24", "192.0.2.10", 18, "group.vips"),
+            (
+                "protection = \"none\"",
+                "protection = \"hope\"",
+                14,
+                "group.protection",
+            ),
+            ("protection = \"none\"\n", "", 11, "group.protection"),
+            (
+                "interface = \"eth0\"",
+                "interface = \"a/b\"",
+                17,
+                "group.interface",
+            ),
+            (
+                "listen = \"192.0.2.1:7373\"",
+                "listen = \"0.0.0.0:7373\"",
+                3,
+                "host.listen",
+            ),
+            (
+                "address = \"192.0.2.2:7373\"",
+                "address = \"192.0.2.1:7373\"",
+                8,
+                "peer.address",
+            ),
+            ("mode = \"warm\"", "mode = \"hot\"", 22, "group.unit.mode"),
+            (
+                "name = \"nginx.service\"",
+                "name = \"nginx\"",
+                21,
+                "group.unit.name",
+            ),
+        ] {
+            let refusal = refusal(old, new);
+            let place = format!("shadowd.toml:{line}: {key} = ");
+            assert!(refusal.starts_with(&place), "{new}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_broken_syntax_name_their_line() {
+        assert!(refusal("priority = 100", "prioritty = 100").starts_with("shadowd.toml:13: "));
+        assert!(refusal("[[group]]", "[[group]").starts_with("shadowd.toml:10: "));
+    }
+}

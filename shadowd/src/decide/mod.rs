@@ -1,1 +1,8 @@
-//! decide
+//! Decisions: pure cores that turn facts into observations and actions.
+//!
+//! Nothing here does I/O, reads a clock, draws a random number, logs or spawns. `now` is passed in
+//! and output is data; `run` drives the cores and reports back what came of their actions.
+
+pub mod aggregate;
+pub mod cluster;
+mod unit_names;

@@ -126,7 +126,8 @@ impl FromStr for Vip {
         let address: IpAddr = address.parse().map_err(|_| VipError)?;
         let prefix: u8 = prefix.parse().map_err(|_| VipError)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
-        let unicast = !address.is_multicast() && !address.is_unspecified() && !address.is_loopback();
+        let unicast =
+            !address.is_multicast() && !address.is_unspecified() && !address.is_loopback();
         if prefix == 0 || prefix > longest || !unicast {
             return Err(VipError);
         }
@@ -160,7 +161,8 @@ pub struct Datagram {
     /// When the sender sent it, on the sender's clock.
     pub sent: BootTime,
     /// When the newest datagram of the receiver that the sender had opened was sent, on the
-    /// receiver's clock: gives the round trip, and tells a one-way cut. `None` before the first.
+    /// receiver's clock, plus the time the sender has kept it: now less this is the round trip.
+    /// `None` before the first.
     pub heard: Option<BootTime>,
     /// One message for each group both share; at most [`Datagram::MAX_MESSAGES`].
     pub messages: Vec<GroupMessage>,
@@ -222,9 +224,19 @@ mod tests {
     #[test]
     fn a_vip_needs_a_unicast_address_and_a_prefix_that_fits() {
         for good in ["192.0.2.10/24", "2001:db8::10/64"] {
-            assert_eq!(good.parse::<Vip>().map(|vip| vip.to_string()).as_deref(), Ok(good));
+            assert_eq!(
+                good.parse::<Vip>().map(|vip| vip.to_string()).as_deref(),
+                Ok(good)
+            );
         }
-        for bad in ["192.0.2.10", "192.0.2.10/33", "192.0.2.10/0", "224.0.0.1/24", "::/64", "x/1"] {
+        for bad in [
+            "192.0.2.10",
+            "192.0.2.10/33",
+            "192.0.2.10/0",
+            "224.0.0.1/24",
+            "::/64",
+            "x/1",
+        ] {
             assert_eq!(bad.parse::<Vip>(), Err(VipError), "{bad}");
         }
     }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A host's identity: the BLAKE3 hash of its public key (DER SubjectPublicKeyInfo), 32 bytes.
 ///
-/// Written as 52 letters of RFC 4648 base32 without padding, in groups of 13 joined by `-`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+/// Written as 52 letters of RFC 4648 base32 without padding, in groups of 13 joined by `-`; in
+/// binary formats as the 32 bytes, so that a full datagram fits its bound.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId([u8; 32]);
 
 /// What is not a [`HostId`].
@@ -67,17 +67,25 @@ impl FromStr for HostId {
     }
 }
 
-impl From<HostId> for String {
-    fn from(id: HostId) -> Self {
-        id.to_string()
+impl Serialize for HostId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
-impl TryFrom<String> for HostId {
-    type Error = HostIdError;
-
-    fn try_from(text: String) -> Result<Self, HostIdError> {
-        text.parse()
+impl<'de> Deserialize<'de> for HostId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?
+                .parse()
+                .map_err(serde::de::Error::custom)
+        } else {
+            <[u8; 32]>::deserialize(deserializer).map(Self)
+        }
     }
 }
 
@@ -153,7 +161,10 @@ pub struct Epoch {
 
 impl Epoch {
     /// Before the first owner.
-    pub const NONE: Self = Self { counter: 0, owner: HostId::from_bytes([0; 32]) };
+    pub const NONE: Self = Self {
+        counter: 0,
+        owner: HostId::from_bytes([0; 32]),
+    };
 }
 
 #[cfg(test)]
@@ -166,6 +177,12 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert_eq!(id.to_string().to_lowercase().parse(), Ok(id));
         assert_eq!("short".parse::<HostId>(), Err(HostIdError));
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, format!("\"{id}\""));
+        assert_eq!(serde_json::from_str::<HostId>(&json).unwrap(), id);
+        let bytes = postcard::to_stdvec(&id).unwrap();
+        assert_eq!(bytes, id.as_bytes());
+        assert_eq!(postcard::from_bytes::<HostId>(&bytes), Ok(id));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Status {
     pub groups: Vec<GroupStatus>,
     /// Every peer.
     pub peers: Vec<PeerStatus>,
+    /// Datagrams that belong to no peer.
+    #[serde(default)]
+    pub strangers: LinkCounters,
     /// Capture.
     pub capture: CaptureStatus,
     /// Sentences an operator should read: degraded probes, missing protection, failed steps.

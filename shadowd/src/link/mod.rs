@@ -1,1 +1,27 @@
-//! link
+//! How two hosts talk: a pinned TLS stream for what is bulky, sealed datagrams for what is urgent.
+//!
+//! [`stream`] keeps one TLS 1.3 connection per peer; each handshake puts a pair of datagram keys
+//! into the [`keyring`], and [`datagrams`] seals and opens with whatever keys are there. So a
+//! stream that stalls, closes or is made anew never silences the heartbeats. A message that does
+//! not authenticate is counted and changes nothing. The room decides nothing: what a datagram
+//! means is for `decide`.
+
+mod backoff;
+mod codec;
+pub mod datagrams;
+mod frame;
+pub mod identity;
+pub mod keyring;
+mod replay;
+mod seal;
+mod session;
+pub mod stream;
+mod tls;
+
+pub use datagrams::Datagrams;
+pub use identity::{Identity, IdentityError};
+pub use keyring::{Keyring, StreamCounters};
+pub use stream::{Listener, StreamError};
+
+#[cfg(test)]
+mod tests;

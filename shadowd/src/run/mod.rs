@@ -1,1 +1,21 @@
-//! run
+//! The daemon: the only place that wires observe, decide, act, link, store and serve together.
+//!
+//! Four threads of work, so that nothing slow ever stands before a heartbeat:
+//! - **failover** ([`failover`]): one thread, one event loop: datagrams and local facts in, the
+//!   cores, addresses and announcements out. It never touches a disk or D-Bus.
+//! - **capture** ([`capture`]): one thread that drains the probes.
+//! - **record** ([`record`]): one thread that owns the store and the log of decisions.
+//! - **main**: TLS streams, unit jobs, the socket, signals, the watchdog.
+
+mod board;
+mod capture;
+mod check;
+mod daemon;
+mod failover;
+mod group;
+mod jobs;
+mod logging;
+mod record;
+
+pub use check::StartError;
+pub use daemon::{check_configuration, create_identity, run};

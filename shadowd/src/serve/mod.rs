@@ -1,1 +1,47 @@
-//! serve
+//! The Unix socket that `shadowctl` and other programs of this host talk to.
+//!
+//! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
+//! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
+
+pub mod protocol;
+mod routes;
+mod socket;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use crate::facts::{Event, Name, Observation, Status};
+use protocol::{HandoverDone, Refusal};
+
+pub use socket::{BindError, Counters, MAX_CONNECTIONS, REQUEST_TIMEOUT, Socket};
+
+/// What the daemon knows and does, as the socket asks for it.
+pub trait Answers: Send + Sync + 'static {
+    /// The state now. Called on an async worker: must return at once.
+    fn status(&self) -> Status;
+
+    /// The newest observation; empty before the first. Called on an async worker: must return at
+    /// once.
+    fn observation(&self) -> Arc<Observation>;
+
+    /// The newest `limit` (1 to 10,000) events with a number above `since`, oldest first. Called on
+    /// a blocking thread: may read the disk.
+    ///
+    /// # Errors
+    /// Why the record cannot be read, in words.
+    fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String>;
+
+    /// Gives `group` to `to`, or to the best member when that is none; returns when the new owner
+    /// is known.
+    ///
+    /// The caller waits at most [`protocol::HANDOVER_TIMEOUT`] and then drops the future, so what
+    /// was begun must be able to end without it.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn handover(
+        &self,
+        group: Name,
+        to: Option<Name>,
+    ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
+}

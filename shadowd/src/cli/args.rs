@@ -1,0 +1,267 @@
+//! The command line of `shadowctl`, and the help that teaches it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::facts::Name;
+use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
+
+/// Names the socket when `--socket` does not.
+pub const SOCKET_VARIABLE: &str = "SHADOWD_SOCKET";
+
+const AFTER_HELP: &str = "\
+Examples:
+  shadowctl status                         groups, members, addresses, peers, probes
+  shadowctl top --sort mem --watch 2       units and processes by memory, redrawn each 2 s
+  shadowctl flows --unit nginx.service     who talks to nginx
+  shadowctl events --follow                what happens, as it happens
+  sudo shadowctl failover handover web --to b
+  shadowctl --json status | jq '.groups[].role'
+
+Exit codes:
+  0  done
+  1  the daemon refused or failed
+  2  wrong usage
+  3  the daemon is not reachable
+  4  no permission
+  5  the answer was not understood: shadowctl and shadowd differ in version
+
+Colours appear on a terminal only, and never when NO_COLOR is set.";
+
+/// Shows what shadowd sees and does on this host, and asks it to hand a group over.
+#[derive(Debug, Parser)]
+#[command(name = "shadowctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Arguments {
+    /// Print JSON: one document, or one line for each event or redraw with --follow and --watch
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// The daemon's socket [default: $SHADOWD_SOCKET, else /run/shadowd/shadowd.sock]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// What to show or do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Arguments {
+    /// The socket to use: the option, else the variable, else the default.
+    pub fn socket_path(&self) -> PathBuf {
+        self.socket
+            .clone()
+            .or_else(|| {
+                std::env::var_os(SOCKET_VARIABLE)
+                    .filter(|path| !path.is_empty())
+                    .map(PathBuf::from)
+            })
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET))
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Groups, members, virtual IPs, peers, probes, losses
+    #[command(after_help = "\
+Read it from the top: a group's line says this host's role and who is active; yellow and red lines
+are what an operator should look at.
+
+Examples:
+  shadowctl status
+  shadowctl status --watch 1
+  shadowctl --json status | jq -r '.groups[] | \"\\(.group) \\(.active)\"'")]
+    Status(Watch),
+    /// Units, then processes, by what they used in the last interval
+    #[command(after_help = "\
+CPU is a share of one processor: 100 % is one busy core. ERR counts system calls that failed.
+
+Examples:
+  shadowctl top
+  shadowctl top --sort syscalls --limit 5
+  shadowctl top --watch 2")]
+    Top(TopArguments),
+    /// TCP connections between processes and remote hosts
+    #[command(after_help = "\
+One line stands for all connections of one process with one remote service or client. Bytes are
+payload of the connections that have ended. `->` was opened by this host, `<-` by the remote.
+
+Examples:
+  shadowctl flows --unit nginx.service
+  shadowctl flows --remote 192.0.2.7")]
+    Flows(FlowsArguments),
+    /// What each unit used in the last interval
+    #[command(after_help = "\
+Examples:
+  shadowctl units
+  shadowctl --json units | jq '.units[] | select(.exits > 0)'")]
+    Units(Watch),
+    /// The other hosts, and how their links are
+    #[command(after_help = "\
+FORGED and REPLAYED datagrams changed nothing; a number that grows means that somebody tries, or
+that a peer's identity is configured wrongly.
+
+Example:
+  shadowctl peers")]
+    Peers(Watch),
+    /// What happened: decisions, their causes, their steps
+    #[command(after_help = "\
+Events are numbered. A script remembers the last number and asks for what came since.
+
+Examples:
+  shadowctl events --limit 20
+  shadowctl events --since 1500
+  shadowctl --json events --follow | jq -c 'select(.kind == \"claimed\")'")]
+    Events(EventsArguments),
+    /// This host's identity, as the peers' configurations name it
+    #[command(after_help = "\
+Without a running daemon the identity is read from the state directory.
+
+Examples:
+  shadowctl id
+  shadowctl id --state-dir /var/lib/shadowd")]
+    Id(IdArguments),
+    /// Change who owns a group
+    #[command(subcommand)]
+    Failover(Failover),
+    /// Print a completion script
+    #[command(after_help = "\
+Example:
+  shadowctl completion bash > /etc/bash_completion.d/shadowctl")]
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Repetition.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Watch {
+    /// Show it again each SECONDS, until interrupted
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
+}
+
+/// What `top` sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Processor time
+    Cpu,
+    /// Resident memory
+    Mem,
+    /// System calls
+    Syscalls,
+}
+
+/// Arguments of `top`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TopArguments {
+    /// Sort by this, largest first
+    #[arg(long, value_enum, default_value_t = Sort::Cpu)]
+    pub sort: Sort,
+    /// At most so many units and so many processes [default: 20 in tables, all in JSON]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `flows`.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArguments {
+    /// Only this unit; `.service` may be left out
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<String>,
+    /// Only this remote address
+    #[arg(long, value_name = "IP")]
+    pub remote: Option<IpAddr>,
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `events`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct EventsArguments {
+    /// Only events with a larger number
+    #[arg(long, value_name = "SEQ", default_value_t = 0)]
+    pub since: u64,
+    /// The newest so many
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EVENTS,
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EVENTS)))]
+    pub limit: u32,
+    /// Go on with what happens, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+}
+
+/// Arguments of `id`.
+#[derive(Clone, Debug, Args)]
+pub struct IdArguments {
+    /// Where the identity lies when no daemon runs
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/shadowd")]
+    pub state_dir: PathBuf,
+}
+
+/// Changes of ownership.
+#[derive(Debug, Subcommand)]
+pub enum Failover {
+    /// Give a group that this host owns to another member, without a gap
+    #[command(after_help = "\
+Run it on the active host, as root. The other member is made ready first, so nobody waits.
+
+Examples:
+  sudo shadowctl failover handover web
+  sudo shadowctl failover handover web --to b")]
+    Handover {
+        /// The group
+        group: Name,
+        /// The host that shall take over; the best member if left out
+        #[arg(long, value_name = "HOST")]
+        to: Option<Name>,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_has_an_example() {
+        Arguments::command().debug_assert();
+        let leaves = |command: &clap::Command| !command.has_subcommands();
+        for command in Arguments::command()
+            .get_subcommands()
+            .filter(|command| leaves(command))
+        {
+            let after = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(after.contains("Example"), "{}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
+        assert!(parse("shadowctl events --limit 10000").is_ok());
+        for bad in [
+            "shadowctl events --limit 0",
+            "shadowctl events --limit 10001",
+            "shadowctl top --limit 0",
+            "shadowctl top --watch 0",
+            "shadowctl flows --remote nowhere",
+            "shadowctl failover handover a/b",
+            "shadowctl",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Why a command did not succeed, as a sentence and as an exit code.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use super::client::CallError;
+use super::human::clean;
+use crate::serve::protocol::Code;
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The daemon gave no answer, or refused.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// No daemon runs, and no identity could be read either.
+    #[error(
+        "no daemon at {} and no identity in {} ({finding}): create one with `shadowd \
+         --create-identity` as root, or start the daemon",
+        .socket.display(),
+        .file.display()
+    )]
+    NoIdentity {
+        /// The socket.
+        socket: PathBuf,
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        finding: String,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code, as `--help` and docs/shadowctl.md list them.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Call(CallError::Refused(refusal)) => match refusal.code {
+                Code::Forbidden => 4,
+                Code::UnknownPath | Code::WrongMethod => 5,
+                _ => 1,
+            },
+            Self::Call(CallError::NoPermission { .. }) => 4,
+            Self::Call(CallError::NotUnderstood { .. }) => 5,
+            Self::Call(
+                CallError::NotRunning { .. }
+                | CallError::Socket { .. }
+                | CallError::Closed { .. }
+                | CallError::TimedOut { .. },
+            )
+            | Self::NoIdentity { .. } => 3,
+            Self::Output(_) => 1,
+        }
+    }
+
+    /// Whether the reader of the output went away, which is its right (`shadowctl top | head`).
+    pub fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What failed and why in one line, and what to do in a second one unless the first says it.
+    pub fn explain(&self) -> String {
+        let mut line = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            line.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        let line = clean(&line);
+        match self.remedy() {
+            Some(remedy) => format!("{line}\n  try: {}", clean(remedy)),
+            None => line,
+        }
+    }
+
+    fn remedy(&self) -> Option<&str> {
+        match self {
+            Self::Call(CallError::Refused(refusal)) if !refusal.remedy.is_empty() => {
+                Some(&refusal.remedy)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Answers of the daemon as people read them. Pure: from data to text, no clock, no terminal.
+
+mod capture;
+mod events;
+mod status;
+
+pub(super) use capture::{flows, top, units};
+pub(super) use events::events;
+pub(super) use status::{peers, status};

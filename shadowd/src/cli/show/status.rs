@@ -1,0 +1,281 @@
+//! `status` and `peers`.
+
+use std::time::Duration;
+
+use super::super::human::{clean, count, span, yes};
+use super::super::table::{Cell, Paint, Table, Tone};
+use crate::facts::{
+    BootTime, CaptureStatus, GroupStatus, Losses, PeerStatus, Protection, Role, UnitMode,
+    UnitStatus,
+};
+use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
+
+/// Everything the daemon says of itself, what matters most first.
+pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
+    let status = &answer.status;
+    let mut text = format!(
+        "{}  shadowd {}, up {}\nid {}\n",
+        paint.apply(Tone::Heading, status.host.as_str()),
+        clean(&status.version),
+        span(status.now.since(status.started)),
+        status.id,
+    );
+    for warning in &status.warnings {
+        let line = format!("warning: {}", clean(warning));
+        text.push_str(&paint.apply(Tone::Warning, &line));
+        text.push('\n');
+    }
+    if status.groups.is_empty() {
+        text.push_str("\nno group: this host is observed only\n");
+    }
+    for group in &status.groups {
+        text.push('\n');
+        text.push_str(&one_group(group, status.now, paint));
+    }
+    section(
+        &mut text,
+        &peer_table(&status.peers, status.now).render(paint),
+    );
+    section(&mut text, &capture(&status.capture, paint));
+    section(&mut text, &socket(&answer.socket));
+    text
+}
+
+/// The other hosts and the datagrams exchanged with them.
+pub(in super::super) fn peers(answer: &Peers, paint: Paint) -> String {
+    if answer.peers.is_empty() {
+        return "no peers are configured\n".to_owned();
+    }
+    let mut text = peer_table(&answer.peers, answer.now).render(paint);
+    let mut table = Table::new(
+        0,
+        [
+            "PEER",
+            ">SENT",
+            ">UNSENT",
+            ">RECEIVED",
+            ">MALFORMED",
+            ">FORGED",
+            ">REPLAYED",
+            "ID",
+        ],
+    );
+    for peer in &answer.peers {
+        let counters = &peer.counters;
+        let suspicious = |value: u64| {
+            Cell::new(
+                count(value),
+                if value > 0 {
+                    Tone::Warning
+                } else {
+                    Tone::Plain
+                },
+            )
+        };
+        table.row([
+            peer.host.as_str().into(),
+            count(counters.sent).into(),
+            count(counters.unsent).into(),
+            count(counters.received).into(),
+            suspicious(counters.malformed),
+            suspicious(counters.forged),
+            suspicious(counters.replayed),
+            peer.id.to_string().into(),
+        ]);
+    }
+    section(&mut text, &table.render(paint));
+    text
+}
+
+fn section(text: &mut String, part: &str) {
+    if !part.is_empty() {
+        text.push('\n');
+        text.push_str(part);
+    }
+}
+
+fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
+    let active = match &group.active {
+        Some(active) => format!("{active} is active"),
+        None => paint.apply(Tone::Bad, "nobody is active"),
+    };
+    let mut text = format!(
+        "{}  this host is {} for {}, {active}, epoch {}\n",
+        paint.apply(Tone::Heading, &format!("group {}", group.group)),
+        paint.apply(role_tone(group.role), &group.role.to_string()),
+        span(now.since(group.since)),
+        group.epoch.counter,
+    );
+    let protection = match group.protection {
+        Protection::None => paint.apply(
+            Tone::Warning,
+            "  protection none: when the members lose each other, both become active until they \
+             meet again",
+        ),
+    };
+    text.push_str(&protection);
+    text.push('\n');
+    if let Some(deadline) = group.deadline {
+        text.push_str(&format!(
+            "  may own the group for {} more\n",
+            span(deadline.since(now))
+        ));
+    }
+    if !group.eligible {
+        let line = "  this host could not take over now: a unit or the link is down";
+        text.push_str(&paint.apply(Tone::Bad, line));
+        text.push('\n');
+    }
+    text.push_str(&member_table(group).render(paint));
+    let mut vips = Table::new(2, ["VIP", "INTERFACE", "HELD"]);
+    for vip in &group.vips {
+        vips.row([
+            vip.vip.to_string().into(),
+            vip.interface.as_str().into(),
+            Cell::new(
+                yes(vip.held),
+                if vip.held { Tone::Good } else { Tone::Plain },
+            ),
+        ]);
+    }
+    text.push_str(&vips.render(paint));
+    text.push_str(&unit_table(&group.units).render(paint));
+    text
+}
+
+const fn role_tone(role: Role) -> Tone {
+    match role {
+        Role::Active => Tone::Good,
+        Role::Joining | Role::Stopped => Tone::Warning,
+        Role::Shadow => Tone::Plain,
+    }
+}
+
+fn member_table(group: &GroupStatus) -> Table {
+    let mut table = Table::new(2, ["MEMBER", "ROLE", ">PRIORITY", "ELIGIBLE", "SUSPECTED"]);
+    for member in &group.members {
+        let role = match member.role {
+            Some(role) => Cell::new(role.to_string(), role_tone(role)),
+            None => Cell::new("not heard", Tone::Warning),
+        };
+        let bad = |is_bad: bool| if is_bad { Tone::Bad } else { Tone::Plain };
+        table.row([
+            member.host.as_str().into(),
+            role,
+            member.priority.to_string().into(),
+            Cell::new(yes(member.eligible), bad(!member.eligible)),
+            Cell::new(yes(member.suspected), bad(member.suspected)),
+        ]);
+    }
+    table
+}
+
+fn unit_table(units: &[UnitStatus]) -> Table {
+    let mut table = Table::new(2, ["UNIT", "MODE", "STATE", ">MAIN PID"]);
+    for unit in units {
+        let tone = match unit.state.as_str() {
+            "active" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        table.row([
+            unit.unit.as_str().into(),
+            match unit.mode {
+                UnitMode::Warm => "warm",
+                UnitMode::Cold => "cold",
+            }
+            .into(),
+            Cell::new(&unit.state, tone),
+            unit.main_pid
+                .map_or_else(|| "-".to_owned(), |pid| pid.to_string())
+                .into(),
+        ]);
+    }
+    table
+}
+
+fn peer_table(peers: &[PeerStatus], now: BootTime) -> Table {
+    let mut table = Table::new(0, ["PEER", "ADDRESS", "STREAM", ">HEARD", ">ROUND TRIP"]);
+    for peer in peers {
+        let heard = match peer.last_heard {
+            Some(at) => Cell::from(format!("{} ago", span(now.since(at)))),
+            None => Cell::new("never", Tone::Warning),
+        };
+        let round_trip = match peer.round_trip_ns {
+            Some(nanos) => span(Duration::from_nanos(nanos)),
+            None => "-".to_owned(),
+        };
+        table.row([
+            peer.host.as_str().into(),
+            peer.address.as_str().into(),
+            if peer.connected {
+                Cell::new("up", Tone::Good)
+            } else {
+                Cell::new("down", Tone::Bad)
+            },
+            heard,
+            round_trip.into(),
+        ]);
+    }
+    table
+}
+
+fn capture(capture: &CaptureStatus, paint: Paint) -> String {
+    let mut table = Table::new(0, ["PROBE", "STATE", "HOOK", "FEEDS"]);
+    for probe in &capture.probes {
+        let state = match (&probe.degraded, &probe.hook) {
+            (None, Some(_)) => Cell::new("on", Tone::Good),
+            (Some(_), Some(_)) => Cell::new("reduced", Tone::Warning),
+            (_, None) => Cell::new("off", Tone::Warning),
+        };
+        table.row([
+            probe.name.as_str().into(),
+            state,
+            probe.hook.as_deref().unwrap_or("-").into(),
+            probe.feeds.as_str().into(),
+        ]);
+    }
+    let mut text = table.render(paint);
+    for probe in &capture.probes {
+        if let Some(why) = &probe.degraded {
+            let line = format!("  {}: {}", clean(&probe.name), clean(why));
+            text.push_str(&paint.apply(Tone::Warning, &line));
+            text.push('\n');
+        }
+    }
+    text.push_str(&losses(capture.losses, paint));
+    text
+}
+
+/// What capture saw and lost, in one line.
+pub(super) fn losses(losses: Losses, paint: Paint) -> String {
+    let dropped = format!("{} dropped", count(losses.dropped));
+    let tone = if losses.dropped > 0 {
+        Tone::Warning
+    } else {
+        Tone::Plain
+    };
+    format!(
+        "records since start: {} seen, {}, {} unattributed\n",
+        count(losses.seen),
+        paint.apply(tone, &dropped),
+        count(losses.unattributed),
+    )
+}
+
+/// Shown only when something was turned away.
+fn socket(counters: &SocketCounters) -> String {
+    let turned_away =
+        counters.rejected + counters.malformed + counters.forbidden + counters.timed_out;
+    if turned_away == 0 {
+        return String::new();
+    }
+    format!(
+        "socket: {} requests, {} malformed, {} forbidden, {} timed out, {} connections rejected\n",
+        count(counters.requests),
+        count(counters.malformed),
+        count(counters.forbidden),
+        count(counters.timed_out),
+        count(counters.rejected),
+    )
+}

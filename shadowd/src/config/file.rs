@@ -1,0 +1,95 @@
+//! The configuration file as written. Unknown keys are refused; nothing is judged here.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// `[host]`: this host.
+    pub host: Host,
+    /// `[[peer]]`: each other host.
+    #[serde(default)]
+    pub peer: Vec<Peer>,
+    /// `[[group]]`: each group this host is a member of.
+    #[serde(default)]
+    pub group: Vec<Group>,
+    /// `[capture]`: how the host is observed.
+    #[serde(default)]
+    pub capture: Capture,
+}
+
+/// `[host]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    /// This host's name; its peers use the same.
+    pub name: Spanned<String>,
+    /// Address and port for datagrams (UDP) and streams (TCP).
+    pub listen: Spanned<String>,
+    /// Where identity and store live. Default `/var/lib/shadowd`.
+    pub state_dir: Option<Spanned<String>>,
+    /// The query socket. Default `/run/shadowd/shadowd.sock`.
+    pub socket: Option<Spanned<String>>,
+}
+
+/// `[[peer]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Its identity, as `shadowctl id` prints it there.
+    pub id: Spanned<String>,
+    /// Address and port its daemon listens on.
+    pub address: Spanned<String>,
+}
+
+/// `[[group]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Names of all members, this host included.
+    pub members: Spanned<Vec<Spanned<String>>>,
+    /// 1 to 255, higher is preferred. Default 100.
+    pub priority: Option<Spanned<i64>>,
+    /// What keeps the group from having two owners. Only `"none"` so far; must be written.
+    pub protection: Option<Spanned<String>>,
+    /// Between heartbeats, 5ms to 10s. Default `100ms`.
+    pub heartbeat: Option<Spanned<String>>,
+    /// Silence that makes suspect, 2 heartbeats to 10min. Default 3 heartbeats.
+    pub suspect_after: Option<Spanned<String>>,
+    /// How long a starting member listens before it may claim, up to 10min. Default 3s, or 10
+    /// suspicion times if that is longer.
+    pub join_wait: Option<Spanned<String>>,
+    /// The interface of the virtual IPs.
+    pub interface: Spanned<String>,
+    /// The virtual IPs with prefix lengths, 1 to 32 of them.
+    pub vips: Spanned<Vec<Spanned<String>>>,
+    /// `[[group.unit]]`: the units, in start order, at most 64.
+    #[serde(default)]
+    pub unit: Vec<Unit>,
+}
+
+/// `[[group.unit]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// Its name, such as `nginx.service`.
+    pub name: Spanned<String>,
+    /// `"warm"` runs on every member, `"cold"` on the active only.
+    pub mode: Spanned<String>,
+}
+
+/// `[capture]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    /// Between two drains, 100ms to 1min. Default `1s`.
+    pub tick: Option<Spanned<String>>,
+    /// Whether eBPF may be used. Default true.
+    pub ebpf: Option<bool>,
+}

@@ -1,0 +1,104 @@
+//! What a group asks to be done, and what it is told in return.
+
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, Name};
+
+/// Something to do. Actions are to be carried out in the order they are polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send `body` to the member `to`.
+    Send {
+        /// The member.
+        to: Name,
+        /// The newest epoch this member knows.
+        epoch: Epoch,
+        /// What to say.
+        body: Body,
+    },
+    /// Add the virtual IPs and announce them. Answered by [`Done::VipsTaken`] or [`Done::Failed`].
+    TakeVips {
+        /// Refused by `act` when it has seen a newer one.
+        epoch: Epoch,
+        /// Until when this member may answer for them; none while no lease limits it.
+        deadline: Option<BootTime>,
+    },
+    /// Announce the virtual IPs again. Not answered.
+    Announce {
+        /// The epoch they are held in.
+        epoch: Epoch,
+    },
+    /// Remove the virtual IPs. Answered by [`Done::VipsDropped`].
+    DropVips {
+        /// The epoch they were held in.
+        epoch: Epoch,
+    },
+    /// Start the cold units in order. Answered by [`Done::UnitsStarted`] or [`Done::Failed`].
+    StartUnits {
+        /// The epoch they run in.
+        epoch: Epoch,
+    },
+    /// Stop the cold units in reverse order. Answered by [`Done::UnitsStopped`].
+    StopUnits {
+        /// The epoch they ran in.
+        epoch: Epoch,
+    },
+    /// Write down what happened.
+    Record(Record),
+}
+
+/// What came of an [`Action`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The virtual IPs are on the interface and were announced.
+    VipsTaken {
+        /// The action's epoch.
+        epoch: Epoch,
+    },
+    /// The virtual IPs are gone, or were not there.
+    VipsDropped {
+        /// The action's epoch.
+        epoch: Epoch,
+    },
+    /// The cold units run.
+    UnitsStarted {
+        /// The action's epoch.
+        epoch: Epoch,
+    },
+    /// The cold units do not run.
+    UnitsStopped {
+        /// The action's epoch.
+        epoch: Epoch,
+    },
+    /// A step did not succeed.
+    Failed {
+        /// The action's epoch.
+        epoch: Epoch,
+        /// Which.
+        step: Step,
+        /// Why, in words.
+        why: String,
+    },
+}
+
+/// The steps of a promotion that can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// [`Action::TakeVips`].
+    TakeVips,
+    /// [`Action::StartUnits`].
+    StartUnits,
+}
+
+/// Something that happened, without the clock time that `run` adds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// When.
+    pub at: BootTime,
+    /// What.
+    pub kind: EventKind,
+    /// The epoch counter it happened in.
+    pub epoch: u64,
+    /// Why.
+    pub cause: Option<Cause>,
+    /// The rest, in words.
+    pub detail: String,
+}

@@ -1,0 +1,188 @@
+//! The planned handover: offer, ready, stop cold units, drop addresses, transfer.
+
+use std::fmt;
+
+use super::action::Action;
+use super::group::{Cold, Group, State, Then};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
+
+/// An offer under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub to: usize,
+    /// Given up after this.
+    pub until: BootTime,
+    /// The other is ready: the cold units are being stopped.
+    pub ready: bool,
+}
+
+/// Why a handover was not begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This member does not own the group; `active` does, if anybody.
+    NotActive {
+        /// The owner.
+        active: Option<Name>,
+    },
+    /// Another handover is under way.
+    Busy,
+    /// No member of this name, or it is this one.
+    NoSuchMember(Name),
+    /// The member is silent, or says that its units or its link are down.
+    NotReady(Name),
+    /// No other member could own the group now.
+    NobodyReady,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotActive {
+                active: Some(active),
+            } => {
+                write!(f, "this host is not active; ask {active}, which is")
+            }
+            Self::NotActive { active: None } => f.write_str("this host is not active; no host is"),
+            Self::Busy => f.write_str("another handover of this group is under way"),
+            Self::NoSuchMember(name) => write!(f, "{name} is not another member of this group"),
+            Self::NotReady(name) => {
+                write!(
+                    f,
+                    "{name} could not own the group now: it is silent, or its units or its link are down"
+                )
+            }
+            Self::NobodyReady => f.write_str("no other member could own the group now"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Group {
+    /// Begins to hand the group over to `to`, or to the member with the highest priority.
+    /// Returns who it is. The handover ends with that member active, or with an event that says
+    /// why it was given up.
+    pub fn hand_over(&mut self, to: Option<&Name>, now: BootTime) -> Result<Name, Refusal> {
+        let State::Active(active) = &self.state else {
+            return Err(Refusal::NotActive {
+                active: self.active().cloned(),
+            });
+        };
+        if active.offer.is_some() {
+            return Err(Refusal::Busy);
+        }
+        let to = self.successor(to)?;
+        let name = self.members[to].name.clone();
+        let offer = Offer {
+            to,
+            until: now.after(self.grace()),
+            ready: false,
+        };
+        if let State::Active(active) = &mut self.state {
+            active.offer = Some(offer);
+        }
+        self.record(
+            EventKind::Handover,
+            Some(Cause::Handover),
+            format!("offered to {name}"),
+            now,
+        );
+        self.repeat_offer();
+        Ok(name)
+    }
+
+    /// Sends the offer again while it is not answered: datagrams get lost.
+    pub(super) fn repeat_offer(&mut self) {
+        if let State::Active(active) = &self.state
+            && let Some(offer) = &active.offer
+            && !offer.ready
+        {
+            let member = &self.members[offer.to];
+            let (to, body) = (member.name.clone(), Body::Offer { to: member.id });
+            self.actions.push_back(Action::Send {
+                to,
+                epoch: self.newest,
+                body,
+            });
+        }
+    }
+
+    fn successor(&self, to: Option<&Name>) -> Result<usize, Refusal> {
+        if let Some(name) = to {
+            let index = self.members.iter().position(|member| member.name == *name);
+            let index = index.ok_or_else(|| Refusal::NoSuchMember(name.clone()))?;
+            let ready = self.members[index].can_own();
+            return if ready {
+                Ok(index)
+            } else {
+                Err(Refusal::NotReady(name.clone()))
+            };
+        }
+        (0..self.members.len())
+            .filter(|index| self.members[*index].can_own())
+            .min_by_key(|index| {
+                let member = &self.members[*index];
+                (std::cmp::Reverse(member.priority()), member.id)
+            })
+            .ok_or(Refusal::NobodyReady)
+    }
+
+    /// The offered member said that it is ready.
+    pub(super) fn on_ready(&mut self, from: usize, now: BootTime) {
+        let cold = self.has_cold_units();
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let epoch = active.epoch;
+        let Some(offer) = &mut active.offer else {
+            return;
+        };
+        if offer.to != from || std::mem::replace(&mut offer.ready, true) {
+            return;
+        }
+        if cold {
+            // Stopping may take as long as the units need; the offer no longer lapses.
+            offer.until = BootTime::from_nanos(u64::MAX);
+            active.cold = Cold::Down;
+            self.actions.push_back(Action::StopUnits { epoch });
+        } else {
+            self.leave(epoch, Then::Transfer { to: from }, Cause::Handover, now);
+        }
+    }
+
+    pub(super) fn units_stopped(&mut self, stopped: Epoch, now: BootTime) {
+        let State::Active(active) = &self.state else {
+            return;
+        };
+        if let Some(offer) = &active.offer
+            && offer.ready
+            && active.epoch == stopped
+        {
+            let to = offer.to;
+            self.leave(stopped, Then::Transfer { to }, Cause::Handover, now);
+        }
+    }
+
+    pub(super) fn withdraw_offer(&mut self, now: BootTime) {
+        if let State::Active(active) = &mut self.state
+            && let Some(offer) = active.offer.take()
+        {
+            let detail = format!("{} did not answer the offer", self.members[offer.to].name);
+            self.record(EventKind::Handover, Some(Cause::StepFailed), detail, now);
+        }
+    }
+
+    /// The owner's addresses are gone and `to` is to own the group.
+    pub(super) fn on_transfer(&mut self, from: usize, to: HostId, epoch: Epoch, now: BootTime) {
+        if epoch < self.newest || self.role() != Role::Shadow {
+            return;
+        }
+        if to != self.me.id {
+            if self.follows(from) {
+                self.reserved(now);
+            }
+        } else if self.trouble(now).is_none() {
+            self.claim(Cause::Handover, now);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a group knows of each other member.
+
+use std::time::Duration;
+
+use crate::facts::{BootTime, HostId, Name, Role};
+
+/// A datagram sent up to this long before the newest one came out of order; an older one comes
+/// from a host that rebooted, whose boot clock began anew.
+const REORDERED: Duration = Duration::from_secs(1);
+
+/// One other member.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub name: Name,
+    pub id: HostId,
+    /// What it last said; none before its first message.
+    pub said: Option<Said>,
+    /// Silent for longer than the group allows, as of the last look.
+    pub suspected: bool,
+    /// It said that it is active while this member was: once it stops, clients must be told anew.
+    pub contested: bool,
+}
+
+/// A member's last word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    pub heard: BootTime,
+    pub sent: BootTime,
+    pub role: Role,
+    pub priority: u8,
+    pub eligible: bool,
+}
+
+impl Member {
+    pub fn new(name: Name, id: HostId) -> Self {
+        Self {
+            name,
+            id,
+            said: None,
+            suspected: false,
+            contested: false,
+        }
+    }
+
+    /// Whether a message sent at `sent` was overtaken by one already taken in.
+    pub fn overtaken(&self, sent: BootTime) -> bool {
+        self.said
+            .is_some_and(|said| sent < said.sent && said.sent.since(sent) < REORDERED)
+    }
+
+    /// Heard within `suspect_after`.
+    pub fn alive(&self) -> bool {
+        self.said.is_some() && !self.suspected
+    }
+
+    /// Could own the group now, by its own word.
+    pub fn can_own(&self) -> bool {
+        self.alive()
+            && self
+                .said
+                .is_some_and(|said| said.eligible && said.role != Role::Stopped)
+    }
+
+    pub fn role(&self) -> Option<Role> {
+        self.said.map(|said| said.role)
+    }
+
+    pub fn priority(&self) -> u8 {
+        self.said.map_or(0, |said| said.priority)
+    }
+}

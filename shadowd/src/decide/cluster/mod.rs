@@ -1,0 +1,17 @@
+//! Who owns a group: heartbeats and local facts in, actions out.
+//!
+//! One [`Group`] is one member's view of one group. It never touches an address, a unit or a
+//! socket: it asks for that by [`Action`] and is told what came of it by [`Done`].
+
+mod action;
+mod group;
+mod handover;
+mod member;
+mod messages;
+mod ownership;
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, Done, Record, Step};
+pub use group::{Group, Peer};
+pub use handover::Refusal;

@@ -1,0 +1,185 @@
+//! Bytes of a [`Datagram`] before sealing and after opening.
+//!
+//! postcard (<https://postcard.jamesmunns.com/wire-format>), bounded on both sides. Decoding
+//! accepts any bytes and answers with an error; it never panics and allocates no more than a small
+//! multiple of its input.
+
+use thiserror::Error;
+
+use crate::facts::Datagram;
+
+/// Why a datagram has no bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum EncodeError {
+    /// More than [`Datagram::MAX_MESSAGES`].
+    #[error("a datagram carries at most {} messages", Datagram::MAX_MESSAGES)]
+    TooManyMessages,
+    /// The buffer is too small for it.
+    #[error(
+        "the datagram is longer than {} bytes when sealed",
+        Datagram::MAX_BYTES
+    )]
+    TooLong,
+}
+
+/// Why bytes are not a datagram.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum DecodeError {
+    /// Not what [`encode`] writes.
+    #[error("not a datagram")]
+    Malformed(#[source] postcard::Error),
+    /// Something follows the datagram.
+    #[error("{0} bytes follow the datagram")]
+    Trailing(usize),
+    /// More than [`Datagram::MAX_MESSAGES`].
+    #[error("a datagram carries at most {} messages", Datagram::MAX_MESSAGES)]
+    TooManyMessages,
+}
+
+/// Writes `datagram` to the start of `buffer` and returns its length.
+pub(super) fn encode(datagram: &Datagram, buffer: &mut [u8]) -> Result<usize, EncodeError> {
+    if datagram.messages.len() > Datagram::MAX_MESSAGES {
+        return Err(EncodeError::TooManyMessages);
+    }
+    // Every type in a datagram is always serializable, so only the room can run out.
+    postcard::to_slice(datagram, buffer)
+        .map(|used| used.len())
+        .map_err(|_| EncodeError::TooLong)
+}
+
+/// Reads a datagram that fills `bytes` exactly.
+pub(super) fn decode(bytes: &[u8]) -> Result<Datagram, DecodeError> {
+    let (datagram, rest) =
+        postcard::take_from_bytes::<Datagram>(bytes).map_err(DecodeError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(DecodeError::Trailing(rest.len()));
+    }
+    if datagram.messages.len() > Datagram::MAX_MESSAGES {
+        return Err(DecodeError::TooManyMessages);
+    }
+    Ok(datagram)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::{Body, BootTime, Cause, Epoch, GroupMessage, HostId, Role};
+
+    fn body() -> impl Strategy<Value = Body> {
+        let role = prop_oneof![
+            Just(Role::Joining),
+            Just(Role::Shadow),
+            Just(Role::Active),
+            Just(Role::Stopped)
+        ];
+        let cause = prop_oneof![
+            Just(Cause::ColdStart),
+            Just(Cause::UnitDied),
+            Just(Cause::DaemonStopped),
+            Just(Cause::Joined)
+        ];
+        let host = any::<[u8; 32]>().prop_map(HostId::from_bytes);
+        prop_oneof![
+            (role, any::<u8>(), any::<bool>()).prop_map(|(role, priority, eligible)| Body::Beat {
+                role,
+                priority,
+                eligible
+            }),
+            cause.prop_map(|cause| Body::Resign { cause }),
+            host.clone().prop_map(|to| Body::Offer { to }),
+            Just(Body::Ready),
+            host.prop_map(|to| Body::Transfer { to }),
+        ]
+    }
+
+    fn message() -> impl Strategy<Value = GroupMessage> {
+        ("[!-.0-~]{1,40}", any::<u64>(), any::<[u8; 32]>(), body()).prop_map(
+            |(group, counter, owner, body)| GroupMessage {
+                group: group.parse().unwrap(),
+                epoch: Epoch {
+                    counter,
+                    owner: HostId::from_bytes(owner),
+                },
+                body,
+            },
+        )
+    }
+
+    /// Any datagram with up to `messages` messages.
+    pub(in crate::link) fn datagram(messages: usize) -> impl Strategy<Value = Datagram> {
+        (
+            any::<u64>(),
+            any::<Option<u64>>(),
+            vec(message(), 0..=messages),
+        )
+            .prop_map(|(sent, heard, messages)| Datagram {
+                sent: BootTime::from_nanos(sent),
+                heard: heard.map(BootTime::from_nanos),
+                messages,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn a_datagram_reads_back_or_is_too_long(
+            datagram in datagram(Datagram::MAX_MESSAGES), room in 0..Datagram::MAX_BYTES
+        ) {
+            let mut buffer = vec![0; room];
+            let whole = postcard::to_stdvec(&datagram).unwrap();
+            match encode(&datagram, &mut buffer) {
+                Ok(length) => prop_assert_eq!(decode(&buffer[..length]), Ok(datagram)),
+                Err(error) => {
+                    prop_assert_eq!(error, EncodeError::TooLong);
+                    prop_assert!(whole.len() > room);
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_decode_or_fail(bytes in vec(any::<u8>(), 0..Datagram::MAX_BYTES)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn damaged_bytes_decode_or_fail(
+            datagram in datagram(4), at in any::<prop::sample::Index>(), with in any::<u8>()
+        ) {
+            let mut bytes = postcard::to_stdvec(&datagram).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let _ = decode(&bytes);
+            bytes.truncate(at);
+            let _ = decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn bounds_hold_on_both_sides() {
+        let message = GroupMessage {
+            group: "g".parse().unwrap(),
+            epoch: Epoch::NONE,
+            body: Body::Ready,
+        };
+        let mut datagram = Datagram {
+            sent: BootTime::default(),
+            heard: None,
+            messages: vec![],
+        };
+        datagram.messages = vec![message; Datagram::MAX_MESSAGES + 1];
+        let mut buffer = [0; Datagram::MAX_BYTES];
+        assert_eq!(
+            encode(&datagram, &mut buffer),
+            Err(EncodeError::TooManyMessages)
+        );
+        let mut bytes = postcard::to_stdvec(&datagram).unwrap();
+        assert_eq!(decode(&bytes), Err(DecodeError::TooManyMessages));
+        datagram.messages.pop();
+        bytes = postcard::to_stdvec(&datagram).unwrap();
+        assert_eq!(decode(&bytes), Ok(datagram));
+        bytes.push(0);
+        assert_eq!(decode(&bytes), Err(DecodeError::Trailing(1)));
+    }
+}

@@ -1,0 +1,133 @@
+//! Capture as the daemon uses it: start, wait for what is urgent, take a sample on each tick.
+//!
+//! Blocking, for a thread of its own. It decides nothing and keeps no history.
+
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use super::cgroups::Cgroups;
+use super::probes::{self, Loaded};
+use super::sys::boot_time;
+use super::tables::Event;
+use super::{processes, seed};
+use crate::config::settings::CaptureSettings;
+use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, Sample};
+
+/// Most process events that wait for a sample; more are counted as dropped.
+const LIFECYCLE_MAX: usize = 65_536;
+
+/// A running capture.
+pub struct Capture {
+    loaded: Loaded,
+    cgroups: Cgroups,
+    lifecycle: Vec<Lifecycle>,
+    last: BootTime,
+    seen: u64,
+    /// Dropped on this side of the border.
+    dropped: u64,
+}
+
+impl Capture {
+    /// Loads what the kernel allows and takes over what exists. Never fails: see
+    /// [`Capture::probes`] for what is off.
+    pub fn start(settings: &CaptureSettings) -> Self {
+        let mut loaded = probes::load(settings.ebpf);
+        let cgroups = Cgroups::new(loaded.scope.cgroups.clone(), loaded.scope.level);
+        let mut dropped = 0;
+        if let Some(tables) = &mut loaded.tables {
+            dropped += tables.seed(seed::listeners(loaded.scope.netns, &cgroups));
+        }
+        Self {
+            loaded,
+            cgroups,
+            lifecycle: Vec::new(),
+            last: boot_time(),
+            seen: 0,
+            dropped,
+        }
+    }
+
+    /// Every probe and how it is fed.
+    pub fn probes(&self) -> Vec<ProbeStatus> {
+        self.loaded.statuses.clone()
+    }
+
+    /// Waits until a process begins a program or ends, at most for `patience`, and returns what
+    /// happened. The same is in the next sample again.
+    pub fn wait(&mut self, patience: Duration) -> Vec<Lifecycle> {
+        let mut descriptors = Vec::new();
+        if let Some(tables) = &self.loaded.tables {
+            descriptors.push(PollFd::new(tables.wakeup(), PollFlags::POLLIN));
+        }
+        // A signal ends the wait early, which the caller's loop stands.
+        let _ = ppoll(&mut descriptors, Some(TimeSpec::from(patience)), None);
+        self.take_events()
+    }
+
+    /// Drains the kernel's tables and reads procfs.
+    pub fn tick(&mut self) -> Sample {
+        let turned = self
+            .loaded
+            .tables
+            .as_mut()
+            .is_some_and(|tables| tables.turn().is_ok());
+        let at = boot_time();
+        // Reading procfs takes milliseconds, in which programs that began before the turn end.
+        let processes = processes::read_all();
+        self.take_events();
+        let mut sample = Sample {
+            at,
+            interval: at.since(self.last),
+            processes,
+            lifecycle: std::mem::take(&mut self.lifecycle),
+            ..Sample::default()
+        };
+        self.last = at;
+        if let Some(tables) = self.loaded.tables.as_ref().filter(|_| turned) {
+            // What an error leaves behind stays in the kernel for the next turn.
+            let _ = tables.drain(&mut sample.syscalls, &mut sample.flows);
+        }
+        self.cgroups.complete(&mut sample);
+        self.seen += records(&sample);
+        let lost = self
+            .loaded
+            .tables
+            .as_ref()
+            .map_or(0, |tables| tables.lost());
+        sample.losses = Losses {
+            seen: self.seen,
+            dropped: lost + self.dropped,
+            unattributed: 0,
+        };
+        sample
+    }
+
+    fn take_events(&mut self) -> Vec<Lifecycle> {
+        let mut now = Vec::new();
+        let Some(tables) = &mut self.loaded.tables else {
+            return now;
+        };
+        let cgroups = &mut self.cgroups;
+        tables.events(|event| match event {
+            Event::Process(lifecycle) => now.push(lifecycle),
+            Event::Cgroup(id, path) => cgroups.made(id, &path),
+        });
+        let room = LIFECYCLE_MAX.saturating_sub(self.lifecycle.len());
+        self.lifecycle.extend(now.iter().take(room).cloned());
+        self.dropped += now.len().saturating_sub(room) as u64;
+        now
+    }
+}
+
+/// Happenings in a sample: calls, changes of connections, process events.
+fn records(sample: &Sample) -> u64 {
+    let calls: u64 = sample.syscalls.iter().map(|count| count.calls).sum();
+    let flows: u64 = sample
+        .flows
+        .iter()
+        .map(|flow| flow.opened + flow.closed + flow.failed)
+        .sum();
+    calls + flows + sample.lifecycle.len() as u64
+}

@@ -1,0 +1,235 @@
+//! The latest state of every thread, for the socket to read without disturbing any of them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::failover::{HandoverAnswer, Input};
+use super::record::Recorder;
+use crate::config::settings::Settings;
+use crate::facts::{
+    BootTime, CaptureStatus, Event, GroupStatus, HostId, Name, Observation, PeerStatus, Protection,
+    Status,
+};
+use crate::link::Keyring;
+use crate::observe::sys::boot_time;
+use crate::serve::Answers;
+use crate::serve::protocol::{Code, HANDOVER_TIMEOUT, HandoverDone, Refusal};
+
+/// When a peer was heard and how far it is, by name.
+#[derive(Clone, Debug)]
+pub struct PeerReading {
+    /// The peer.
+    pub name: Name,
+    /// Its last authentic datagram.
+    pub last_heard: Option<BootTime>,
+    /// The last measured round trip.
+    pub round_trip_ns: Option<u64>,
+}
+
+/// What the threads publish.
+pub struct Board {
+    settings: Settings,
+    id: HostId,
+    started: BootTime,
+    keyring: Arc<Keyring>,
+    recorder: Recorder,
+    inputs: mpsc::Sender<Input>,
+    groups: RwLock<(Vec<GroupStatus>, Vec<PeerReading>)>,
+    observation: RwLock<Arc<Observation>>,
+    capture: RwLock<CaptureStatus>,
+    notes: RwLock<Vec<String>>,
+    failover_alive: AtomicU64,
+}
+
+impl Board {
+    /// An empty board.
+    pub fn new(
+        settings: Settings,
+        id: HostId,
+        keyring: Arc<Keyring>,
+        recorder: Recorder,
+        inputs: mpsc::Sender<Input>,
+    ) -> Self {
+        let started = boot_time();
+        Self {
+            settings,
+            id,
+            started,
+            keyring,
+            recorder,
+            inputs,
+            groups: RwLock::default(),
+            observation: RwLock::default(),
+            capture: RwLock::default(),
+            notes: RwLock::default(),
+            failover_alive: AtomicU64::new(started.as_nanos()),
+        }
+    }
+
+    /// The failover thread's view.
+    pub fn publish_groups(&self, groups: Vec<GroupStatus>, peers: Vec<PeerReading>) {
+        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = (groups, peers);
+    }
+
+    /// The capture thread's view.
+    pub fn publish_capture(&self, observation: Observation, capture: CaptureStatus) {
+        let observation = Arc::new(observation);
+        *self
+            .observation
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = observation;
+        *self.capture.write().unwrap_or_else(PoisonError::into_inner) = capture;
+    }
+
+    /// A sentence that every status shows from now on.
+    pub fn note(&self, sentence: String) {
+        self.notes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sentence);
+    }
+
+    /// The failover loop had a turn.
+    pub fn failover_turn(&self, now: BootTime) {
+        self.failover_alive.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    /// How long ago the failover loop had its last turn.
+    pub fn failover_silent(&self) -> Duration {
+        boot_time().since(BootTime::from_nanos(
+            self.failover_alive.load(Ordering::Relaxed),
+        ))
+    }
+
+    fn peers(&self, readings: &[PeerReading]) -> Vec<PeerStatus> {
+        let status = |peer: &crate::config::settings::PeerSettings| {
+            let reading = readings.iter().find(|reading| reading.name == peer.name);
+            PeerStatus {
+                host: peer.name.clone(),
+                id: peer.id,
+                address: peer.address.to_string(),
+                connected: self.keyring.connected(&peer.name),
+                last_heard: reading.and_then(|reading| reading.last_heard),
+                round_trip_ns: reading.and_then(|reading| reading.round_trip_ns),
+                counters: self.keyring.counters(&peer.name),
+            }
+        };
+        self.settings.peers.iter().map(status).collect()
+    }
+
+    fn warnings(&self, capture: &CaptureStatus) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for group in &self.settings.groups {
+            match group.protection {
+                Protection::None => warnings.push(format!(
+                    "group {}: protection = \"none\": a partition makes two owners until it heals",
+                    group.name
+                )),
+            }
+        }
+        for probe in &capture.probes {
+            if let Some(why) = &probe.degraded {
+                warnings.push(format!("probe {}: {why}", probe.name));
+            }
+        }
+        if self.recorder.dropped() > 0 {
+            warnings.push(format!(
+                "{} events were not recorded: the queue was full",
+                self.recorder.dropped()
+            ));
+        }
+        warnings.extend(
+            self.notes
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .iter()
+                .cloned(),
+        );
+        warnings
+    }
+}
+
+impl Answers for Board {
+    fn status(&self) -> Status {
+        let (groups, readings) = self
+            .groups
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let capture = self
+            .capture
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Status {
+            host: self.settings.host.name.clone(),
+            id: self.id,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            now: boot_time(),
+            groups,
+            peers: self.peers(&readings),
+            strangers: self.keyring.strangers(),
+            warnings: self.warnings(&capture),
+            capture,
+        }
+    }
+
+    fn observation(&self) -> Arc<Observation> {
+        Arc::clone(
+            &self
+                .observation
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String> {
+        self.recorder.events(since, limit)
+    }
+
+    async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let began = boot_time();
+        let from = self.settings.host.name.clone();
+        let input = Input::HandOver {
+            group: group.clone(),
+            to,
+            reply,
+        };
+        self.inputs.try_send(input).map_err(|_| {
+            Refusal::new(
+                Code::Busy,
+                "the failover loop is busy",
+                "try again in a second",
+            )
+        })?;
+        let answer = tokio::time::timeout(HANDOVER_TIMEOUT, answer).await;
+        let HandoverAnswer { to, epoch } = match answer {
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(_)) => {
+                let message = "the daemon is stopping";
+                return Err(Refusal::new(Code::Stopping, message, "ask the other host"));
+            }
+            Err(_) => {
+                let message = "the handover did not end in time";
+                return Err(Refusal::new(
+                    Code::TimedOut,
+                    message,
+                    "see `shadowctl events`",
+                ));
+            }
+        };
+        let took_ms = u64::try_from(boot_time().since(began).as_millis()).unwrap_or(u64::MAX);
+        Ok(HandoverDone {
+            group,
+            epoch,
+            from,
+            to,
+            took_ms,
+        })
+    }
+}

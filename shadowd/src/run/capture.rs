@@ -1,0 +1,55 @@
+//! The capture thread: hands exits to the failover loop at once, and drains the probes on a tick.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::board::Board;
+use super::failover::Input;
+use crate::config::settings::CaptureSettings;
+use crate::decide::aggregate::Aggregator;
+use crate::facts::{CaptureStatus, LifecycleKind};
+use crate::observe::Capture;
+use crate::observe::sys::boot_time;
+
+/// The thread looks this often whether it should end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Starts the thread; it ends soon after `stop` turns true.
+pub fn start(
+    settings: CaptureSettings,
+    board: Arc<Board>,
+    inputs: mpsc::Sender<Input>,
+    stop: Arc<AtomicBool>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let work = move || {
+        let mut capture = Capture::start(&settings);
+        let mut aggregator = Aggregator::default();
+        let mut due = boot_time().after(settings.tick);
+        while !stop.load(Ordering::Relaxed) {
+            for event in capture.wait(due.since(boot_time()).min(LOOK)) {
+                if matches!(event.kind, LifecycleKind::Exit { .. }) {
+                    // When the loop cannot keep up, systemd's own word still reaches it.
+                    let _ = inputs.try_send(Input::Exit(event.pid));
+                }
+            }
+            if boot_time() >= due {
+                due = due.after(settings.tick).max(boot_time());
+                let observation = aggregator.absorb(capture.tick());
+                let losses = observation.losses;
+                board.publish_capture(
+                    observation,
+                    CaptureStatus {
+                        probes: capture.probes(),
+                        losses,
+                    },
+                );
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(work)
+}

@@ -1,0 +1,108 @@
+//! What only the running host can tell about a configuration: refused before anything is changed.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::act::units::Units;
+use crate::config::settings::Settings;
+use crate::facts::{HostId, Name};
+
+/// Why the daemon does not start with a legal configuration.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An interface is not there.
+    #[error("group {group}: this host has no interface {interface}; it has {present}")]
+    NoInterface {
+        /// The group.
+        group: Name,
+        /// The interface it names.
+        interface: String,
+        /// What there is.
+        present: String,
+    },
+    /// systemd does not know a unit.
+    #[error("group {group}: systemd cannot load the unit {unit} (it is {state})")]
+    NoUnit {
+        /// The group.
+        group: Name,
+        /// The unit it names.
+        unit: Name,
+        /// systemd's LoadState.
+        state: String,
+    },
+    /// `host.listen` is not an address of this host.
+    #[error("host.listen: {address} is not an address of this host")]
+    NotOurs {
+        /// The address.
+        address: std::net::IpAddr,
+    },
+    /// A peer is configured with this host's identity.
+    #[error(
+        "peer {peer} has the id of this host; run `shadowctl id` on {peer} and use what it prints"
+    )]
+    OwnId {
+        /// The peer.
+        peer: Name,
+    },
+    /// The file that names the identity of the machine's network is unreadable.
+    #[error("cannot list the interfaces in {}", path.display())]
+    Interfaces {
+        /// Where they stand.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Checks that what the settings name is there.
+pub async fn check(settings: &Settings, own: HostId, units: Option<&Units>) -> anyhow::Result<()> {
+    if let Some(peer) = settings.peers.iter().find(|peer| peer.id == own) {
+        return Err(StartError::OwnId {
+            peer: peer.name.clone(),
+        }
+        .into());
+    }
+    let address = settings.host.listen.ip();
+    let probe = std::net::UdpSocket::bind((address, 0));
+    if probe.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable) {
+        return Err(StartError::NotOurs { address }.into());
+    }
+    let present = interfaces()?;
+    for group in &settings.groups {
+        if !present.contains(&group.interface) {
+            return Err(StartError::NoInterface {
+                group: group.name.clone(),
+                interface: group.interface.clone(),
+                present: present.join(", "),
+            }
+            .into());
+        }
+        let Some(units) = units else { continue };
+        for unit in &group.units {
+            let state = units.load_state(&unit.name).await?;
+            if state != "loaded" {
+                let (group, unit) = (group.name.clone(), unit.name.clone());
+                return Err(StartError::NoUnit { group, unit, state }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn interfaces() -> Result<Vec<String>, StartError> {
+    let path = PathBuf::from("/sys/class/net");
+    let list = || {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&path)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    };
+    list().map_err(|source| StartError::Interfaces {
+        path: path.clone(),
+        source,
+    })
+}

@@ -1,0 +1,376 @@
+//! The failover loop: one thread that hears the peers, runs the cores and moves the addresses.
+//!
+//! Every turn: take one input, let the timers that are due run, carry out what the cores want,
+//! send what they say. Datagrams that wait are always read before a timer may find a peer silent.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::board::{Board, PeerReading};
+use super::group::{GroupRunner, Outgoing};
+use crate::decide::cluster::{Done, Refusal as CoreRefusal};
+use crate::facts::{BootTime, Datagram, GroupMessage, Name};
+use crate::link::Datagrams;
+use crate::observe::carrier::CarrierReading;
+use crate::observe::sys::boot_time;
+use crate::observe::units::UnitReading;
+use crate::serve::protocol::{Code, Refusal};
+
+/// Messages in one datagram: with the longest names and keys they stay within its bound.
+const MESSAGES_EACH: usize = 8;
+/// The view for people is renewed at least this often.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+/// A handover whose new owner was not heard by then is reported as failed.
+const HANDOVER_WITHIN: Duration = Duration::from_secs(7);
+
+/// What reaches the loop beside datagrams and time.
+#[derive(Debug)]
+pub enum Input {
+    /// systemd's word on a unit.
+    Unit(UnitReading),
+    /// A process of this host ended.
+    Exit(u32),
+    /// An interface's link.
+    Carrier(CarrierReading),
+    /// Unit jobs of the group with this number are done.
+    Done {
+        /// The group's number.
+        group: usize,
+        /// What came of them.
+        done: Done,
+    },
+    /// An operator wants a handover.
+    HandOver {
+        /// The group.
+        group: Name,
+        /// The member that shall take over; the best if none.
+        to: Option<Name>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
+    },
+    /// The daemon is to stop.
+    Stop,
+}
+
+/// A handover that has ended well.
+#[derive(Debug)]
+pub struct HandoverAnswer {
+    /// The new owner.
+    pub to: Name,
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+/// A handover under way.
+struct Pending {
+    group: usize,
+    to: Name,
+    until: BootTime,
+    reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
+}
+
+/// What is known of a peer's datagrams.
+struct PeerLink {
+    name: Name,
+    address: SocketAddr,
+    heard: Option<Heard>,
+    round_trip: Option<Duration>,
+}
+
+struct Heard {
+    at: BootTime,
+    sent: BootTime,
+}
+
+/// The loop and all it holds.
+pub struct Failover {
+    groups: Vec<GroupRunner>,
+    links: Vec<PeerLink>,
+    datagrams: Datagrams,
+    inputs: mpsc::Receiver<Input>,
+    board: Arc<Board>,
+    pending: Vec<Pending>,
+    published: BootTime,
+}
+
+impl Failover {
+    /// Puts the loop together.
+    pub fn new(
+        groups: Vec<GroupRunner>,
+        peers: &[crate::config::settings::PeerSettings],
+        datagrams: Datagrams,
+        inputs: mpsc::Receiver<Input>,
+        board: Arc<Board>,
+    ) -> Self {
+        let links = peers.iter().map(|peer| PeerLink {
+            name: peer.name.clone(),
+            address: peer.address,
+            heard: None,
+            round_trip: None,
+        });
+        Self {
+            groups,
+            links: links.collect(),
+            datagrams,
+            inputs,
+            board,
+            pending: Vec::new(),
+            published: BootTime::default(),
+        }
+    }
+
+    /// Runs until it was told to stop and every group was given up.
+    ///
+    /// # Errors
+    /// When the datagram socket fails for good.
+    pub async fn run(mut self) -> std::io::Result<()> {
+        let mut stopping = false;
+        loop {
+            let wait = self.next_deadline().since(boot_time());
+            tokio::select! {
+                biased;
+                received = self.datagrams.recv() => {
+                    let (from, datagram) = received?;
+                    self.on_datagram(&from, &datagram, boot_time());
+                }
+                input = self.inputs.recv(), if !self.inputs.is_closed() => match input {
+                    Some(Input::Stop) | None => {
+                        stopping = true;
+                        self.stop(boot_time());
+                    }
+                    Some(input) => self.on_input(input, boot_time()),
+                },
+                () = tokio::time::sleep(wait) => self.on_timers(boot_time()),
+            }
+            self.carry_out().await;
+            self.answer_handovers(boot_time());
+            self.publish(boot_time());
+            if stopping && self.groups.iter().all(|group| group.core.stopped()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> BootTime {
+        let publish = self.published.after(PUBLISH_EVERY);
+        self.groups
+            .iter()
+            .map(GroupRunner::next_deadline)
+            .fold(publish, BootTime::min)
+    }
+
+    fn on_timers(&mut self, now: BootTime) {
+        for group in &mut self.groups {
+            group.on_timer(now);
+        }
+    }
+
+    fn on_datagram(&mut self, from: &Name, datagram: &Datagram, now: BootTime) {
+        let Some(link) = self.links.iter_mut().find(|link| link.name == *from) else {
+            return;
+        };
+        if link
+            .heard
+            .as_ref()
+            .is_none_or(|heard| datagram.sent > heard.sent || now.since(heard.at) > PUBLISH_EVERY)
+        {
+            link.heard = Some(Heard {
+                at: now,
+                sent: datagram.sent,
+            });
+        }
+        // The echo of this host's own clock: only a time that has passed can be one.
+        link.round_trip = datagram
+            .heard
+            .filter(|sent| *sent <= now)
+            .map(|sent| now.since(sent));
+        for message in &datagram.messages {
+            for group in &mut self.groups {
+                group.core.on_message(from, datagram.sent, message, now);
+            }
+        }
+    }
+
+    fn on_input(&mut self, input: Input, now: BootTime) {
+        match input {
+            Input::Unit(reading) => {
+                for group in &mut self.groups {
+                    group.on_unit(reading.clone(), now);
+                }
+            }
+            Input::Exit(pid) => {
+                for group in &mut self.groups {
+                    group.on_exit(pid, now);
+                }
+            }
+            Input::Carrier(reading) => {
+                for group in &mut self.groups {
+                    if group.core.settings().interface == reading.interface {
+                        group.core.on_carrier(reading.up, now);
+                    }
+                }
+            }
+            Input::Done { group, done } => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.core.on_done(done, now);
+                }
+            }
+            Input::HandOver { group, to, reply } => self.hand_over(&group, to, reply, now),
+            Input::Stop => {}
+        }
+    }
+
+    fn stop(&mut self, now: BootTime) {
+        for group in &mut self.groups {
+            group.core.on_stop(now);
+        }
+    }
+
+    fn hand_over(
+        &mut self,
+        name: &Name,
+        to: Option<Name>,
+        reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
+        now: BootTime,
+    ) {
+        let Some(group) = self.groups.iter().position(|group| group.name() == name) else {
+            let message = format!("this host is not a member of a group {name}");
+            let remedy = "see `shadowctl status` for its groups";
+            let _ = reply.send(Err(Refusal::new(Code::UnknownGroup, message, remedy)));
+            return;
+        };
+        match self.groups[group].core.hand_over(to.as_ref(), now) {
+            Ok(to) => {
+                let until = now.after(HANDOVER_WITHIN);
+                self.pending.push(Pending {
+                    group,
+                    to,
+                    until,
+                    reply,
+                });
+            }
+            Err(refusal) => {
+                let _ = reply.send(Err(refused(&refusal)));
+            }
+        }
+    }
+
+    /// A handover has ended once the new owner was heard, or once the core gave it up.
+    fn answer_handovers(&mut self, now: BootTime) {
+        for index in (0..self.pending.len()).rev() {
+            let pending = &self.pending[index];
+            let core = &self.groups[pending.group].core;
+            let answer = if core.handing_over() {
+                None
+            } else if core.active() == Some(&pending.to) {
+                let epoch = core.newest_epoch().counter;
+                Some(Ok(HandoverAnswer {
+                    to: pending.to.clone(),
+                    epoch,
+                }))
+            } else if core.active_epoch().is_some() {
+                let message = format!("{} did not take the group over; it stays here", pending.to);
+                Some(Err(Refusal::new(
+                    Code::Failed,
+                    message,
+                    "see `shadowctl events`",
+                )))
+            } else if now >= pending.until {
+                let message = format!("{} was not heard as active in time", pending.to);
+                Some(Err(Refusal::new(
+                    Code::TimedOut,
+                    message,
+                    "see `shadowctl events`",
+                )))
+            } else {
+                None
+            };
+            if let Some(answer) = answer {
+                let pending = self.pending.swap_remove(index);
+                let _ = pending.reply.send(answer);
+            }
+        }
+    }
+
+    async fn carry_out(&mut self) {
+        let mut outgoing = Vec::new();
+        for group in &mut self.groups {
+            group.carry_out(&mut outgoing).await;
+        }
+        self.send(outgoing);
+    }
+
+    fn send(&mut self, outgoing: Vec<Outgoing>) {
+        let mut by_peer: BTreeMap<Name, Vec<GroupMessage>> = BTreeMap::new();
+        for Outgoing { to, message } in outgoing {
+            by_peer.entry(to).or_default().push(message);
+        }
+        for (to, messages) in by_peer {
+            let Some(link) = self.links.iter().find(|link| link.name == to) else {
+                continue;
+            };
+            let now = boot_time();
+            // What the peer sent, moved on by how long ago it came: the peer reads its round trip
+            // without the time that this host took to answer.
+            let heard = link
+                .heard
+                .as_ref()
+                .map(|heard| heard.sent.after(now.since(heard.at)));
+            for messages in messages.chunks(MESSAGES_EACH) {
+                let datagram = Datagram {
+                    sent: now,
+                    heard,
+                    messages: messages.to_vec(),
+                };
+                self.datagrams.send(&to, link.address, &datagram);
+            }
+        }
+    }
+
+    fn publish(&mut self, now: BootTime) {
+        self.board.failover_turn(now);
+        let changed = self
+            .groups
+            .iter_mut()
+            .fold(false, |any, group| group.take_changed() | any);
+        if !changed && now.since(self.published) < PUBLISH_EVERY {
+            return;
+        }
+        self.published = now;
+        let groups = self.groups.iter().map(|group| group.status(now)).collect();
+        let peers = self.links.iter().map(|link| PeerReading {
+            name: link.name.clone(),
+            last_heard: link.heard.as_ref().map(|heard| heard.at),
+            round_trip_ns: link
+                .round_trip
+                .map(|round_trip| u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX)),
+        });
+        self.board.publish_groups(groups, peers.collect());
+    }
+}
+
+fn refused(refusal: &CoreRefusal) -> Refusal {
+    let (code, remedy) = match refusal {
+        CoreRefusal::NotActive {
+            active: Some(active),
+        } => (Code::NotActive, format!("run the command on {active}")),
+        CoreRefusal::NotActive { active: None } => (
+            Code::NotActive,
+            "see `shadowctl status` for why nobody is".to_owned(),
+        ),
+        CoreRefusal::Busy => (Code::Busy, "wait until it has ended".to_owned()),
+        CoreRefusal::NoSuchMember(_) => (
+            Code::UnknownMember,
+            "see `shadowctl status` for the members".to_owned(),
+        ),
+        CoreRefusal::NotReady(_) | CoreRefusal::NobodyReady => (
+            Code::NotEligible,
+            "see `shadowctl status` for what is down".to_owned(),
+        ),
+    };
+    Refusal::new(code, refusal.to_string(), remedy)
+}

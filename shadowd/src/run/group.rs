@@ -1,0 +1,300 @@
+//! One group on this host: its core, and what carries out what the core asks for.
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::jobs::Job;
+use super::record::Recorder;
+use crate::act::announce::{Announcer, Repeats};
+use crate::act::vip::Vips;
+use crate::decide::cluster::{Action, Done, Group, Step};
+use crate::facts::{
+    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Name, UnitMode, UnitStatus, Vip,
+    VipStatus,
+};
+use crate::observe::sys::boot_time;
+use crate::observe::units::UnitReading;
+
+/// A message for a peer.
+pub struct Outgoing {
+    /// The peer.
+    pub to: Name,
+    /// The message.
+    pub message: GroupMessage,
+}
+
+/// A group and its hands.
+pub struct GroupRunner {
+    /// The group's number, for unit jobs.
+    number: usize,
+    /// Its core.
+    pub core: Group,
+    vips: Vips,
+    announcer: Announcer,
+    /// The running series of announcements; none while this host does not hold the addresses.
+    repeats: Option<Repeats>,
+    held: Vec<Vip>,
+    units: Vec<UnitReading>,
+    jobs: mpsc::Sender<Job>,
+    recorder: Recorder,
+    stored: Epoch,
+    /// Something worth showing has changed since it was last asked for.
+    changed: bool,
+}
+
+impl GroupRunner {
+    /// Puts a group together.
+    pub fn new(
+        number: usize,
+        core: Group,
+        vips: Vips,
+        announcer: Announcer,
+        jobs: mpsc::Sender<Job>,
+        recorder: Recorder,
+    ) -> Self {
+        Self {
+            number,
+            stored: core.newest_epoch(),
+            core,
+            vips,
+            announcer,
+            repeats: None,
+            held: Vec::new(),
+            units: Vec::new(),
+            jobs,
+            recorder,
+            changed: true,
+        }
+    }
+
+    /// The group's name.
+    pub fn name(&self) -> &Name {
+        &self.core.settings().name
+    }
+
+    /// When [`Self::on_timer`] wants to be called next.
+    pub fn next_deadline(&self) -> BootTime {
+        let core = self.core.next_deadline();
+        self.repeats
+            .as_ref()
+            .map_or(core, |repeats| core.min(repeats.next_deadline()))
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self, now: BootTime) {
+        if now >= self.core.next_deadline() {
+            self.core.on_timer(now);
+        }
+        if let Some(repeats) = &mut self.repeats
+            && repeats.poll(now)
+        {
+            self.announce();
+        }
+    }
+
+    /// systemd said something of a unit.
+    pub fn on_unit(&mut self, reading: UnitReading, now: BootTime) {
+        if !self
+            .core
+            .settings()
+            .units
+            .iter()
+            .any(|unit| unit.name == reading.unit)
+        {
+            return;
+        }
+        self.core.on_unit(&reading.unit, reading.is_up(), now);
+        self.units.retain(|known| known.unit != reading.unit);
+        self.units.push(reading);
+        self.changed = true;
+    }
+
+    /// A process ended. If it is the main process of one of the group's units, the unit is down
+    /// before systemd has said so.
+    pub fn on_exit(&mut self, pid: u32, now: BootTime) {
+        let main = self
+            .units
+            .iter_mut()
+            .find(|unit| unit.main_pid == Some(pid));
+        if let Some(unit) = main {
+            unit.main_pid = None;
+            let name = unit.unit.clone();
+            self.core.on_unit(&name, false, now);
+            self.changed = true;
+        }
+    }
+
+    /// Carries out everything the core wants; messages for peers are added to `outgoing`.
+    pub async fn carry_out(&mut self, outgoing: &mut Vec<Outgoing>) {
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::Send { to, epoch, body } => {
+                    let message = GroupMessage {
+                        group: self.name().clone(),
+                        epoch,
+                        body,
+                    };
+                    outgoing.push(Outgoing { to, message });
+                }
+                Action::TakeVips { epoch, .. } => {
+                    let done = self.take_vips(epoch).await;
+                    self.core.on_done(done, boot_time());
+                }
+                Action::DropVips { epoch } => {
+                    self.drop_vips(epoch).await;
+                    self.core.on_done(Done::VipsDropped { epoch }, boot_time());
+                }
+                Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
+                Action::StartUnits { epoch } => self.unit_job(epoch, true),
+                Action::StopUnits { epoch } => self.unit_job(epoch, false),
+                Action::Record(record) => {
+                    let group = self.name().clone();
+                    self.recorder.decision(&group, record);
+                    self.changed = true;
+                }
+            }
+        }
+        self.remember_epoch();
+    }
+
+    /// Addresses first, announcement at once, everything else later: this is the path that clients
+    /// wait for.
+    async fn take_vips(&mut self, epoch: Epoch) -> Done {
+        let wanted = self.core.settings().vips.clone();
+        if let Err(error) = self.vips.add(&wanted, epoch).await {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            return Done::Failed {
+                epoch,
+                step: Step::TakeVips,
+                why,
+            };
+        }
+        let added = boot_time();
+        self.held.clone_from(&wanted);
+        let mut repeats = Repeats::new(added);
+        repeats.poll(added);
+        self.repeats = Some(repeats);
+        let frames = self.announce();
+        let announced = boot_time();
+        let group = self.name().clone();
+        for vip in wanted {
+            let detail = vip.to_string();
+            self.recorder
+                .note(EventKind::VipAdded, Some((&group, epoch)), added, detail);
+        }
+        let detail = format!("{frames} frames");
+        self.recorder.note(
+            EventKind::Announced,
+            Some((&group, epoch)),
+            announced,
+            detail,
+        );
+        self.changed = true;
+        Done::VipsTaken { epoch }
+    }
+
+    async fn drop_vips(&mut self, epoch: Epoch) {
+        self.repeats = None;
+        let group = self.name().clone();
+        let vips = self.core.settings().vips.clone();
+        let removed = self.vips.remove(&vips, epoch).await;
+        let now = boot_time();
+        match removed {
+            Ok(()) => {
+                for vip in std::mem::take(&mut self.held) {
+                    let detail = vip.to_string();
+                    self.recorder
+                        .note(EventKind::VipRemoved, Some((&group, epoch)), now, detail);
+                }
+            }
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                let detail = format!("virtual IPs not removed: {why}");
+                self.recorder
+                    .note(EventKind::Failure, Some((&group, epoch)), now, detail);
+            }
+        }
+        self.changed = true;
+    }
+
+    fn announce(&mut self) -> usize {
+        match self.announcer.announce(&self.held) {
+            Ok(frames) => frames,
+            Err(error) => {
+                let why = format!("{:#}", anyhow::Error::from(error));
+                warn!(group = %self.name(), why, "not announced; the next repeat tries again");
+                0
+            }
+        }
+    }
+
+    fn unit_job(&mut self, epoch: Epoch, start: bool) {
+        let units = &self.core.settings().units;
+        let cold = units.iter().filter(|unit| unit.mode == UnitMode::Cold);
+        let job = Job {
+            group: self.number,
+            name: self.name().clone(),
+            epoch,
+            units: cold.map(|unit| unit.name.clone()).collect(),
+            start,
+        };
+        if self.jobs.try_send(job).is_err() {
+            let why = "the queue of unit jobs is full".to_owned();
+            let failed = Done::Failed {
+                epoch,
+                step: Step::StartUnits,
+                why,
+            };
+            let done = if start {
+                failed
+            } else {
+                Done::UnitsStopped { epoch }
+            };
+            self.core.on_done(done, boot_time());
+        }
+    }
+
+    fn remember_epoch(&mut self) {
+        let newest = self.core.newest_epoch();
+        if newest > self.stored {
+            self.stored = newest;
+            let group = self.name().clone();
+            self.recorder.epoch(&group, newest);
+        }
+    }
+
+    /// Whether something worth showing has changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The view for people.
+    pub fn status(&self, now: BootTime) -> GroupStatus {
+        let settings = self.core.settings();
+        let mut status = self.core.status(now);
+        status.vips = settings
+            .vips
+            .iter()
+            .map(|vip| VipStatus {
+                vip: *vip,
+                interface: settings.interface.clone(),
+                held: self.held.contains(vip),
+            })
+            .collect();
+        status.units = settings
+            .units
+            .iter()
+            .map(|unit| {
+                let reading = self.units.iter().find(|reading| reading.unit == unit.name);
+                UnitStatus {
+                    unit: unit.name.clone(),
+                    mode: unit.mode,
+                    state: reading
+                        .map_or_else(|| "unknown".to_owned(), |unit| unit.active_state.clone()),
+                    main_pid: reading.and_then(|unit| unit.main_pid),
+                }
+            })
+            .collect();
+        status
+    }
+}

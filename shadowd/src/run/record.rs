@@ -1,0 +1,173 @@
+//! Writes down what happened: into the log and into the store, off the path of every decision.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use tracing::{error, info, warn};
+
+use crate::decide::cluster::Record;
+use crate::facts::{BootTime, Epoch, Event, EventKind, Name};
+use crate::store::Store;
+
+/// Happenings that wait to be written; beyond it they are dropped and counted.
+const QUEUE: usize = 4096;
+
+enum Entry {
+    Event(Box<Event>),
+    Epoch(Name, Epoch),
+    Stop,
+}
+
+/// Hands happenings to the recording thread; never waits.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: Sender<Entry>,
+    dropped: Arc<AtomicU64>,
+    store: Arc<Mutex<Store>>,
+}
+
+impl Recorder {
+    /// Starts the recording thread, which owns the writes to `store`.
+    pub fn start(store: Store) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (queue, entries) = bounded(QUEUE);
+        let store = Arc::new(Mutex::new(store));
+        let writer = Arc::clone(&store);
+        let thread = std::thread::Builder::new()
+            .name("record".to_owned())
+            .spawn(move || write_all(&entries, &writer))?;
+        Ok((
+            Self {
+                queue,
+                dropped: Arc::default(),
+                store,
+            },
+            thread,
+        ))
+    }
+
+    /// Records a decision of a group.
+    pub fn decision(&self, group: &Name, record: Record) {
+        self.push(Event {
+            seq: 0,
+            boot_ns: record.at,
+            wall_ms: wall_ms(),
+            kind: record.kind,
+            group: Some(group.clone()),
+            epoch: Some(record.epoch),
+            cause: record.cause,
+            detail: record.detail,
+        });
+    }
+
+    /// Records something that concerns the whole daemon, or a group's action.
+    pub fn note(
+        &self,
+        kind: EventKind,
+        group: Option<(&Name, Epoch)>,
+        at: BootTime,
+        detail: impl Into<String>,
+    ) {
+        self.push(Event {
+            seq: 0,
+            boot_ns: at,
+            wall_ms: wall_ms(),
+            kind,
+            group: group.map(|(name, _)| name.clone()),
+            epoch: group.map(|(_, epoch)| epoch.counter),
+            cause: None,
+            detail: detail.into(),
+        });
+    }
+
+    /// Remembers the newest epoch of a group.
+    pub fn epoch(&self, group: &Name, epoch: Epoch) {
+        self.enqueue(Entry::Epoch(group.clone(), epoch));
+    }
+
+    /// Events that a full queue refused.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Recorded events, for the socket.
+    pub fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store
+            .events(since, limit)
+            .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+    }
+
+    /// Writes what waits and ends the thread.
+    pub fn stop(&self) {
+        // A queue that stays full means a store that no longer takes anything; the stop goes on.
+        let _ = self.queue.send_timeout(Entry::Stop, Duration::from_secs(2));
+    }
+
+    fn push(&self, event: Event) {
+        self.enqueue(Entry::Event(Box::new(event)));
+    }
+
+    fn enqueue(&self, entry: Entry) {
+        match self.queue.try_send(entry) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Takes everything that waits in one go, so that a burst costs one transaction.
+fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>) {
+    while let Ok(first) = entries.recv() {
+        let mut events = Vec::new();
+        let mut stop = false;
+        for entry in std::iter::once(first).chain(entries.try_iter().take(QUEUE)) {
+            match entry {
+                Entry::Event(event) => {
+                    log(&event);
+                    events.push(*event);
+                }
+                Entry::Epoch(group, epoch) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(cause) = store.set_epoch(&group, epoch) {
+                        error!(%group, cause = %anyhow::Error::from(cause), "epoch not stored");
+                    }
+                }
+                Entry::Stop => stop = true,
+            }
+        }
+        let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(cause) = store.append(&events) {
+            let count = events.len();
+            error!(count, cause = %anyhow::Error::from(cause), "events not stored");
+        }
+        if stop {
+            return;
+        }
+    }
+}
+
+/// One line a happening, fields rather than prose.
+fn log(event: &Event) {
+    let group = event.group.as_ref().map_or("-", Name::as_str);
+    let epoch = event.epoch.unwrap_or(0);
+    let cause = event
+        .cause
+        .map_or_else(|| "-".to_owned(), |cause| cause.to_string());
+    let kind = format!("{:?}", event.kind);
+    let detail = &event.detail;
+    match event.kind {
+        EventKind::Failure => warn!(group, epoch, cause, kind, detail, "failure"),
+        _ => info!(group, epoch, cause, kind, detail, "event"),
+    }
+}

@@ -1,0 +1,392 @@
+//! A daemon made of fixed facts, behind the real socket.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use shadowd::facts::{
+    BootTime, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow, GroupStatus, HostId,
+    LinkCounters, Losses, MemberStatus, Name, Observation, PeerStatus, ProbeStatus, ProcessUse,
+    Protection, Role, Status, UnitMode, UnitStatus, UnitUse, VipStatus,
+};
+use shadowd::serve::protocol::{Code, HandoverDone, Refusal};
+use shadowd::serve::{Answers, Counters, Socket};
+use tokio::sync::{Notify, watch};
+
+/// No wait in these tests is longer.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+const fn seconds(seconds: u64) -> BootTime {
+    BootTime::from_nanos(seconds * 1_000_000_000)
+}
+
+/// What the daemon says.
+#[derive(Default)]
+pub struct Fixed {
+    pub events: Mutex<Vec<Event>>,
+    /// Told when a handover of group `held` has begun; ends when `release` is told.
+    pub begun: Notify,
+    pub release: Notify,
+}
+
+pub fn event(seq: u64, detail: &str) -> Event {
+    Event {
+        seq,
+        boot_ns: seconds(seq),
+        wall_ms: 1_700_000_000_000 + seq,
+        kind: EventKind::RoleChanged,
+        group: Some(name("web")),
+        epoch: Some(4),
+        cause: Some(Cause::Silence),
+        detail: detail.to_owned(),
+    }
+}
+
+pub fn status() -> Status {
+    Status {
+        host: name("a"),
+        id: HostId::from_bytes([1; 32]),
+        version: "0.1.0".to_owned(),
+        started: seconds(100),
+        now: seconds(225),
+        groups: vec![group()],
+        peers: vec![PeerStatus {
+            host: name("b"),
+            id: HostId::from_bytes([2; 32]),
+            address: "192.0.2.2:7421".to_owned(),
+            connected: true,
+            last_heard: Some(BootTime::from_nanos(224_990_000_000)),
+            round_trip_ns: Some(182_400),
+            counters: LinkCounters {
+                sent: 12_500,
+                received: 12_481,
+                forged: 2,
+                ..Default::default()
+            },
+        }],
+        strangers: LinkCounters::default(),
+        capture: CaptureStatus {
+            probes: vec![
+                probe("syscalls", Some("raw_tp sys_exit"), None),
+                probe("tcp", None, Some("no BTF at /sys/kernel/btf/vmlinux")),
+            ],
+            losses: Losses {
+                seen: 1_234_567,
+                dropped: 3,
+                unattributed: 12,
+            },
+        },
+        warnings: vec!["group web has no protection".to_owned()],
+    }
+}
+
+fn probe(name: &str, hook: Option<&str>, degraded: Option<&str>) -> ProbeStatus {
+    ProbeStatus {
+        name: name.to_owned(),
+        feeds: format!("{name} of processes"),
+        hook: hook.map(str::to_owned),
+        degraded: degraded.map(str::to_owned),
+    }
+}
+
+fn group() -> GroupStatus {
+    let member = |host, role, priority, suspected: bool| MemberStatus {
+        host: name(host),
+        role,
+        priority,
+        eligible: !suspected,
+        suspected,
+    };
+    let vip = |vip: &str| VipStatus {
+        vip: vip.parse().unwrap(),
+        interface: "eth0".to_owned(),
+        held: true,
+    };
+    GroupStatus {
+        group: name("web"),
+        role: Role::Active,
+        since: seconds(165),
+        epoch: Epoch {
+            counter: 4,
+            owner: HostId::from_bytes([1; 32]),
+        },
+        deadline: None,
+        active: Some(name("a")),
+        protection: Protection::None,
+        eligible: true,
+        members: vec![
+            member("a", Some(Role::Active), 200, false),
+            member("b", Some(Role::Shadow), 100, false),
+            member("c", None, 50, true),
+        ],
+        vips: vec![vip("192.0.2.10/24"), vip("2001:db8::10/64")],
+        units: vec![UnitStatus {
+            unit: name("nginx.service"),
+            mode: UnitMode::Warm,
+            state: "active".to_owned(),
+            main_pid: Some(812),
+        }],
+    }
+}
+
+pub fn observation() -> Observation {
+    let unit = |unit: &str, cpu, rss_bytes, syscalls| UnitUse {
+        unit: unit.to_owned(),
+        processes: 2,
+        cpu,
+        rss_bytes,
+        syscalls,
+        syscall_errors: 7,
+        connections: 3,
+        rx_bytes: 1536,
+        tx_bytes: 10 << 20,
+        ..Default::default()
+    };
+    let process = |pid, command: &str, cpu, rss_bytes, syscalls| ProcessUse {
+        pid,
+        command: command.to_owned(),
+        unit: "nginx.service".to_owned(),
+        cpu,
+        rss_bytes,
+        syscalls,
+        syscall_errors: 0,
+        ended: pid == 900,
+    };
+    let flow = |unit: &str, remote: &str, rx_bytes| Flow {
+        unit: unit.to_owned(),
+        pid: 812,
+        command: "nginx".to_owned(),
+        direction: Direction::Inbound,
+        local: "192.0.2.10".parse().unwrap(),
+        local_port: 80,
+        remote: remote.parse().unwrap(),
+        remote_port: 0,
+        opened: 12,
+        closed: 10,
+        failed: 1,
+        rx_bytes,
+        tx_bytes: 2048,
+        first_seen: seconds(200),
+        last_seen: seconds(224),
+    };
+    Observation {
+        at: seconds(225),
+        interval_ns: 1_000_000_000,
+        units: vec![
+            unit("cron.service", 0.01, 4 << 20, 90_000),
+            unit("nginx.service", 0.5, 9 << 20, 1_200),
+        ],
+        processes: vec![
+            process(812, "nginx", 0.1, 9 << 20, 10),
+            process(813, "nginx\x1b[2J", 0.4, 1 << 20, 1_190),
+            process(900, "sh", 0.2, 2 << 20, 400),
+        ],
+        flows: vec![
+            flow("cron.service", "2001:db8::7", 10),
+            flow("nginx.service", "192.0.2.7", 4096),
+        ],
+        losses: Losses {
+            seen: 100,
+            dropped: 0,
+            unattributed: 1,
+        },
+    }
+}
+
+impl Answers for Fixed {
+    fn status(&self) -> Status {
+        status()
+    }
+
+    fn observation(&self) -> Arc<Observation> {
+        Arc::new(observation())
+    }
+
+    fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String> {
+        let events = self.events.lock().unwrap();
+        let newer: Vec<Event> = events
+            .iter()
+            .filter(|event| event.seq > since)
+            .cloned()
+            .collect();
+        let skip = newer.len().saturating_sub(limit as usize);
+        Ok(newer[skip..].to_vec())
+    }
+
+    async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {
+        match group.as_str() {
+            "web" => {}
+            "held" => {
+                self.begun.notify_one();
+                self.release.notified().await;
+            }
+            _ => {
+                let message = format!("this host is no member of group {group}");
+                let remedy = "`shadowctl status` lists its groups";
+                return Err(Refusal::new(Code::UnknownGroup, message, remedy));
+            }
+        }
+        let to = to.unwrap_or_else(|| name("b"));
+        Ok(HandoverDone {
+            group,
+            epoch: 5,
+            from: name("a"),
+            to,
+            took_ms: 12,
+        })
+    }
+}
+
+/// A directory that is deleted when the test ends.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("shadowd-serve-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The daemon, answering on a socket in a directory of its own until it is dropped.
+pub struct Daemon {
+    pub fixed: Arc<Fixed>,
+    pub counters: Arc<Counters>,
+    pub socket: PathBuf,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+    pub scratch: Scratch,
+}
+
+impl Daemon {
+    pub fn start() -> Self {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("run").join("shadowd.sock");
+        let socket = Socket::bind(&path).unwrap();
+        let counters = socket.counters();
+        let fixed = Arc::new(Fixed::default());
+        fixed
+            .events
+            .lock()
+            .unwrap()
+            .extend([event(1, "joining -> shadow"), event(2, "shadow -> active")]);
+        let (stop, stopped) = watch::channel(false);
+        let answers = Arc::clone(&fixed);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                tokio::spawn(socket.serve(answers, stopped))
+                    .await
+                    .unwrap()
+                    .unwrap();
+            });
+        });
+        Self {
+            fixed,
+            counters,
+            socket: path,
+            stop,
+            thread: Some(thread),
+            scratch,
+        }
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub fn join(&mut self) {
+        self.ask_to_stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    pub fn connect(&self) -> UnixStream {
+        connect(&self.socket)
+    }
+
+    /// Sends `bytes` and reads until the daemon closes: the status code and the body.
+    pub fn send(&self, bytes: &[u8]) -> (u16, String) {
+        let mut stream = self.connect();
+        // The daemon may answer and close before it has read everything.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        response(&mut stream)
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        self.send(format!("{head}{body}").as_bytes())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.fixed.release.notify_one();
+        self.ask_to_stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub fn connect(socket: &Path) -> UnixStream {
+    let stream = UnixStream::connect(socket).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Reads a response that ends with its connection.
+pub fn response(stream: &mut UnixStream) -> (u16, String) {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    // A reset after the answer is how a closed socket with unread input looks.
+    while let Ok(count @ 1..) = stream.read(&mut chunk) {
+        bytes.extend_from_slice(&chunk[..count]);
+    }
+    let text = String::from_utf8(bytes).unwrap();
+    let status = text
+        .get(9..12)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, body.to_owned())
+}
+
+/// Waits until `condition` holds.
+pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}

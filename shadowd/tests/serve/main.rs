@@ -1,0 +1,9 @@
+//! The real socket with the real `shadowctl` against it; only the daemon behind the socket is made
+//! of fixed facts.
+
+// The lint's exception for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
+mod daemon;
+mod shadowctl;
+mod socket;

@@ -1,0 +1,205 @@
+//! The invariants.
+
+use std::fmt;
+use std::time::Duration;
+
+use shadowd::facts::{Epoch, Role};
+
+use super::faults::Plan;
+use super::host::Host;
+use super::world::World;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// When, in simulated time.
+    pub at: Duration,
+    /// Which, and who.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {:.3} ms: {}", self.at.as_secs_f64() * 1e3, self.what)
+    }
+}
+
+/// Follows a run and checks every step.
+pub struct Checker {
+    only_handovers: bool,
+    /// Longest time two connected, responsive hosts may both hold the addresses.
+    overlap_bound: Duration,
+    /// Since when each pair, connected and responsive, both hold the addresses.
+    overlaps: Vec<Vec<Option<Duration>>>,
+    seen: Vec<Seen>,
+    settled: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    incarnation: u32,
+    newest: Epoch,
+    owned: Option<Epoch>,
+}
+
+impl Checker {
+    /// A checker for a run of `plan`.
+    pub fn new(plan: &Plan) -> Self {
+        let seen = Seen {
+            incarnation: 0,
+            newest: Epoch::NONE,
+            owned: None,
+        };
+        Self {
+            only_handovers: plan.only_handovers(),
+            // A heartbeat tells the loser, which then drops its addresses.
+            overlap_bound: Duration::from_millis(10 + 10 + 6) + plan.max_delay,
+            overlaps: vec![vec![None; plan.hosts]; plan.hosts],
+            seen: vec![seen; plan.hosts],
+            settled: false,
+        }
+    }
+
+    /// Checks what must hold at every instant.
+    pub fn step(&mut self, world: &World) -> Result<(), Violation> {
+        for (index, host) in world.hosts.iter().enumerate() {
+            self.epochs_only_grow(world, index, host)?;
+            addresses_belong_to_the_owner(world, index, host)?;
+        }
+        self.two_owners_end(world)?;
+        self.a_handover_never_overlaps(world)
+    }
+
+    fn epochs_only_grow(
+        &mut self,
+        world: &World,
+        index: usize,
+        host: &Host,
+    ) -> Result<(), Violation> {
+        let Some(core) = &host.core else {
+            return Ok(());
+        };
+        let before = self.seen[index];
+        let newest = core.newest_epoch();
+        let owned = core.active_epoch();
+        if newest < before.newest && before.incarnation == host.incarnation {
+            return violation(world, format!("h{index} forgot epoch {:?}", before.newest));
+        }
+        if let Some(epoch) = owned
+            && owned != before.owned
+        {
+            if before.incarnation == host.incarnation && epoch <= before.newest {
+                return violation(world, format!("h{index} claimed an old epoch {epoch:?}"));
+            }
+            if !core.status(host.clock(world.now)).eligible {
+                return violation(
+                    world,
+                    format!("h{index} claimed although it is not eligible"),
+                );
+            }
+        }
+        self.seen[index] = Seen {
+            incarnation: host.incarnation,
+            newest,
+            owned,
+        };
+        Ok(())
+    }
+
+    /// Two hosts that can talk do not both go on answering for the addresses.
+    fn two_owners_end(&mut self, world: &World) -> Result<(), Violation> {
+        for one in 0..world.hosts.len() {
+            for other in 0..one {
+                let both = [one, other].map(|index| &world.hosts[index]);
+                let overlap = both.iter().all(|host| host.vips && host.responsive())
+                    && world.connected(one, other);
+                let since = &mut self.overlaps[one][other];
+                if !overlap {
+                    *since = None;
+                    continue;
+                }
+                let began = *since.get_or_insert(world.now);
+                if world.now.saturating_sub(began) > self.overlap_bound {
+                    let what =
+                        format!("h{one} and h{other} both hold the addresses since {began:?}");
+                    return violation(world, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With nothing but planned handovers there is never more than one holder, and, once the
+    /// group has an owner, never none for longer than a handover takes.
+    fn a_handover_never_overlaps(&mut self, world: &World) -> Result<(), Violation> {
+        let holders = world.hosts.iter().filter(|host| host.vips).count();
+        self.settled |= holders == 1;
+        if self.only_handovers && self.settled && holders > 1 {
+            return violation(
+                world,
+                format!("{holders} hosts hold the addresses in a handover"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Checks what must hold some time after everything was healed.
+    pub fn end(&mut self, world: &World) -> Result<(), Violation> {
+        let holders: Vec<usize> = (0..world.hosts.len())
+            .filter(|index| world.hosts[*index].vips)
+            .collect();
+        if holders.len() != 1 {
+            return violation(world, format!("healed, but {holders:?} hold the addresses"));
+        }
+        for (index, host) in world.hosts.iter().enumerate() {
+            let Some(core) = &host.core else {
+                return violation(world, format!("healed, but h{index} does not run"));
+            };
+            let status = core.status(host.clock(world.now));
+            let wanted = if holders[0] == index {
+                Role::Active
+            } else {
+                Role::Shadow
+            };
+            if status.role != wanted {
+                return violation(world, format!("healed, but h{index} is {}", status.role));
+            }
+            if status.active.as_ref() != Some(&world.hosts[holders[0]].peer.name) {
+                return violation(
+                    world,
+                    format!("healed, but h{index} follows {:?}", status.active),
+                );
+            }
+            if host.settings.units.len() > 1 && host.cold != (wanted == Role::Active) {
+                return violation(
+                    world,
+                    format!("healed, but h{index} runs cold: {}", host.cold),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running daemon that does not own the group has no addresses.
+fn addresses_belong_to_the_owner(
+    world: &World,
+    index: usize,
+    host: &Host,
+) -> Result<(), Violation> {
+    let Some(core) = &host.core else {
+        return Ok(());
+    };
+    let role = core.status(host.clock(world.now)).role;
+    if host.vips && host.responsive() && !host.busy && role != Role::Active {
+        return violation(world, format!("h{index} is {role} and holds the addresses"));
+    }
+    Ok(())
+}
+
+fn violation(world: &World, what: String) -> Result<(), Violation> {
+    Err(Violation {
+        at: world.now,
+        what,
+    })
+}

@@ -1,0 +1,99 @@
+//! What a seed makes go wrong, and when.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// One thing that goes wrong, and its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The host stops at once and comes back rebooted.
+    Crash(usize),
+    /// The daemon dies, its addresses stay; it is started again.
+    Kill(usize),
+    /// The daemon gets no turn (SIGSTOP, starvation) and goes on later.
+    Stall(usize),
+    /// The daemon is stopped cleanly and started again.
+    Stop(usize),
+    /// The warm unit dies and comes back.
+    Unit(usize),
+    /// The interface loses its link.
+    Link(usize),
+    /// Nothing passes between the host and all others, in both directions.
+    Isolate(usize),
+    /// Nothing passes from the first to the second.
+    OneWay(usize, usize),
+    /// Datagrams are lost, with this probability in percent.
+    Loss(u8),
+    /// An operator hands the group over, to whoever is best.
+    Handover,
+}
+
+/// A run's cluster, network and faults.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Members of the group, 2 to 4.
+    pub hosts: usize,
+    /// Whether the group has a cold unit beside the warm one.
+    pub cold_unit: bool,
+    /// Longest one-way delay of a datagram.
+    pub max_delay: Duration,
+    /// Probability that a datagram arrives twice, in percent.
+    pub duplicated: u8,
+    /// Each fault with its begin and its length.
+    pub faults: Vec<(Duration, Duration, Fault)>,
+    /// When the last fault ends.
+    pub healed_at: Duration,
+}
+
+/// Faults begin after the cluster had time to settle.
+const SETTLED: Duration = Duration::from_millis(700);
+
+impl Plan {
+    /// The plan of a seed's generator.
+    pub fn random(rng: &mut ChaCha8Rng) -> Self {
+        let hosts = rng.random_range(2..=4);
+        let mut faults = Vec::new();
+        for _ in 0..rng.random_range(1..=4) {
+            let begin = SETTLED + Duration::from_micros(rng.random_range(0..1_200_000));
+            let length = Duration::from_micros(rng.random_range(5_000..600_000));
+            faults.push((begin, length, Self::fault(hosts, rng)));
+        }
+        let healed_at = faults
+            .iter()
+            .map(|(begin, length, _)| *begin + *length)
+            .max();
+        Self {
+            hosts,
+            cold_unit: rng.random_bool(0.5),
+            max_delay: Duration::from_micros(rng.random_range(100..6_000)),
+            duplicated: rng.random_range(0..20),
+            faults,
+            healed_at: healed_at.unwrap_or(SETTLED),
+        }
+    }
+
+    fn fault(hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
+        let host = rng.random_range(0..hosts);
+        match rng.random_range(0..11) {
+            0 => Fault::Crash(host),
+            1 => Fault::Kill(host),
+            2 => Fault::Stall(host),
+            3 => Fault::Stop(host),
+            4 => Fault::Unit(host),
+            5 => Fault::Link(host),
+            6 => Fault::Isolate(host),
+            7 => Fault::OneWay(host, (host + 1) % hosts),
+            8 => Fault::Loss(rng.random_range(1..60)),
+            _ => Fault::Handover,
+        }
+    }
+
+    /// Whether nothing but planned handovers happens.
+    pub fn only_handovers(&self) -> bool {
+        self.faults
+            .iter()
+            .all(|(_, _, fault)| *fault == Fault::Handover)
+    }
+}

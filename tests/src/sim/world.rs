@@ -1,0 +1,490 @@
+//! The event loop: simulated time, the network between the hosts, and what actions do.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use shadowd::decide::cluster::{Action, Done};
+use shadowd::facts::{BootTime, Epoch, GroupMessage};
+
+use super::check::{Checker, Violation};
+use super::faults::{Fault, Plan};
+use super::host::{Host, Input, group, name};
+
+/// What a run came to, beside its violations.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// Events handled, each followed by a check of every invariant.
+    pub steps: u64,
+    /// Ownerships taken.
+    pub claims: u64,
+}
+
+#[derive(Debug)]
+enum Event {
+    Deliver {
+        to: usize,
+        from: usize,
+        sent: BootTime,
+        message: GroupMessage,
+    },
+    Timer {
+        host: usize,
+        incarnation: u32,
+    },
+    Done {
+        host: usize,
+        incarnation: u32,
+        done: Done,
+    },
+    Job {
+        host: usize,
+        boot: Duration,
+        incarnation: u32,
+        done: Done,
+    },
+    Begin(usize),
+    End(usize),
+    Settle,
+}
+
+/// A cluster in the middle of a run.
+pub struct World {
+    pub(super) now: Duration,
+    pub(super) hosts: Vec<Host>,
+    /// How many cuts lie on the way from one host to another.
+    cuts: Vec<Vec<u32>>,
+    loss: u8,
+    plan: Plan,
+    rng: ChaCha8Rng,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: std::collections::BTreeMap<u64, Event>,
+    numbered: u64,
+    pub(super) outcome: Outcome,
+    trace: Option<Vec<String>>,
+}
+
+/// Time to settle after the last fault, before the end state is judged.
+pub const SETTLE: Duration = Duration::from_millis(2_000);
+
+impl World {
+    /// Runs the plan of `seed` to its end. The error names the broken invariant.
+    pub fn run(seed: u64, traced: bool) -> Result<Outcome, Violation> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let plan = Plan::random(&mut rng);
+        let mut world = Self::new(plan, rng, traced);
+        let mut checker = Checker::new(&world.plan);
+        let mut result = Ok(());
+        while let Some(event) = world.next() {
+            let last = matches!(event, Event::Settle);
+            world.outcome.steps += 1;
+            world.handle(event);
+            result = checker
+                .step(&world)
+                .and_then(|()| if last { checker.end(&world) } else { Ok(()) });
+            if last || result.is_err() {
+                break;
+            }
+        }
+        for line in world.trace.iter().flatten() {
+            println!("{line}");
+        }
+        result.map(|()| world.outcome)
+    }
+
+    fn new(plan: Plan, rng: ChaCha8Rng, traced: bool) -> Self {
+        let hosts = (0..plan.hosts).map(|index| Host::new(index, plan.hosts, plan.cold_unit));
+        let mut world = Self {
+            now: Duration::from_secs(100),
+            hosts: hosts.collect(),
+            cuts: vec![vec![0; plan.hosts]; plan.hosts],
+            loss: 0,
+            rng,
+            queue: BinaryHeap::new(),
+            events: std::collections::BTreeMap::new(),
+            numbered: 0,
+            outcome: Outcome::default(),
+            trace: traced.then(Vec::new),
+            plan,
+        };
+        let start = world.now;
+        for index in 0..world.plan.hosts {
+            let uptime = Duration::from_millis(world.rng.random_range(0..90_000));
+            world.hosts[index].booted = start - uptime;
+            world.hosts[index].start_daemon(start);
+            world.turn(index);
+        }
+        for (index, (begin, length, _)) in world.plan.faults.clone().into_iter().enumerate() {
+            world.at(start + begin, Event::Begin(index));
+            world.at(start + begin + length, Event::End(index));
+        }
+        world.at(start + world.plan.healed_at + SETTLE, Event::Settle);
+        world
+    }
+
+    fn at(&mut self, time: Duration, event: Event) {
+        self.numbered += 1;
+        self.queue.push(Reverse((time, self.numbered)));
+        self.events.insert(self.numbered, event);
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        let Reverse((time, number)) = self.queue.pop()?;
+        self.now = time;
+        self.events.remove(&number)
+    }
+
+    fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!(
+                "{:>10.3} ms  {}",
+                self.now.as_secs_f64() * 1e3,
+                line()
+            ));
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Deliver {
+                to,
+                from,
+                sent,
+                message,
+            } => {
+                if self.hosts[to].link && self.hosts[from].link {
+                    let from = self.hosts[from].peer.name.clone();
+                    self.input(
+                        to,
+                        Input::Message {
+                            from,
+                            sent,
+                            message,
+                        },
+                    );
+                }
+            }
+            Event::Timer { host, incarnation } => {
+                if self.hosts[host].incarnation == incarnation {
+                    self.hosts[host].timer = None;
+                    self.turn(host);
+                }
+            }
+            Event::Done {
+                host,
+                incarnation,
+                done,
+            } => self.done(host, incarnation, done),
+            Event::Job {
+                host,
+                boot,
+                incarnation,
+                done,
+            } => self.job(host, boot, incarnation, done),
+            Event::Begin(index) => self.begin(index),
+            Event::End(index) => self.end(index),
+            Event::Settle => {}
+        }
+    }
+
+    /// An address action took effect, and its daemon is told.
+    fn done(&mut self, host: usize, incarnation: u32, done: Done) {
+        let here = &mut self.hosts[host];
+        if here.incarnation != incarnation {
+            return;
+        }
+        here.vips = matches!(done, Done::VipsTaken { .. });
+        here.busy = false;
+        here.inbox.push_front(Input::Done(done));
+        self.turn(host);
+    }
+
+    /// A unit job ended. Its report and the reading of the unit's state come in either order.
+    fn job(&mut self, host: usize, boot: Duration, incarnation: u32, done: Done) {
+        if !self.hosts[host].powered || self.hosts[host].booted != boot {
+            return;
+        }
+        let up = matches!(done, Done::UnitsStarted { .. });
+        self.hosts[host].cold = up;
+        let reading = Input::Unit {
+            unit: name("cold.service"),
+            up,
+        };
+        let same_daemon = self.hosts[host].incarnation == incarnation;
+        let report_first = self.rng.random_bool(0.5);
+        let mut inputs = vec![reading];
+        if same_daemon {
+            inputs.insert(usize::from(!report_first), Input::Done(done));
+        }
+        for input in inputs {
+            self.input(host, input);
+        }
+    }
+
+    fn input(&mut self, host: usize, input: Input) {
+        if self.hosts[host].core.is_some() && self.hosts[host].inbox.len() < 4096 {
+            self.hosts[host].inbox.push_back(input);
+            self.turn(host);
+        }
+    }
+
+    /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
+    fn turn(&mut self, index: usize) {
+        let clock = self.hosts[index].clock(self.now);
+        self.carry_out(index);
+        while self.hosts[index].responsive() && !self.hosts[index].busy {
+            let host = &mut self.hosts[index];
+            let Some(input) = host.inbox.pop_front() else {
+                break;
+            };
+            let Some(core) = &mut host.core else { break };
+            match input {
+                Input::Message {
+                    from,
+                    sent,
+                    message,
+                } => core.on_message(&from, sent, &message, clock),
+                Input::Done(done) => core.on_done(done, clock),
+                Input::Unit { unit, up } => core.on_unit(&unit, up, clock),
+                Input::Carrier { up } => core.on_carrier(up, clock),
+                Input::HandOver => drop(core.hand_over(None, clock)),
+                Input::Stop => core.on_stop(clock),
+            }
+            self.carry_out(index);
+        }
+        let host = &mut self.hosts[index];
+        if host.responsive() && !host.busy {
+            if let Some(core) = &mut host.core {
+                core.on_timer(clock);
+            }
+            self.carry_out(index);
+        }
+        self.arm(index);
+    }
+
+    fn arm(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        if let Some(core) = &host.core {
+            host.stored = host.stored.max(core.newest_epoch());
+        }
+        let Some(core) = &host.core else { return };
+        if !host.responsive() || host.busy {
+            return;
+        }
+        let wait = core
+            .next_deadline()
+            .since(host.clock(self.now))
+            .max(Duration::from_micros(50));
+        let at = self.now + wait;
+        if host.timer.is_none_or(|armed| armed > at) {
+            let incarnation = host.incarnation;
+            self.hosts[index].timer = Some(at);
+            self.at(
+                at,
+                Event::Timer {
+                    host: index,
+                    incarnation,
+                },
+            );
+        }
+    }
+
+    fn carry_out(&mut self, index: usize) {
+        while self.hosts[index].responsive() && !self.hosts[index].busy {
+            let Some(action) = self.hosts[index]
+                .core
+                .as_mut()
+                .and_then(|core| core.poll_action())
+            else {
+                break;
+            };
+            match action {
+                Action::Send { to, epoch, body } => {
+                    let message = GroupMessage {
+                        group: group(),
+                        epoch,
+                        body,
+                    };
+                    self.send(index, &to, message);
+                }
+                Action::TakeVips { epoch, .. } => {
+                    self.outcome.claims += 1;
+                    self.hosts[index].busy = true;
+                    self.later(index, 100..3_000, Done::VipsTaken { epoch });
+                }
+                Action::DropVips { epoch } => {
+                    self.hosts[index].busy = true;
+                    self.later(index, 100..3_000, Done::VipsDropped { epoch });
+                }
+                Action::StartUnits { epoch } => self.cold(index, epoch, true),
+                Action::StopUnits { epoch } => self.cold(index, epoch, false),
+                Action::Announce { .. } => {}
+                Action::Record(record) => self.say(|| format!("h{index} {record:?}")),
+            }
+        }
+    }
+
+    /// The service manager goes on with a job also when the daemon that asked for it has died.
+    fn cold(&mut self, index: usize, epoch: Epoch, start: bool) {
+        let done = if start {
+            Done::UnitsStarted { epoch }
+        } else {
+            Done::UnitsStopped { epoch }
+        };
+        let micros = self.rng.random_range(2_000..40_000);
+        let host = &mut self.hosts[index];
+        host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
+        let (at, boot, incarnation) = (host.jobs_until, host.booted, host.incarnation);
+        self.at(
+            at,
+            Event::Job {
+                host: index,
+                boot,
+                incarnation,
+                done,
+            },
+        );
+    }
+
+    fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
+        let delay = Duration::from_micros(self.rng.random_range(micros));
+        let incarnation = self.hosts[host].incarnation;
+        self.at(
+            self.now + delay,
+            Event::Done {
+                host,
+                incarnation,
+                done,
+            },
+        );
+    }
+
+    fn send(&mut self, from: usize, to: &shadowd::facts::Name, message: GroupMessage) {
+        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *to) else {
+            return;
+        };
+        let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
+        for _ in 0..copies {
+            let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
+            if lost || !self.hosts[from].link {
+                continue;
+            }
+            let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+            let delay = Duration::from_micros(self.rng.random_range(50..=micros));
+            let sent = self.hosts[from].clock(self.now);
+            let message = message.clone();
+            self.at(
+                self.now + delay,
+                Event::Deliver {
+                    to,
+                    from,
+                    sent,
+                    message,
+                },
+            );
+        }
+    }
+
+    fn begin(&mut self, index: usize) {
+        let fault = self.plan.faults[index].2.clone();
+        self.say(|| format!("begin {fault:?}"));
+        match fault {
+            Fault::Crash(host) => self.hosts[host].power_off(),
+            Fault::Kill(host) => self.hosts[host].end_daemon(),
+            Fault::Stall(host) => self.hosts[host].stalled = true,
+            Fault::Stop(host) => self.input(host, Input::Stop),
+            Fault::Unit(host) => self.warm(host, false),
+            Fault::Link(host) => self.link(host, false),
+            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
+            Fault::Loss(percent) => self.loss = percent,
+            Fault::Handover => {
+                for host in 0..self.hosts.len() {
+                    self.input(host, Input::HandOver);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize) {
+        let fault = self.plan.faults[index].2.clone();
+        self.say(|| format!("end {fault:?}"));
+        match fault {
+            Fault::Crash(host) => {
+                if !self.hosts[host].powered {
+                    self.hosts[host].powered = true;
+                    self.hosts[host].booted = self.now;
+                    self.restart(host);
+                }
+            }
+            Fault::Kill(host) | Fault::Stop(host) => {
+                let here = &self.hosts[host];
+                let ended = here.core.as_ref().is_none_or(|core| core.stopped());
+                if here.powered && ended {
+                    self.restart(host);
+                } else if matches!(fault, Fault::Stop(_)) && here.powered {
+                    // Still giving the group up: the service manager waits for that.
+                    self.at(self.now + Duration::from_millis(10), Event::End(index));
+                }
+            }
+            Fault::Stall(host) => {
+                self.hosts[host].stalled = false;
+                self.turn(host);
+            }
+            Fault::Unit(host) => self.warm(host, true),
+            Fault::Link(host) => self.link(host, true),
+            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
+            Fault::Loss(_) => self.loss = 0,
+            Fault::Handover => {}
+        }
+    }
+
+    fn restart(&mut self, host: usize) {
+        let now = self.now;
+        self.hosts[host].start_daemon(now);
+        self.turn(host);
+    }
+
+    fn warm(&mut self, host: usize, up: bool) {
+        self.hosts[host].warm = up;
+        self.input(
+            host,
+            Input::Unit {
+                unit: name("warm.service"),
+                up,
+            },
+        );
+    }
+
+    fn link(&mut self, host: usize, up: bool) {
+        self.hosts[host].link = up;
+        self.input(host, Input::Carrier { up });
+    }
+
+    fn cut(&mut self, fault: &Fault, begin: bool) {
+        for from in 0..self.hosts.len() {
+            for to in 0..self.hosts.len() {
+                let hit = match fault {
+                    Fault::Isolate(host) => from != to && (from == *host || to == *host),
+                    Fault::OneWay(first, second) => from == *first && to == *second,
+                    _ => false,
+                };
+                if hit {
+                    let cuts = &mut self.cuts[from][to];
+                    *cuts = if begin {
+                        *cuts + 1
+                    } else {
+                        cuts.saturating_sub(1)
+                    };
+                }
+            }
+        }
+    }
+
+    /// Whether datagrams pass between two hosts in both directions, none lost.
+    pub(super) fn connected(&self, one: usize, other: usize) -> bool {
+        let linked = self.hosts[one].link && self.hosts[other].link;
+        linked && self.loss == 0 && self.cuts[one][other] == 0 && self.cuts[other][one] == 0
+    }
+}

@@ -1,0 +1,208 @@
+//! The measuring client: asks each target for a page at a constant rate, whatever the answers.
+//!
+//! The rate does not fall when answers are late (an open loop), so a dark time is seen in full.
+//! An outage is the largest time from one good answer to the next, or to the end of the window.
+//! One thread, one epoll: it shares two processors with the hosts it measures.
+
+mod request;
+mod tally;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::lab::boot_ns;
+use request::{Outcome, Requests};
+use tally::Tally;
+pub use tally::{Report, TargetReport};
+
+const TIMER: u64 = u64::MAX;
+const SIGNAL: u64 = u64::MAX - 1;
+const INPUT: u64 = u64::MAX - 2;
+/// A late tick is made up for, but not more than this many.
+const MOST_OVERDUE: u64 = 250;
+
+/// Arguments of the measuring client.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address and port of a web server; up to eight.
+    #[arg(long = "target", required = true, num_args = 1)]
+    targets: Vec<SocketAddr>,
+    /// Requests a second to each target.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=2000))]
+    rate: u32,
+    /// Length of the window.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// The window lasts until standard input closes.
+    #[arg(long)]
+    until_stdin_closes: bool,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures until the window ends, then prints the report.
+///
+/// While it runs it prints `ready` once every target has answered, which begins the window, and
+/// `host TARGET NAME` whenever another host answers than before.
+///
+/// # Errors
+/// The kernel refuses a socket or a timer, or a target never answered.
+pub fn run(arguments: Args) -> Result<()> {
+    if arguments.targets.len() > 8 {
+        bail!("{} targets: at most 8", arguments.targets.len());
+    }
+    let report = Probe::new(&arguments)?.measure(&arguments)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        for target in &report.targets {
+            println!("{target}");
+        }
+    }
+    Ok(())
+}
+
+struct Probe {
+    epoll: Epoll,
+    timer: TimerFd,
+    signals: SignalFd,
+    requests: Requests,
+    tallies: Vec<Tally>,
+    ready: bool,
+}
+
+impl Probe {
+    fn new(arguments: &Args) -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
+        let period = TimeSpec::from_duration(Duration::from_secs(1) / arguments.rate);
+        timer.set(Expiration::Interval(period), TimerSetTimeFlags::empty())?;
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        set.add(Signal::SIGTERM);
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNAL))?;
+        if arguments.until_stdin_closes {
+            let input = std::io::stdin();
+            epoll
+                .add(input.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, INPUT))
+                .context("--until-stdin-closes needs a pipe as standard input")?;
+        }
+        Ok(Self {
+            epoll,
+            timer,
+            signals,
+            requests: Requests::new(arguments.targets.clone()),
+            tallies: arguments.targets.iter().copied().map(Tally::new).collect(),
+            ready: false,
+        })
+    }
+
+    fn measure(mut self, arguments: &Args) -> Result<Report> {
+        let window = arguments.seconds.map(|seconds| (seconds * 1e9) as u64);
+        let mut end = None;
+        let mut events = [EpollEvent::empty(); 256];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::from(100u8)) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                result => result?,
+            };
+            // One reading serves every event of this round: they are microseconds apart.
+            let now = boot_ns()?;
+            let mut stop = end.is_some_and(|end| now >= end);
+            for event in &events[..count] {
+                match event.data() {
+                    TIMER => self.tick(now)?,
+                    SIGNAL => stop |= self.signals.read_signal()?.is_some(),
+                    INPUT => stop |= input_closed(),
+                    slot => {
+                        if let Some((target, outcome)) = self.requests.advance(slot) {
+                            self.tallies[target].note(outcome, now);
+                        }
+                    }
+                }
+            }
+            self.progress(now)?;
+            if self.ready && end.is_none() {
+                end = window.map(|window| now + window);
+            }
+            if stop {
+                break;
+            }
+        }
+        if !self.ready {
+            bail!("not every target has answered");
+        }
+        let now = boot_ns()?;
+        Ok(Report {
+            targets: self
+                .tallies
+                .into_iter()
+                .map(|tally| tally.report(now))
+                .collect(),
+        })
+    }
+
+    /// Sends what is due and gives up what is overdue.
+    fn tick(&mut self, now: u64) -> Result<()> {
+        let mut count = [0; 8];
+        let due = match nix::unistd::read(&self.timer, &mut count) {
+            Ok(8) => u64::from_ne_bytes(count),
+            _ => 0,
+        };
+        for target in self.requests.expire(now) {
+            self.tallies[target].note(Outcome::Failed, now);
+        }
+        for _ in 0..due.min(MOST_OVERDUE) {
+            for (target, tally) in self.tallies.iter_mut().enumerate() {
+                tally.asked();
+                if !self.requests.begin(&self.epoll, target, now)? {
+                    tally.note(Outcome::Failed, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what whoever started the probe may be waiting for.
+    fn progress(&mut self, now: u64) -> Result<()> {
+        let mut output = std::io::stdout().lock();
+        if !self.ready && self.tallies.iter().all(Tally::answered) {
+            self.ready = true;
+            for tally in &mut self.tallies {
+                tally.begin(now);
+            }
+            writeln!(output, "ready")?;
+            output.flush()?;
+        }
+        for tally in &mut self.tallies {
+            if let Some(line) = tally.news() {
+                writeln!(output, "{line}")?;
+                output.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is there; whether the other end has closed.
+fn input_closed() -> bool {
+    let mut bytes = [0; 64];
+    !matches!(
+        nix::unistd::read(std::io::stdin().as_fd(), &mut bytes),
+        Ok(1..)
+    )
+}
