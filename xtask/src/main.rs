@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use xtask::setup::Part;
 use xtask::{bench, build, demo, lab, lint, probe, setup, test};
 
 /// Build, check and try shadowd.
@@ -29,11 +30,11 @@ enum Task {
     Lint,
     /// Run the tests: unit, sim, hosts, kernels
     Test(test::Args),
-    /// Systemd hosts on this machine: boot, enter, break, heal, end
+    /// Systemd hosts on this machine: up, exec, fault, heal, down
     Lab(lab::Args),
-    /// Show capture and failover on two real hosts, and what each fault cost the client
+    /// Capture and failover on two hosts, each fault with the outage that a client measured
     Demo(demo::Args),
-    /// The measuring client
+    /// The client that measures outages; the lab starts it inside its client namespace
     #[command(hide = true)]
     Probe(probe::Args),
     /// Measure, always as a ratio to a peer in the same run
@@ -51,8 +52,10 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
-        Task::Lab(args) => lab::run(args),
-        Task::Demo(args) => demo::run(args),
+        Task::Lab(args) => setup::ensure(&[Part::Hosts]).and_then(|()| lab::run(args)),
+        Task::Demo(args) => {
+            setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| demo::run(args))
+        }
         Task::Probe(args) => probe::run(args),
         Task::Bench(args) => bench::run(args),
     };

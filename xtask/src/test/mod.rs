@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::setup;
+use crate::{lab::interrupt, setup};
 use closing::Tally;
 
 /// What `cargo xtask test` accepts.
@@ -80,8 +80,17 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     kernels::validate(&args.kernels)?;
+    // What a part started is ended by that part, so an interrupt only stops the later ones.
+    interrupt::install()?;
     let mut outcomes = Vec::new();
     for part in chosen(&args.parts) {
+        if interrupt::requested() {
+            println!(
+                "\ninterrupted: `{}` and what follows is not run",
+                part.name()
+            );
+            break;
+        }
         println!("\n== test: {}", part.name());
         let started = Instant::now();
         let mut tally = Tally::default();
@@ -106,7 +115,8 @@ pub fn run(args: Args) -> Result<()> {
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
-    Ok(())
+    // A run that was cut short has not passed, whatever it got to.
+    interrupt::check()
 }
 
 fn chosen(asked: &[Part]) -> Vec<Part> {
