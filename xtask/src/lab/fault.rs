@@ -19,6 +19,8 @@ pub const DAEMON: &str = "shadowd.service";
 pub const WARM: &str = "nginx.service";
 /// The unit of the group that runs on the active alone.
 pub const COLD: &str = "lab-cold.service";
+/// Uses up what processor time a starved host has.
+const BURNER: &str = "lab-burner.service";
 /// The period of cpu quotas.
 const PERIOD_US: u64 = 100_000;
 
@@ -92,6 +94,17 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             timed(|| network::filter(state, name, &rules))
         }
         Fault::Starve(percent) => {
+            // An idle host would not notice: something must use the share up.
+            let spin = [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                "--unit",
+                BURNER,
+                "sh",
+                "-c",
+            ];
+            lab.run(name, &[&spin[..], &["while :; do :; done"]].concat())?;
             let quota = PERIOD_US * u64::from(*percent) / 100;
             timed(|| set_quota(target, Some(quota)))
         }
@@ -124,6 +137,8 @@ pub fn heal(lab: &Lab, name: &str) -> Result<()> {
     if state.installed {
         units.push(DAEMON);
     }
+    // It is not there unless the host was starved, and not after a reboot.
+    lab.exec(name, &["systemctl", "stop", BURNER])?;
     let mut arguments = vec!["systemctl", "reset-failed"];
     lab.run(name, &arguments)?;
     arguments[1] = "start";

@@ -10,6 +10,7 @@ pub mod interrupt;
 
 mod cgroup;
 mod fault;
+mod group;
 mod host;
 mod install;
 mod leftovers;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 pub use fault::{COLD, DAEMON, Fault, WARM, boot_ns};
+pub use group::View;
 pub use install::{CONFIG, GROUP};
 pub use leftovers::leftovers;
 pub use state::{CLIENT_V4, CLIENT_V6, Host, State, VIP_V4, VIP_V6, target, workspace};
@@ -95,7 +97,10 @@ impl Lab {
             supervisor: None,
         };
         lab.boot(options, &state)?;
-        lab.state.tied = options.tied;
+        if !options.tied {
+            lab.supervisor.as_mut().map_or(Ok(()), supervise::stay)?;
+            lab.state.tied = false;
+        }
         Ok(lab)
     }
 
@@ -234,6 +239,16 @@ impl Lab {
         command::run(command, Some(text.as_bytes()), command::SHORT).map(drop)
     }
 
+    /// Where a file of a host is seen from this machine, as the host sees it now.
+    ///
+    /// # Errors
+    /// The host is not up.
+    pub fn path_in(&self, host: &str, path: &str) -> Result<PathBuf> {
+        let init = host::init(self.state.host(host)?);
+        let init = init.with_context(|| format!("host {host} is not up"))?;
+        Ok(PathBuf::from(format!("/proc/{init}/root{path}")))
+    }
+
     /// systemd's ActiveState of a unit in a host.
     ///
     /// # Errors
@@ -274,7 +289,7 @@ impl Lab {
     /// It does not within `deadline`; the message quotes its console.
     pub fn wait_booted(&self, name: &str, deadline: Duration) -> Result<()> {
         let target = self.state.host(name)?;
-        self.wait(deadline, "the host to boot", || {
+        let waited = self.wait(deadline, "the host to boot", || {
             if host::init(target).is_none() {
                 return Ok(false);
             }
@@ -283,8 +298,12 @@ impl Lab {
             };
             let said = String::from_utf8_lossy(&output.stdout);
             Ok(matches!(said.trim(), "running" | "degraded"))
-        })
-        .with_context(|| format!("host {name}; its console:\n{}", host::console_tail(target)))
+        });
+        // Who interrupts knows why; otherwise the console tells.
+        if interrupt::requested() {
+            return waited;
+        }
+        waited.with_context(|| format!("host {name}; its console:\n{}", host::console_tail(target)))
     }
 
     /// Waits until a condition holds, looking at it ten times a second.

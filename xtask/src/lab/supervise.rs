@@ -1,13 +1,13 @@
 //! The process that owns a lab's hosts: it starts their containers, and again after a reboot.
 //!
-//! There is one for each lab, in a session of its own, with its log in the lab's directory. When
-//! the lab is tied to the process that made it, it ends the lab as soon as that process is gone,
-//! however that came about: it holds the other end of its standard input.
+//! There is one for each lab, in a session of its own, with its log in the lab's directory. It
+//! ends the lab as soon as the process that made it is gone, however that came about: that process
+//! holds the other end of its standard input. Once it was told to stay, it does not.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
@@ -19,23 +19,35 @@ const REBOOT: i32 = 133;
 /// More reboots than this in one lab are a loop.
 const MOST_REBOOTS: u32 = 1000;
 
-/// Starts the supervisor of a lab. Whoever drops the pipe ends a lab that is tied to it.
+/// What tells the supervisor that the lab outlives the process that made it.
+const STAY: &[u8] = b"stay";
+
+/// Starts the supervisor of a lab. Whoever drops the child's standard input ends the lab.
 ///
 /// # Errors
 /// The program cannot be started.
-pub fn start(state: &State) -> Result<std::process::Child> {
+pub fn start(state: &State) -> Result<Child> {
     let log = log(&state.directory.join("supervisor.log"))?;
     Command::new(std::env::current_exe().context("cannot tell the path of this program")?)
         .args(["lab", "supervise"])
-        .stdin(if state.tied {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
         .context("cannot start the lab's supervisor")
+}
+
+/// Tells the supervisor that the lab shall outlive this process.
+///
+/// # Errors
+/// The supervisor has ended.
+pub fn stay(supervisor: &mut Child) -> Result<()> {
+    let mut pipe = supervisor
+        .stdin
+        .take()
+        .context("the supervisor was told before")?;
+    pipe.write_all(STAY)
+        .context("the lab's supervisor has ended")
 }
 
 /// Runs the supervisor until the lab ends.
@@ -57,9 +69,9 @@ pub fn run() -> Result<()> {
             })
         })
         .collect();
-    if state.tied {
-        let mut rest = Vec::new();
-        let _ = std::io::stdin().read_to_end(&mut rest);
+    let mut told = Vec::new();
+    let _ = std::io::stdin().take(64).read_to_end(&mut told);
+    if told != STAY {
         eprintln!("the process that made the lab is gone: ending it");
         // Out of the groups that are about to be ended.
         cgroup::enter(&cgroup::tree()?)?;
