@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use crate::command::{cargo, run as run_command};
+use crate::command::{cargo, run as run_command, target};
 use crate::setup::{self, Part};
 
 /// What `cargo xtask build` accepts.
@@ -28,7 +28,7 @@ pub fn run(args: Args) -> Result<()> {
         command.arg("--release");
     }
     run_command(&mut command)?;
-    let profile = if args.release { "release" } else { "debug" };
-    println!("built: target/{profile}/shadowd, target/{profile}/shadowctl");
+    let folder = target().join(if args.release { "release" } else { "debug" });
+    println!("built: shadowd and shadowctl in {}", folder.display());
     Ok(())
 }

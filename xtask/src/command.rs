@@ -10,16 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// The folder that holds the workspace's Cargo.toml.
-#[must_use]
-pub fn root() -> PathBuf {
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    // Under `cargo run` the variable names this package; its parent is the workspace.
-    manifest
-        .parent()
-        .map_or(manifest.clone(), Path::to_path_buf)
-}
+pub use crate::lab::{target, workspace as root};
 
 /// The cargo that started this program, run at the workspace root.
 #[must_use]

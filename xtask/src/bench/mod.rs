@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements that stay true on another machine, because each is a ratio to
 //! a peer measured in the same run, turn by turn.
 
+mod capture;
 mod measure;
 mod report;
 
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-pub use measure::{Plan, Side, compare};
+pub use measure::{Plan, Side, Turn, compare, timed};
 pub use report::{Metric, Report};
 
 /// What `cargo xtask bench` accepts.
@@ -36,7 +37,11 @@ pub struct Bench {
 }
 
 /// Every bench. One is added here with the code that it measures.
-pub const BENCHES: &[Bench] = &[];
+pub const BENCHES: &[Bench] = &[Bench {
+    name: "capture",
+    about: "what a system call costs with capture attached, against the bare kernel",
+    run: capture::run,
+}];
 
 /// Runs one bench and prints its metrics.
 ///
@@ -72,9 +77,6 @@ fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
 }
 
 fn list(benches: &[Bench]) -> String {
-    if benches.is_empty() {
-        return "(no bench yet)".to_owned();
-    }
     let lines: Vec<String> = benches
         .iter()
         .map(|bench| format!("{:<12} {}", bench.name, bench.about))

@@ -83,15 +83,21 @@ fn missing(machine: &dyn Machine, parts: &[Part]) -> Vec<&'static Need> {
 }
 
 fn table<'a>(machine: &dyn Machine, needs: impl Iterator<Item = &'a Need>) -> String {
-    let mut lines = vec![format!("{:<8} {:<16} {:<44} why", "for", "need", "found")];
-    for need in needs {
-        let found = need
-            .detect
-            .found(machine)
-            .unwrap_or_else(|| "MISSING".to_owned());
+    let rows: Vec<_> = needs
+        .map(|need| {
+            let found = need.detect.found(machine);
+            (need, found.unwrap_or_else(|| "MISSING".to_owned()))
+        })
+        .collect();
+    let width = rows.iter().map(|(_, found)| found.len()).max().unwrap_or(0);
+    let mut lines = vec![format!(
+        "{:<8} {:<16} {:<width$} why",
+        "for", "need", "found"
+    )];
+    for (need, found) in rows {
         let part = need.part.name();
         lines.push(format!(
-            "{part:<8} {:<16} {found:<44} {}",
+            "{part:<8} {:<16} {found:<width$} {}",
             need.what, need.why
         ));
     }

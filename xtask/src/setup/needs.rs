@@ -138,7 +138,7 @@ pub const NEEDS: &[Need] = &[
     ),
     Need {
         what: "kernel compiler",
-        why: "compiles shadowd-ebpf to BPF (rustc-web pair, or nightly + rust-src)",
+        why: "compiles shadowd-ebpf: Debian's rustc-web, or nightly + rust-src",
         part: Part::Build,
         detect: Detect::KernelCompiler,
         remedy: Remedy::KernelCompiler,
@@ -272,7 +272,7 @@ impl Detect {
 
 fn kernel_compiler(machine: &dyn Machine) -> Option<String> {
     if machine.exists(DEBIAN_BPF_CORE) && machine.exists(DEBIAN_RUSTC) {
-        return Some(format!("{DEBIAN_RUSTC} with {DEBIAN_BPF_CORE}"));
+        return Some(format!("{DEBIAN_RUSTC} and its BPF core"));
     }
     let sysroot = machine.output("rustup", &["run", "nightly", "rustc", "--print", "sysroot"])?;
     let source = format!("{}/lib/rustlib/src/rust/library/core", sysroot.trim());

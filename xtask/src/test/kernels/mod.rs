@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::closing::Tally;
 use crate::build;
-use crate::command::{cache_dir, root};
+use crate::command::{cache_dir, target};
 use package::Source;
 
 /// A kernel series that the tests know.
@@ -88,11 +88,11 @@ pub fn validate(names: &[String]) -> Result<()> {
 /// The program cannot be built or packed, or a kernel failed.
 pub fn run(names: &[String], tally: &mut Tally) -> Result<()> {
     build::run(build::Args { release: true })?;
-    check(&root().join("target/release").join(PROGRAM), names, tally)
+    check(&target().join("release").join(PROGRAM), names, tally)
 }
 
 fn check(program: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
-    let scratch = root().join("target/kernels");
+    let scratch = target().join("kernels");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("cannot create {}", scratch.display()))?;
     let initramfs = scratch.join("initramfs.cpio");
