@@ -32,6 +32,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let ended = if setting!(exit_tells_group) != 0 {
         ctx.arg::<u64>(1) as u8 != 0
     } else {
+        // The leader's end stands for the group's, which only differs when it leaves alone.
         who.tgid == who.tid
     };
     if ended {

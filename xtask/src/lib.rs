@@ -1,5 +1,13 @@
-//! Build and test commands.
+//! Build and test commands of shadowd, as a library so that the tests can use the lab.
+//!
+//! Builds on a bare machine: nothing here needs a system library, because `setup` lives here too.
 
+pub mod bench;
+pub mod build;
+pub mod command;
 pub mod demo;
 pub mod lab;
+pub mod lint;
 pub mod probe;
+pub mod setup;
+pub mod test;

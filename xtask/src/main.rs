@@ -1,28 +1,69 @@
-//! Build and test commands.
+//! `cargo xtask`: every command a person needs to build, check and try shadowd.
 
-use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
+use clap::{CommandFactory as _, Parser, Subcommand};
+use xtask::setup::Part;
+use xtask::{bench, build, demo, lab, lint, probe, setup, test};
+
+/// Build, check and try shadowd.
+///
+/// On a fresh machine two commands are enough:
+///   cargo xtask demo    two hosts, a client, faults, and the outage each fault cost
+///   cargo xtask test    everything the project checks about itself
+///
+/// Each command installs what it needs first; `cargo xtask setup --check` says what that would be.
 #[derive(Parser)]
-struct Arguments {
+#[command(name = "cargo xtask", bin_name = "cargo xtask", verbatim_doc_comment)]
+struct Cli {
     #[command(subcommand)]
-    command: Command,
+    task: Option<Task>,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Systemd hosts on this machine.
-    Lab(xtask::lab::Args),
-    /// Capture and failover, shown.
-    Demo(xtask::demo::Args),
-    /// The measuring client.
+enum Task {
+    /// Install what building and testing need, with the distribution's package manager
+    Setup(setup::Args),
+    /// Build the daemon, the client and the kernel side
+    Build(build::Args),
+    /// Check format, clippy, import edges, sizes, and that the tree matches its description
+    Lint,
+    /// Run the tests: unit, sim, hosts, kernels
+    Test(test::Args),
+    /// Systemd hosts on this machine: up, exec, fault, heal, down
+    Lab(lab::Args),
+    /// Capture and failover on two hosts, each fault with the outage that a client measured
+    Demo(demo::Args),
+    /// The client that measures outages; the lab starts it inside its client namespace
     #[command(hide = true)]
-    Probe(xtask::probe::Args),
+    Probe(probe::Args),
+    /// Measure, always as a ratio to a peer in the same run
+    Bench(bench::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
-        Command::Lab(arguments) => xtask::lab::run(arguments),
-        Command::Demo(arguments) => xtask::demo::run(arguments),
-        Command::Probe(arguments) => xtask::probe::run(arguments),
+fn main() -> ExitCode {
+    let Some(task) = Cli::parse().task else {
+        // Help that was not asked for is still the answer, but nothing was done: print and say so.
+        let _ = Cli::command().print_long_help();
+        return ExitCode::from(2);
+    };
+    let done = match task {
+        Task::Setup(args) => setup::run(args),
+        Task::Build(args) => build::run(args),
+        Task::Lint => lint::run(),
+        Task::Test(args) => test::run(args),
+        Task::Lab(args) => setup::ensure(&[Part::Hosts]).and_then(|()| lab::run(args)),
+        Task::Demo(args) => {
+            setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| demo::run(args))
+        }
+        Task::Probe(args) => probe::run(args),
+        Task::Bench(args) => bench::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -94,6 +94,19 @@ mode = "warm"
     }
 
     #[test]
+    fn the_packaged_example_is_legal() {
+        let text = include_str!("../../../packaging/shadowd.toml");
+        let settings = parse(text, Path::new("shadowd.toml")).expect("the example is legal");
+        assert_eq!(settings.peers[0].id, HostId::from_bytes([7; 32]));
+        let group = &settings.groups[0];
+        // The example shows these values, commented out, as the defaults.
+        assert_eq!(group.suspect_after.as_millis(), 300);
+        assert_eq!(group.join_wait.as_secs(), 3);
+        assert_eq!(settings.host.state_dir, Path::new("/var/lib/shadowd"));
+        assert_eq!(settings.host.socket, Path::new("/run/shadowd/shadowd.sock"));
+    }
+
+    #[test]
     fn a_refusal_names_file_line_key_value_and_range() {
         assert_eq!(
             refusal("heartbeat = \"10ms\"", "heartbeat = \"1ms\""),

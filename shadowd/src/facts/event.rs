@@ -1,5 +1,7 @@
 //! What happened, as it is recorded and shown.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{BootTime, Cause, Name};
@@ -61,4 +63,27 @@ pub enum EventKind {
     Handover,
     /// A step failed; `detail` says which and why.
     Failure,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::DaemonStarted => "daemon started",
+            Self::DaemonStopped => "daemon stopped",
+            Self::RoleChanged => "role changed",
+            Self::PeerSuspected => "peer suspected",
+            Self::PeerHeard => "peer heard",
+            Self::Claimed => "claimed",
+            Self::VipAdded => "virtual IP added",
+            Self::Announced => "announced",
+            Self::VipRemoved => "virtual IP removed",
+            Self::Released => "released",
+            Self::UnitUp => "unit up",
+            Self::UnitDown => "unit down",
+            Self::UnitAction => "unit action",
+            Self::LinkChanged => "link changed",
+            Self::Handover => "handover",
+            Self::Failure => "failure",
+        })
+    }
 }

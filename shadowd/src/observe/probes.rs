@@ -24,8 +24,9 @@ struct Probe {
     feeds: &'static str,
     /// Programs and the raw tracepoints they hang on; a program has its tracepoint's name.
     tracepoints: &'static [&'static str],
-    /// Nanoseconds added to one event, measured on a 115 ns getppid (per-CPU hash count by key);
-    /// none where the event is too rare to measure.
+    /// Nanoseconds added to one event, as measured for a bare per-CPU hash count by pid on a 115 ns
+    /// getppid; this program also reads the group and the generation, which is not measured yet.
+    /// None where nothing was measured.
     #[expect(
         dead_code,
         reason = "for the reader of the table and of `cargo xtask bench`"
@@ -82,6 +83,17 @@ pub struct Loaded {
     pub programs: Option<Ebpf>,
     /// This host's extent, when it is known.
     pub scope: Scope,
+}
+
+impl Loaded {
+    /// Notes what went wrong with probes that run.
+    pub fn degrade(&mut self, names: &[&str], why: &str) {
+        for status in &mut self.statuses {
+            if status.hook.is_some() && names.contains(&status.name.as_str()) {
+                status.degraded = Some(why.to_owned());
+            }
+        }
+    }
 }
 
 /// Loads and attaches every probe, or none when `ebpf` is false.

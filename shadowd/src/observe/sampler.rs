@@ -13,16 +13,22 @@ use super::sys::boot_time;
 use super::tables::Event;
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
-use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, Sample};
+use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
+
+/// While procfs is read, how long to listen before looking whether it is done.
+const LISTEN: Duration = Duration::from_millis(1);
 
 /// A running capture.
 pub struct Capture {
     loaded: Loaded,
     cgroups: Cgroups,
+    /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
+    /// Was taken by a tick and not returned by a wait yet.
+    unheard: Vec<Lifecycle>,
     last: BootTime,
     seen: u64,
     /// Dropped on this side of the border.
@@ -43,6 +49,7 @@ impl Capture {
             loaded,
             cgroups,
             lifecycle: Vec::new(),
+            unheard: Vec::new(),
             last: boot_time(),
             seen: 0,
             dropped,
@@ -55,19 +62,32 @@ impl Capture {
     }
 
     /// Waits until a process begins a program or ends, at most for `patience`, and returns what
-    /// happened. The same is in the next sample again.
+    /// happened since the last time, once. The same is in the next sample too.
     pub fn wait(&mut self, patience: Duration) -> Vec<Lifecycle> {
-        let mut descriptors = Vec::new();
-        if let Some(tables) = &self.loaded.tables {
-            descriptors.push(PollFd::new(tables.wakeup(), PollFlags::POLLIN));
+        let mut events = std::mem::take(&mut self.unheard);
+        if events.is_empty() {
+            self.sleep(patience);
         }
-        // A signal ends the wait early, which the caller's loop stands.
-        let _ = ppoll(&mut descriptors, Some(TimeSpec::from(patience)), None);
-        self.take_events()
+        events.extend(self.take_events());
+        events
     }
 
-    /// Drains the kernel's tables and reads procfs.
+    /// Drains the kernel's tables and reads procfs. What happens meanwhile is returned by the next
+    /// [`Capture::wait`].
     pub fn tick(&mut self) -> Sample {
+        let mut unheard = std::mem::take(&mut self.unheard);
+        let sample = self.tick_with(|event| {
+            if unheard.len() < LIFECYCLE_MAX {
+                unheard.push(event.clone());
+            }
+        });
+        self.unheard = unheard;
+        sample
+    }
+
+    /// As [`Capture::tick`], for a caller that cannot wait for its end: hands what happens
+    /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
+    pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
         let turned = self
             .loaded
             .tables
@@ -75,8 +95,7 @@ impl Capture {
             .is_some_and(|tables| tables.turn().is_ok());
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
-        let processes = processes::read_all();
-        self.take_events();
+        let processes = self.read_procfs(&mut urgent);
         let mut sample = Sample {
             at,
             interval: at.since(self.last),
@@ -86,8 +105,12 @@ impl Capture {
         };
         self.last = at;
         if let Some(tables) = self.loaded.tables.as_ref().filter(|_| turned) {
-            // What an error leaves behind stays in the kernel for the next turn.
-            let _ = tables.drain(&mut sample.syscalls, &mut sample.flows);
+            let drained = tables.drain(&mut sample.syscalls, &mut sample.flows);
+            // What an error leaves behind stays in the kernel for the next turn but one.
+            if let Err(error) = drained {
+                self.loaded
+                    .degrade(&["syscalls", "tcp"], &format!("a drain failed: {error}"));
+            }
         }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
@@ -102,6 +125,36 @@ impl Capture {
             unattributed: 0,
         };
         sample
+    }
+
+    /// Reads procfs in a thread of its own and listens to the kernel meanwhile: on a host with
+    /// many processes the reading takes longer than a death may go unnoticed.
+    fn read_procfs(&mut self, urgent: &mut impl FnMut(&Lifecycle)) -> Vec<ProcessReading> {
+        let processes = std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new()
+                .name("procfs".to_owned())
+                .spawn_scoped(scope, processes::read_all);
+            let Ok(reader) = reader else {
+                return processes::read_all(); // no thread to be had: late is better than never
+            };
+            while !reader.is_finished() {
+                self.sleep(LISTEN);
+                self.take_events().iter().for_each(&mut *urgent);
+            }
+            reader.join().unwrap_or_default()
+        });
+        self.take_events().iter().for_each(urgent);
+        processes
+    }
+
+    /// Until the ring buffer has a record, at most for `patience`.
+    fn sleep(&self, patience: Duration) {
+        let mut descriptors = Vec::new();
+        if let Some(tables) = &self.loaded.tables {
+            descriptors.push(PollFd::new(tables.wakeup(), PollFlags::POLLIN));
+        }
+        // A signal ends the wait early, which the callers' loops stand.
+        let _ = ppoll(&mut descriptors, Some(TimeSpec::from(patience)), None);
     }
 
     fn take_events(&mut self) -> Vec<Lifecycle> {

@@ -157,17 +157,23 @@ fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>) {
     }
 }
 
-/// One line a happening, fields rather than prose.
+/// One line a happening: the fields for machines, and the same in one sentence for people.
 fn log(event: &Event) {
     let group = event.group.as_ref().map_or("-", Name::as_str);
     let epoch = event.epoch.unwrap_or(0);
     let cause = event
         .cause
         .map_or_else(|| "-".to_owned(), |cause| cause.to_string());
-    let kind = format!("{:?}", event.kind);
+    let kind = event.kind;
     let detail = &event.detail;
-    match event.kind {
-        EventKind::Failure => warn!(group, epoch, cause, kind, detail, "failure"),
-        _ => info!(group, epoch, cause, kind, detail, "event"),
+    match kind {
+        EventKind::Failure => warn!(
+            group,
+            epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
+        ),
+        _ => info!(
+            group,
+            epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
+        ),
     }
 }

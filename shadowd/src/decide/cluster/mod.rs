@@ -9,6 +9,8 @@ mod handover;
 mod member;
 mod messages;
 mod ownership;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Done, Record, Step};
 pub use group::{Group, Peer};

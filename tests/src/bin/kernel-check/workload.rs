@@ -1,9 +1,11 @@
 //! What the checks let happen: known numbers of calls, bytes and processes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -29,6 +31,7 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
         ("serve", [address]) => serve(address.parse()?),
+        ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
         ("refused", []) => refused(),
         _ => bail!("unknown role"),
@@ -65,6 +68,13 @@ fn serve(address: IpAddr) -> Result<()> {
     Ok(())
 }
 
+/// Listens until the end and accepts nothing: the kernel completes the handshakes.
+fn listen(address: IpAddr) -> Result<()> {
+    let listener = TcpListener::bind((address, 0))?;
+    println!("{}", listener.local_addr()?.port());
+    wait_for_end()
+}
+
 fn fetch(server: SocketAddr) -> Result<()> {
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(server)?;
@@ -84,6 +94,29 @@ fn refused() -> Result<()> {
     Ok(())
 }
 
+/// Where the visible cgroup2 tree is mounted (proc_pid_mountinfo(5)).
+pub fn cgroup_mount() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let line = mounts.lines().rfind(|line| line.contains(" - cgroup2 "));
+    let point = line
+        .and_then(|line| line.split(' ').nth(4))
+        .context("no cgroup2 is mounted")?;
+    Ok(point.into())
+}
+
+/// Removes a group as soon as the kernel has let go of its last process.
+pub fn remove_group(group: &Path) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            result => return result.context("the control group cannot be removed"),
+        }
+    }
+}
+
 /// The port that a `serve` role prints.
 pub fn read_port(server: &mut Child) -> Result<u16> {
     let output = server.stdout.take().context("the server has a pipe")?;
@@ -101,7 +134,7 @@ pub struct EarlyListener {
 impl EarlyListener {
     /// Starts it.
     pub fn start() -> Result<Self> {
-        let mut server = super::start(&["serve", "127.0.0.1"])?;
+        let mut server = super::start(&["listen", "127.0.0.1"])?;
         let port = read_port(&mut server)?;
         Ok(Self { server, port })
     }

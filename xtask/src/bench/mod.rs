@@ -1,0 +1,100 @@
+//! `cargo xtask bench`: measurements that stay true on another machine, because each is a ratio to
+//! a peer measured in the same run, turn by turn.
+
+mod measure;
+mod report;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+pub use measure::{Plan, Side, compare};
+pub use report::{Metric, Report};
+
+/// What `cargo xtask bench` accepts.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Args {
+    /// The bench to run
+    #[arg(required_unless_present = "list")]
+    pub name: Option<String>,
+    /// Print the benches there are, and do nothing else
+    #[arg(long)]
+    pub list: bool,
+    /// Also write {bench: {metric: {value, unit, peer, ratio}}} to this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// A bench: a name, what it answers, and the measurement.
+pub struct Bench {
+    /// What a person types.
+    pub name: &'static str,
+    /// The question it answers and the peer it is compared with.
+    pub about: &'static str,
+    /// Measures; may build, and may need root.
+    pub run: fn() -> Result<Vec<Metric>>,
+}
+
+/// Every bench. One is added here with the code that it measures.
+pub const BENCHES: &[Bench] = &[];
+
+/// Runs one bench and prints its metrics.
+///
+/// # Errors
+/// The bench is unknown, a measurement fails, or the file cannot be written.
+pub fn run(args: Args) -> Result<()> {
+    if args.list {
+        println!("{}", list(BENCHES));
+        return Ok(());
+    }
+    let name = args.name.unwrap_or_default();
+    let bench = find(BENCHES, &name)?;
+    println!("{}: {}", bench.name, bench.about);
+    let report = Report {
+        bench: bench.name,
+        metrics: (bench.run)()?,
+    };
+    println!("{report}");
+    if let Some(path) = args.json {
+        let text = serde_json::to_string_pretty(&report.to_json()).context("JSON")?;
+        std::fs::write(&path, text + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        println!("written: {}", path.display());
+    }
+    Ok(())
+}
+
+fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
+    match benches.iter().find(|bench| bench.name == name) {
+        Some(bench) => Ok(bench),
+        None => bail!("there is no bench `{name}`; there are:\n{}", list(benches)),
+    }
+}
+
+fn list(benches: &[Bench]) -> String {
+    if benches.is_empty() {
+        return "(no bench yet)".to_owned();
+    }
+    let lines: Vec<String> = benches
+        .iter()
+        .map(|bench| format!("{:<12} {}", bench.name, bench.about))
+        .collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_bench_is_answered_with_the_known_ones() {
+        let benches = [Bench {
+            name: "seal",
+            about: "against ring",
+            run: || Ok(Vec::new()),
+        }];
+        assert!(find(&benches, "seal").is_ok());
+        let error = find(&benches, "open").err().map(|error| error.to_string());
+        assert!(error.is_some_and(|text| text.contains("against ring")));
+    }
+}

@@ -1,0 +1,170 @@
+//! The part with other kernels: boots each under QEMU with the test program as its first process.
+//!
+//! `package` fetches a kernel, `initramfs` packs the program, `qemu` boots the two and listens to
+//! the serial console.
+
+mod initramfs;
+mod package;
+mod qemu;
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::closing::Tally;
+use crate::build;
+use crate::command::{cache_dir, root};
+use package::Source;
+
+/// A kernel series that the tests know.
+struct Series {
+    name: &'static str,
+    source: Source,
+    /// Whether `cargo xtask test` runs it; the others run when they are named.
+    by_default: bool,
+    why: &'static str,
+}
+
+/// Debian's security suites have small package lists and hold what users really run.
+const SERIES: &[Series] = &[
+    Series {
+        name: "5.10",
+        source: Source {
+            suite: "bullseye-security",
+            package: "linux-image-cloud-amd64",
+        },
+        by_default: false,
+        why: "Debian 11; the oldest that a daemon with fewer probes should still start on",
+    },
+    Series {
+        name: "6.1",
+        source: Source {
+            suite: "bookworm-security",
+            package: "linux-image-cloud-amd64",
+        },
+        by_default: true,
+        why: "Debian 12; before sock_send_length and block_io_start",
+    },
+    Series {
+        name: "6.12",
+        source: Source {
+            suite: "bookworm-security",
+            package: "linux-image-6.12-cloud-amd64",
+        },
+        by_default: true,
+        why: "Debian 13, and Debian 12 with the newer kernel",
+    },
+];
+
+/// The program that runs every probe as the first process of a kernel.
+const PROGRAM: &str = "kernel-check";
+
+/// The table of series, for people.
+pub fn known() -> String {
+    let mut lines = vec![format!("{:<8} {:<8} why", "series", "default")];
+    for series in SERIES {
+        let default = if series.by_default { "yes" } else { "no" };
+        lines.push(format!("{:<8} {default:<8} {}", series.name, series.why));
+    }
+    lines.join("\n")
+}
+
+/// Refuses unknown names before anything long has started.
+///
+/// # Errors
+/// A name is not in the table.
+pub fn validate(names: &[String]) -> Result<()> {
+    for name in names {
+        if !SERIES.iter().any(|series| series.name == name) {
+            bail!("unknown kernel series `{name}`; known are:\n{}", known());
+        }
+    }
+    Ok(())
+}
+
+/// Boots every chosen kernel; one that fails does not stop the next.
+///
+/// # Errors
+/// The program cannot be built or packed, or a kernel failed.
+pub fn run(names: &[String], tally: &mut Tally) -> Result<()> {
+    build::run(build::Args { release: true })?;
+    check(&root().join("target/release").join(PROGRAM), names, tally)
+}
+
+fn check(program: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
+    let scratch = root().join("target/kernels");
+    std::fs::create_dir_all(&scratch)
+        .with_context(|| format!("cannot create {}", scratch.display()))?;
+    let initramfs = scratch.join("initramfs.cpio");
+    initramfs::pack(program, &scratch.join("initramfs"), &initramfs)?;
+    let cache = cache_dir("shadowd-kernels");
+    let mut failed = Vec::new();
+    for series in SERIES.iter().filter(|series| is_chosen(series, names)) {
+        println!("-- kernel {}", series.name);
+        let tested = package::fetch(&cache, series.name, &series.source).and_then(|kernel| {
+            let log = scratch.join(format!("{}.log", series.name));
+            qemu::boot(&kernel, &initramfs, &log)
+        });
+        match tested {
+            Ok(result) => {
+                tally.add(result);
+                if result.failed > 0 || result.passed == 0 {
+                    failed.push(series.name);
+                }
+            }
+            Err(error) => {
+                eprintln!("error: kernel {}: {error:#}", series.name);
+                tally.failed += 1;
+                failed.push(series.name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!("kernels that failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn is_chosen(series: &Series, names: &[String]) -> bool {
+    if names.is_empty() {
+        series.by_default
+    } else {
+        names.iter().any(|name| name == series.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_kernels_are_the_two_the_project_promises() {
+        let chosen = |names: &[&str]| -> Vec<&str> {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            SERIES
+                .iter()
+                .filter(|series| is_chosen(series, &names))
+                .map(|series| series.name)
+                .collect()
+        };
+        assert_eq!(chosen(&[]), ["6.1", "6.12"]);
+        assert_eq!(chosen(&["5.10"]), ["5.10"]);
+    }
+
+    #[test]
+    fn an_unknown_series_is_refused_with_the_known_ones() {
+        assert!(validate(&["6.12".to_owned()]).is_ok());
+        let error = validate(&["2.6".to_owned()]).expect_err("2.6 is not known");
+        assert!(error.to_string().contains("6.12"), "{error}");
+    }
+
+    /// Boots real kernels: `SHADOWD_KERNEL_PROGRAM=PATH cargo test -p xtask -- --ignored boots`.
+    #[test]
+    #[ignore = "downloads and boots two kernels; `cargo xtask test kernels` is the everyday way"]
+    fn a_given_program_boots_as_the_first_process() {
+        let program = std::env::var_os("SHADOWD_KERNEL_PROGRAM").expect("the variable names it");
+        let mut tally = Tally::default();
+        check(Path::new(&program), &[], &mut tally).expect("both kernels boot");
+        assert!(tally.passed >= 2 && tally.failed == 0, "{tally:?}");
+    }
+}
