@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::board::Board;
 use super::failover::{Failover, Input};
 use super::group::GroupRunner;
-use super::jobs::{self, Job};
+use super::jobs::{Job, Worker};
 use super::record::Recorder;
 use super::{capture, check, logging};
 use crate::act::announce::Announcer;
@@ -21,7 +22,7 @@ use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::decide::cluster::{Group, Peer};
-use crate::facts::{Epoch, EventKind, HostId, Name};
+use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Datagrams, Identity, Keyring, Listener};
 use crate::observe::carrier::CarrierWatch;
 use crate::observe::sys::boot_time;
@@ -31,8 +32,11 @@ use crate::store::Store;
 
 /// Inputs that wait for the failover loop.
 const INPUTS: usize = 1024;
-/// Unit jobs that wait.
-const JOBS: usize = 256;
+/// Unit jobs of a group that wait.
+const JOBS: usize = 16;
+/// Unit jobs that a stop waits for; systemd carries on with what is left.
+const JOBS_WITHIN: Duration = Duration::from_secs(90);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Nice value of the failover thread (setpriority(2)).
 const PRIORITY: i32 = -15;
 /// The daemon stops even if a group cannot be given up.
@@ -71,27 +75,33 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
 }
 
 async fn daemon(settings: Settings) -> anyhow::Result<()> {
+    // The listening sockets are the lock: a second daemon started by hand ends here, before it
+    // could take the addresses of a live owner away.
+    let listener = Listener::bind(settings.host.listen)?;
+    let socket = Socket::bind(&settings.host.socket)?;
+    let left_over = release_left_over(&settings).await?;
+
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
     let units = connect_units(&settings).await?;
     check::check(&settings, identity.id(), units.as_deref()).await?;
     let store = Store::open(&settings.host.state_dir)?;
     let epochs = stored_epochs(&store, &settings)?;
-    let listener = Listener::bind(settings.host.listen)?;
-    let socket = Socket::bind(&settings.host.socket)?;
-
     let (recorder, record_thread) = Recorder::start(store)?;
-    let version = env!("CARGO_PKG_VERSION");
     recorder.note(
         EventKind::DaemonStarted,
         None,
         boot_time(),
-        format!("version {version}"),
+        format!("version {VERSION}"),
     );
+    for (group, vip) in left_over {
+        let detail = format!("{vip} of group {group} was left over from an earlier run");
+        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
+    }
+
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
     let (inputs, inbox) = mpsc::channel(INPUTS);
-    let (job_queue, job_inbox) = mpsc::channel(JOBS);
     let board = Arc::new(Board::new(
         settings.clone(),
         identity.id(),
@@ -103,22 +113,14 @@ async fn daemon(settings: Settings) -> anyhow::Result<()> {
         warn!(warning, "socket");
         board.note(warning.to_owned());
     }
-
-    let jobs = units.map(|units| {
-        tokio::spawn(jobs::work(
-            units,
-            job_inbox,
-            inputs.clone(),
-            recorder.clone(),
-        ))
-    });
+    let (jobs, workers) = start_workers(&settings, units, &inputs, &recorder);
     let start = FailoverStart {
         settings: settings.clone(),
         id: identity.id(),
         epochs,
         keyring: Arc::clone(&keyring),
         recorder: recorder.clone(),
-        jobs: job_queue,
+        jobs,
         board: Arc::clone(&board),
     };
     let failover = start_failover(start, inbox).await?;
@@ -132,27 +134,77 @@ async fn daemon(settings: Settings) -> anyhow::Result<()> {
     )?;
     let (stop, stopped) = watch::channel(false);
     let (name, peers) = (settings.host.name.clone(), settings.peers.clone());
-    let streams = tokio::spawn(listener.run(identity, peers, name, keyring, stopped.clone()));
-    let serving = tokio::spawn(socket.serve(Arc::clone(&board), stopped));
+    let mut parts = JoinSet::new();
+    let (answers, end) = (Arc::clone(&board), stopped.clone());
+    parts.spawn(async move {
+        socket
+            .serve(answers, end)
+            .await
+            .context("the socket failed")
+    });
+    parts.spawn(async move {
+        let run = listener.run(identity, peers, name, keyring, stopped);
+        run.await.context("the streams failed")
+    });
 
     notify("READY=1");
-    info!(host = %settings.host.name, version, "ready");
-    let end = until_asked(&board, failover, &inputs).await;
+    info!(host = %settings.host.name, version = VERSION, "ready");
+    let end = until_asked(&board, failover, &inputs, &mut parts).await;
     notify("STOPPING=1");
-
-    if let Some(jobs) = jobs {
-        // Ends once the loop has dropped its end of the queue and every job is done.
-        let _ = jobs.await;
+    if end.is_ok() {
+        // They end once the loop has dropped its end of the queues and every job is done.
+        let _ = tokio::time::timeout(JOBS_WITHIN, workers.join_all()).await;
     }
     stop_capture.store(true, Ordering::Relaxed);
     let _ = stop.send(true);
-    let _ = streams.await.context("the stream task")?;
-    let _ = serving.await.context("the socket task")?;
+    while parts.join_next().await.is_some() {}
     let _ = capture_thread.join();
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
     end
+}
+
+/// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is
+/// removed before anything that takes time or may fail, so that it cannot answer beside the owner.
+async fn release_left_over(settings: &Settings) -> anyhow::Result<Vec<(Name, Vip)>> {
+    let mut released = Vec::new();
+    for group in &settings.groups {
+        // Without the interface there is no address; `check` refuses it in a moment.
+        let Ok(vips) = Vips::open(&group.interface) else {
+            continue;
+        };
+        for vip in vips.release_all(&group.vips).await? {
+            released.push((group.name.clone(), vip));
+        }
+    }
+    Ok(released)
+}
+
+/// One worker for the unit jobs of each group.
+fn start_workers(
+    settings: &Settings,
+    units: Option<Arc<Units>>,
+    inputs: &mpsc::Sender<Input>,
+    recorder: &Recorder,
+) -> (Vec<mpsc::Sender<Job>>, JoinSet<()>) {
+    let mut queues = Vec::new();
+    let mut workers = JoinSet::new();
+    for (number, group) in settings.groups.iter().enumerate() {
+        let (queue, jobs) = mpsc::channel(JOBS);
+        queues.push(queue);
+        if let Some(units) = &units {
+            let worker = Worker {
+                group: number,
+                name: group.name.clone(),
+                units: Arc::clone(units),
+                inputs: inputs.clone(),
+                recorder: recorder.clone(),
+            };
+            workers.spawn(worker.work(jobs));
+        }
+    }
+    (queues, workers)
 }
 
 /// systemd is needed only when a group has units.
@@ -178,7 +230,7 @@ struct FailoverStart {
     epochs: Vec<Epoch>,
     keyring: Arc<Keyring>,
     recorder: Recorder,
-    jobs: mpsc::Sender<Job>,
+    jobs: Vec<mpsc::Sender<Job>>,
     board: Arc<Board>,
 }
 
@@ -245,16 +297,7 @@ impl FailoverStart {
     async fn group(&self, number: usize, settings: &GroupSettings) -> anyhow::Result<GroupRunner> {
         let vips = Vips::open(&settings.interface)?;
         let announcer = Announcer::open(&settings.interface)?;
-        // Whoever starts does not know who owns the group: what an earlier daemon left is removed
-        // before anything else, so that it cannot answer beside the owner.
-        let left_over = vips.release_all(&settings.vips).await?;
         let newest = self.epochs[number];
-        for vip in left_over {
-            let detail = format!("{vip} was left over from an earlier run");
-            let group = Some((&settings.name, newest));
-            self.recorder
-                .note(EventKind::VipRemoved, group, boot_time(), detail);
-        }
         for vip in vips.without_network(&settings.vips).await? {
             self.board.note(format!(
                 "group {}: {} has no address in the network of {vip}; neighbours there may not be \
@@ -272,10 +315,8 @@ impl FailoverStart {
             .filter_map(|member| self.peer(member))
             .collect();
         let core = Group::new(settings.clone(), me, others, newest, boot_time());
-        let (jobs, recorder) = (self.jobs.clone(), self.recorder.clone());
-        Ok(GroupRunner::new(
-            number, core, vips, announcer, jobs, recorder,
-        ))
+        let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
+        Ok(GroupRunner::new(core, vips, announcer, jobs, recorder))
     }
 
     fn peer(&self, name: &Name) -> Option<Peer> {
@@ -325,10 +366,12 @@ async fn until_asked(
     board: &Board,
     mut failover: FailoverEnd,
     inputs: &mpsc::Sender<Input>,
+    parts: &mut JoinSet<anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let watchdog = watchdog_interval();
+    let mut failed = Ok(());
     let mut feed = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(1)) / 3);
     loop {
         tokio::select! {
@@ -337,6 +380,12 @@ async fn until_asked(
             end = &mut failover => {
                 error!("the failover loop has ended");
                 return end.map_err(|_| anyhow!("the failover thread died"))?;
+            }
+            Some(part) = parts.join_next() => {
+                // The peers are told, as at any other stop, and the service manager starts anew.
+                let part = part.map_err(anyhow::Error::from).and_then(|result| result);
+                failed = part.and_then(|()| Err(anyhow!("a part of the daemon ended by itself")));
+                break;
             }
             _ = feed.tick() => {
                 if let Some(limit) = watchdog && board.failover_silent() < limit / 2 {
@@ -351,7 +400,9 @@ async fn until_asked(
         .await
         .map_err(|_| anyhow!("the failover thread died"))?;
     match tokio::time::timeout(STOP_WITHIN, failover).await {
-        Ok(end) => end.map_err(|_| anyhow!("the failover thread died"))?,
+        Ok(end) => end
+            .map_err(|_| anyhow!("the failover thread died"))?
+            .and(failed),
         Err(_) => Err(anyhow!(
             "a group could not be given up within {STOP_WITHIN:?}"
         )),

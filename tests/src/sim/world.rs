@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shadowd::decide::cluster::{Action, Done};
-use shadowd::facts::{BootTime, Epoch, GroupMessage};
+use shadowd::decide::cluster::{Action, Done, Record, Step};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
 use super::faults::{Fault, Plan};
@@ -64,6 +64,8 @@ pub struct World {
     numbered: u64,
     pub(super) outcome: Outcome,
     trace: Option<Vec<String>>,
+    /// A suspicion that what has arrived would have cleared.
+    pub(super) unjust: Option<String>,
 }
 
 /// Time to settle after the last fault, before the end state is judged.
@@ -107,6 +109,7 @@ impl World {
             numbered: 0,
             outcome: Outcome::default(),
             trace: traced.then(Vec::new),
+            unjust: None,
             plan,
         };
         let start = world.now;
@@ -195,7 +198,11 @@ impl World {
         if here.incarnation != incarnation {
             return;
         }
-        here.vips = matches!(done, Done::VipsTaken { .. });
+        match &done {
+            Done::VipsTaken { .. } => here.vips = true,
+            Done::VipsDropped { .. } => here.vips = false,
+            Done::UnitsStarted { .. } | Done::UnitsStopped { .. } | Done::Failed { .. } => {}
+        }
         here.busy = false;
         here.inbox.push_front(Input::Done(done));
         self.turn(host);
@@ -206,8 +213,12 @@ impl World {
         if !self.hosts[host].powered || self.hosts[host].booted != boot {
             return;
         }
-        let up = matches!(done, Done::UnitsStarted { .. });
-        self.hosts[host].cold = up;
+        match &done {
+            Done::UnitsStarted { .. } => self.hosts[host].cold = true,
+            Done::UnitsStopped { .. } => self.hosts[host].cold = false,
+            Done::VipsTaken { .. } | Done::VipsDropped { .. } | Done::Failed { .. } => {}
+        }
+        let up = self.hosts[host].cold;
         let reading = Input::Unit {
             unit: name("cold.service"),
             up,
@@ -321,8 +332,29 @@ impl World {
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Announce { .. } => {}
-                Action::Record(record) => self.say(|| format!("h{index} {record:?}")),
+                Action::Record(record) => {
+                    self.check_suspicion(index, &record);
+                    self.say(|| format!("h{index} {record:?}"));
+                }
             }
+        }
+    }
+
+    /// Nobody is silent whose word has arrived and only waits to be read.
+    fn check_suspicion(&mut self, index: usize, record: &Record) {
+        let unread = |name: &str| {
+            self.hosts[index]
+                .inbox
+                .iter()
+                .any(|input| matches!(input, Input::Message { from, .. } if from.as_str() == name))
+        };
+        if record.kind == EventKind::PeerSuspected
+            && let Some(name) = record.detail.split(' ').next()
+            && unread(name)
+        {
+            self.unjust = Some(format!(
+                "h{index} suspects {name}, whose word it has not read"
+            ));
         }
     }
 
@@ -333,6 +365,7 @@ impl World {
         } else {
             Done::UnitsStopped { epoch }
         };
+        let done = self.perhaps_failed(done);
         let micros = self.rng.random_range(2_000..40_000);
         let host = &mut self.hosts[index];
         host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
@@ -348,7 +381,24 @@ impl World {
         );
     }
 
+    /// What is to come of an action, or that it failed and changed nothing.
+    fn perhaps_failed(&mut self, done: Done) -> Done {
+        if self.rng.random_range(0..100) >= self.plan.failing {
+            return done;
+        }
+        let (step, epoch) = match done {
+            Done::VipsTaken { epoch } => (Step::TakeVips, epoch),
+            Done::VipsDropped { epoch } => (Step::DropVips, epoch),
+            Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
+            Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
+            Done::Failed { .. } => return done,
+        };
+        let why = "simulated".to_owned();
+        Done::Failed { epoch, step, why }
+    }
+
     fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
+        let done = self.perhaps_failed(done);
         let delay = Duration::from_micros(self.rng.random_range(micros));
         let incarnation = self.hosts[host].incarnation;
         self.at(

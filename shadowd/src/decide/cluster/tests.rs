@@ -551,6 +551,8 @@ fn a_stopped_owner_gives_the_group_up_before_it_ends() {
             cause: Cause::DaemonStopped
         }
     )));
+    assert!(!bench.group.stopped(), "last words are said again");
+    bench.pass(Duration::from_millis(100), None);
     assert!(bench.group.stopped());
 }
 
