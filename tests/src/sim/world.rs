@@ -10,7 +10,7 @@ use shadowd::decide::cluster::{Action, Done, Record, Step};
 use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
-use super::faults::{Fault, Plan};
+use super::faults::Plan;
 use super::host::{Host, Input, group, name};
 
 /// What a run came to, beside its violations.
@@ -23,7 +23,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Deliver {
         to: usize,
         from: usize,
@@ -55,9 +55,9 @@ pub struct World {
     pub(super) now: Duration,
     pub(super) hosts: Vec<Host>,
     /// How many cuts lie on the way from one host to another.
-    cuts: Vec<Vec<u32>>,
-    loss: u8,
-    plan: Plan,
+    pub(super) cuts: Vec<Vec<u32>>,
+    pub(super) loss: u8,
+    pub(super) plan: Plan,
     rng: ChaCha8Rng,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     events: std::collections::BTreeMap<u64, Event>,
@@ -127,7 +127,7 @@ impl World {
         world
     }
 
-    fn at(&mut self, time: Duration, event: Event) {
+    pub(super) fn at(&mut self, time: Duration, event: Event) {
         self.numbered += 1;
         self.queue.push(Reverse((time, self.numbered)));
         self.events.insert(self.numbered, event);
@@ -139,7 +139,7 @@ impl World {
         self.events.remove(&number)
     }
 
-    fn say(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!(
                 "{:>10.3} ms  {}",
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    fn input(&mut self, host: usize, input: Input) {
+    pub(super) fn input(&mut self, host: usize, input: Input) {
         if self.hosts[host].core.is_some() && self.hosts[host].inbox.len() < 4096 {
             self.hosts[host].inbox.push_back(input);
             self.turn(host);
@@ -242,7 +242,7 @@ impl World {
     }
 
     /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
-    fn turn(&mut self, index: usize) {
+    pub(super) fn turn(&mut self, index: usize) {
         let clock = self.hosts[index].clock(self.now);
         self.carry_out(index);
         while self.hosts[index].responsive() && !self.hosts[index].busy {
@@ -434,101 +434,6 @@ impl World {
                     message,
                 },
             );
-        }
-    }
-
-    fn begin(&mut self, index: usize) {
-        let fault = self.plan.faults[index].2.clone();
-        self.say(|| format!("begin {fault:?}"));
-        match fault {
-            Fault::Crash(host) => self.hosts[host].power_off(),
-            Fault::Kill(host) => self.hosts[host].end_daemon(),
-            Fault::Stall(host) => self.hosts[host].stalled = true,
-            Fault::Stop(host) => self.input(host, Input::Stop),
-            Fault::Unit(host) => self.warm(host, false),
-            Fault::Link(host) => self.link(host, false),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
-            Fault::Loss(percent) => self.loss = percent,
-            Fault::Handover => {
-                for host in 0..self.hosts.len() {
-                    self.input(host, Input::HandOver);
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, index: usize) {
-        let fault = self.plan.faults[index].2.clone();
-        self.say(|| format!("end {fault:?}"));
-        match fault {
-            Fault::Crash(host) => {
-                if !self.hosts[host].powered {
-                    self.hosts[host].powered = true;
-                    self.hosts[host].booted = self.now;
-                    self.restart(host);
-                }
-            }
-            Fault::Kill(host) | Fault::Stop(host) => {
-                let here = &self.hosts[host];
-                let ended = here.core.as_ref().is_none_or(|core| core.stopped());
-                if here.powered && ended {
-                    self.restart(host);
-                } else if matches!(fault, Fault::Stop(_)) && here.powered {
-                    // Still giving the group up: the service manager waits for that.
-                    self.at(self.now + Duration::from_millis(10), Event::End(index));
-                }
-            }
-            Fault::Stall(host) => {
-                self.hosts[host].stalled = false;
-                self.turn(host);
-            }
-            Fault::Unit(host) => self.warm(host, true),
-            Fault::Link(host) => self.link(host, true),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
-            Fault::Loss(_) => self.loss = 0,
-            Fault::Handover => {}
-        }
-    }
-
-    fn restart(&mut self, host: usize) {
-        let now = self.now;
-        self.hosts[host].start_daemon(now);
-        self.turn(host);
-    }
-
-    fn warm(&mut self, host: usize, up: bool) {
-        self.hosts[host].warm = up;
-        self.input(
-            host,
-            Input::Unit {
-                unit: name("warm.service"),
-                up,
-            },
-        );
-    }
-
-    fn link(&mut self, host: usize, up: bool) {
-        self.hosts[host].link = up;
-        self.input(host, Input::Carrier { up });
-    }
-
-    fn cut(&mut self, fault: &Fault, begin: bool) {
-        for from in 0..self.hosts.len() {
-            for to in 0..self.hosts.len() {
-                let hit = match fault {
-                    Fault::Isolate(host) => from != to && (from == *host || to == *host),
-                    Fault::OneWay(first, second) => from == *first && to == *second,
-                    _ => false,
-                };
-                if hit {
-                    let cuts = &mut self.cuts[from][to];
-                    *cuts = if begin {
-                        *cuts + 1
-                    } else {
-                        cuts.saturating_sub(1)
-                    };
-                }
-            }
         }
     }
 
