@@ -112,7 +112,7 @@ impl Group {
         if let Some(name) = to {
             let index = self.members.iter().position(|member| member.name == *name);
             let index = index.ok_or_else(|| Refusal::NoSuchMember(name.clone()))?;
-            let ready = self.members[index].can_own();
+            let ready = self.members[index].ready();
             return if ready {
                 Ok(index)
             } else {
@@ -120,7 +120,7 @@ impl Group {
             };
         }
         (0..self.members.len())
-            .filter(|index| self.members[*index].can_own())
+            .filter(|index| self.members[*index].ready())
             .min_by_key(|index| {
                 let member = &self.members[*index];
                 (std::cmp::Reverse(member.priority()), member.id)

@@ -32,6 +32,13 @@ impl Group {
             self.record(EventKind::LinkChanged, None, updown(up).to_owned(), now);
         }
         self.turn(now);
+        if up && before == Some(false) && matches!(self.state, State::Shadow(_)) {
+            // What was said meanwhile was not heard, and address resolution may take its second:
+            // this member knows as little as one that just started.
+            self.listening_since = now;
+            let until = now.after(self.settings.join_wait);
+            self.enter(State::Joining { until }, Cause::LinkLost, now);
+        }
         // A link that went may have taken addresses with it; adding them twice does no harm.
         if up
             && before == Some(false)

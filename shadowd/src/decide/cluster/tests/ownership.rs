@@ -71,6 +71,23 @@ fn a_member_whose_units_or_link_are_down_or_unknown_never_claims() {
 }
 
 #[test]
+fn a_member_whose_link_returns_listens_before_it_claims() {
+    let mut bench = Bench::shadow(false);
+    bench.group.on_carrier(false, bench.now);
+    bench.pass(JOIN, None);
+    bench.group.on_carrier(true, bench.now);
+    bench.pass(JOIN / 2, None);
+    assert_eq!(bench.took(), None, "the owner could not be heard yet");
+    bench.hear(epoch(1, 2), active());
+    assert_eq!(bench.role(), Role::Shadow);
+    bench.group.on_carrier(false, bench.now);
+    bench.pass(JOIN, None);
+    bench.group.on_carrier(true, bench.now);
+    bench.pass(JOIN + SUSPECT, None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)), "there is no owner");
+}
+
+#[test]
 fn a_resignation_is_acted_on_at_once() {
     let mut bench = Bench::shadow(false);
     bench.hear(
@@ -166,6 +183,24 @@ fn a_dead_unit_moves_the_group_to_a_member_that_can_own_it() {
     bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
     assert!(bench.said(resigned));
     assert_eq!(bench.role(), Role::Shadow);
+}
+
+#[test]
+fn a_dead_unit_is_kept_while_the_other_only_joins() {
+    let mut bench = Bench::active(false);
+    let joining = Body::Beat {
+        role: Role::Joining,
+        priority: 90,
+        eligible: true,
+    };
+    bench.hear(epoch(1, 1), joining);
+    bench.group.on_unit(&name("warm.service"), false, bench.now);
+    bench.take();
+    assert_eq!(
+        bench.role(),
+        Role::Active,
+        "it would not claim before it has listened"
+    );
 }
 
 #[test]
