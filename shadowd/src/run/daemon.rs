@@ -1,46 +1,29 @@
-//! Start and stop of the daemon.
+//! Start of the daemon: what must be there before anything runs, in an order that harms nobody.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::board::Board;
-use super::failover::{Failover, Input};
-use super::group::GroupRunner;
-use super::jobs::{Job, Worker};
+use super::parts::Parts;
 use super::record::Recorder;
-use super::{capture, check, logging};
-use crate::act::announce::Announcer;
+use super::{check, logging};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
-use crate::decide::cluster::{Group, Peer};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
-use crate::link::{Datagrams, Identity, Keyring, Listener};
-use crate::observe::carrier::CarrierWatch;
+use crate::link::{Identity, Keyring, Listener};
 use crate::observe::sys::boot_time;
-use crate::observe::units::UnitWatch;
 use crate::serve::Socket;
 use crate::store::Store;
 
 /// Inputs that wait for the failover loop.
 const INPUTS: usize = 1024;
-/// Unit jobs of a group that wait.
-const JOBS: usize = 16;
-/// Unit jobs that a stop waits for; systemd carries on with what is left.
-const JOBS_WITHIN: Duration = Duration::from_secs(90);
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Nice value of the failover thread (setpriority(2)).
-const PRIORITY: i32 = -15;
-/// The daemon stops even if a group cannot be given up.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// Version of this daemon.
+pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Validates the configuration at `path` and says what is wrong with it; changes nothing.
 ///
@@ -113,52 +96,17 @@ async fn daemon(settings: Settings) -> anyhow::Result<()> {
         warn!(warning, "socket");
         board.note(warning.to_owned());
     }
-    let (jobs, workers) = start_workers(&settings, units, &inputs, &recorder);
-    let start = FailoverStart {
-        settings: settings.clone(),
-        id: identity.id(),
+    let parts = Parts {
+        settings,
+        identity,
+        units,
         epochs,
-        keyring: Arc::clone(&keyring),
+        keyring,
         recorder: recorder.clone(),
-        jobs,
-        board: Arc::clone(&board),
+        board,
+        inputs,
     };
-    let failover = start_failover(start, inbox).await?;
-    let _watches = watch_host(&settings, &inputs).await?;
-    let stop_capture = Arc::new(AtomicBool::new(false));
-    let capture_thread = capture::start(
-        settings.capture.clone(),
-        Arc::clone(&board),
-        inputs.clone(),
-        Arc::clone(&stop_capture),
-    )?;
-    let (stop, stopped) = watch::channel(false);
-    let (name, peers) = (settings.host.name.clone(), settings.peers.clone());
-    let mut parts = JoinSet::new();
-    let (answers, end) = (Arc::clone(&board), stopped.clone());
-    parts.spawn(async move {
-        socket
-            .serve(answers, end)
-            .await
-            .context("the socket failed")
-    });
-    parts.spawn(async move {
-        let run = listener.run(identity, peers, name, keyring, stopped);
-        run.await.context("the streams failed")
-    });
-
-    notify("READY=1");
-    info!(host = %settings.host.name, version = VERSION, "ready");
-    let end = until_asked(&board, failover, &inputs, &mut parts).await;
-    notify("STOPPING=1");
-    if end.is_ok() {
-        // They end once the loop has dropped its end of the queues and every job is done.
-        let _ = tokio::time::timeout(JOBS_WITHIN, workers.join_all()).await;
-    }
-    stop_capture.store(true, Ordering::Relaxed);
-    let _ = stop.send(true);
-    while parts.join_next().await.is_some() {}
-    let _ = capture_thread.join();
+    let end = parts.run(inbox, listener, socket).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
@@ -181,32 +129,6 @@ async fn release_left_over(settings: &Settings) -> anyhow::Result<Vec<(Name, Vip
     Ok(released)
 }
 
-/// One worker for the unit jobs of each group.
-fn start_workers(
-    settings: &Settings,
-    units: Option<Arc<Units>>,
-    inputs: &mpsc::Sender<Input>,
-    recorder: &Recorder,
-) -> (Vec<mpsc::Sender<Job>>, JoinSet<()>) {
-    let mut queues = Vec::new();
-    let mut workers = JoinSet::new();
-    for (number, group) in settings.groups.iter().enumerate() {
-        let (queue, jobs) = mpsc::channel(JOBS);
-        queues.push(queue);
-        if let Some(units) = &units {
-            let worker = Worker {
-                group: number,
-                name: group.name.clone(),
-                units: Arc::clone(units),
-                inputs: inputs.clone(),
-                recorder: recorder.clone(),
-            };
-            workers.spawn(worker.work(jobs));
-        }
-    }
-    (queues, workers)
-}
-
 /// systemd is needed only when a group has units.
 async fn connect_units(settings: &Settings) -> anyhow::Result<Option<Arc<Units>>> {
     if settings.groups.iter().all(|group| group.units.is_empty()) {
@@ -221,204 +143,4 @@ async fn connect_units(settings: &Settings) -> anyhow::Result<Option<Arc<Units>>
 fn stored_epochs(store: &Store, settings: &Settings) -> anyhow::Result<Vec<Epoch>> {
     let stored = |group: &GroupSettings| Ok(store.epoch(&group.name)?.unwrap_or(Epoch::NONE));
     settings.groups.iter().map(stored).collect()
-}
-
-/// What the failover thread is made of.
-struct FailoverStart {
-    settings: Settings,
-    id: HostId,
-    epochs: Vec<Epoch>,
-    keyring: Arc<Keyring>,
-    recorder: Recorder,
-    jobs: Vec<mpsc::Sender<Job>>,
-    board: Arc<Board>,
-}
-
-type FailoverEnd = oneshot::Receiver<anyhow::Result<()>>;
-
-/// Starts the failover thread; returns once it has its sockets, with where it reports its end.
-async fn start_failover(
-    start: FailoverStart,
-    inbox: mpsc::Receiver<Input>,
-) -> anyhow::Result<FailoverEnd> {
-    let (ready, is_ready) = oneshot::channel();
-    let (ended, end) = oneshot::channel();
-    let work = move || {
-        // This thread alone goes first, so that heartbeats never wait behind the services they
-        // guard, and the services wait for nothing else of the daemon.
-        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-            warn!(%error, "heartbeats run at ordinary priority");
-        }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(ready.send(Err(error.into()))),
-        };
-        runtime.block_on(async {
-            match start.build(inbox).await {
-                Ok(failover) => {
-                    let _ = ready.send(Ok(()));
-                    let result = failover.run().await.context("the datagram socket failed");
-                    let _ = ended.send(result);
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        });
-    };
-    std::thread::Builder::new()
-        .name("failover".to_owned())
-        .spawn(work)?;
-    is_ready
-        .await
-        .map_err(|_| anyhow!("the failover thread ended while starting"))??;
-    Ok(end)
-}
-
-impl FailoverStart {
-    async fn build(self, inbox: mpsc::Receiver<Input>) -> anyhow::Result<Failover> {
-        let listen = self.settings.host.listen;
-        let datagrams = Datagrams::bind(listen, Arc::clone(&self.keyring))
-            .with_context(|| format!("cannot listen on {listen} (UDP)"))?;
-        let mut groups = Vec::new();
-        for (number, settings) in self.settings.groups.iter().enumerate() {
-            groups.push(self.group(number, settings).await?);
-        }
-        Ok(Failover::new(
-            groups,
-            &self.settings.peers,
-            datagrams,
-            inbox,
-            self.board,
-        ))
-    }
-
-    async fn group(&self, number: usize, settings: &GroupSettings) -> anyhow::Result<GroupRunner> {
-        let vips = Vips::open(&settings.interface)?;
-        let announcer = Announcer::open(&settings.interface)?;
-        let newest = self.epochs[number];
-        for vip in vips.without_network(&settings.vips).await? {
-            self.board.note(format!(
-                "group {}: {} has no address in the network of {vip}; neighbours there may not be \
-                 answered: give the interface one",
-                settings.name, settings.interface
-            ));
-        }
-        let me = Peer {
-            name: self.settings.host.name.clone(),
-            id: self.id,
-        };
-        let others = settings
-            .members
-            .iter()
-            .filter_map(|member| self.peer(member))
-            .collect();
-        let core = Group::new(settings.clone(), me, others, newest, boot_time());
-        let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
-        Ok(GroupRunner::new(core, vips, announcer, jobs, recorder))
-    }
-
-    fn peer(&self, name: &Name) -> Option<Peer> {
-        let peer = self.settings.peers.iter().find(|peer| peer.name == *name)?;
-        Some(Peer {
-            name: peer.name.clone(),
-            id: peer.id,
-        })
-    }
-}
-
-/// Watches links and units and hands every change to the failover loop.
-async fn watch_host(
-    settings: &Settings,
-    inputs: &mpsc::Sender<Input>,
-) -> anyhow::Result<(CarrierWatch, Option<UnitWatch>)> {
-    let interfaces = settings
-        .groups
-        .iter()
-        .map(|group| group.interface.clone())
-        .collect();
-    let (carrier, mut readings) = CarrierWatch::start(interfaces).await?;
-    let queue = inputs.clone();
-    tokio::spawn(async move {
-        while let Some(reading) = readings.recv().await {
-            let _ = queue.send(Input::Carrier(reading)).await;
-        }
-    });
-    let names = settings.groups.iter().flat_map(|group| &group.units);
-    let names: Vec<Name> = names.map(|unit| unit.name.clone()).collect();
-    if names.is_empty() {
-        return Ok((carrier, None));
-    }
-    let (units, mut readings) = UnitWatch::start(names).await?;
-    let queue = inputs.clone();
-    tokio::spawn(async move {
-        while let Some(reading) = readings.recv().await {
-            let _ = queue.send(Input::Unit(reading)).await;
-        }
-    });
-    Ok((carrier, Some(units)))
-}
-
-/// Waits for a signal, then until every group was given up. Feeds the watchdog meanwhile, as long
-/// as the failover loop turns.
-async fn until_asked(
-    board: &Board,
-    mut failover: FailoverEnd,
-    inputs: &mpsc::Sender<Input>,
-    parts: &mut JoinSet<anyhow::Result<()>>,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let watchdog = watchdog_interval();
-    let mut failed = Ok(());
-    let mut feed = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(1)) / 3);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            end = &mut failover => {
-                error!("the failover loop has ended");
-                return end.map_err(|_| anyhow!("the failover thread died"))?;
-            }
-            Some(part) = parts.join_next() => {
-                // The peers are told, as at any other stop, and the service manager starts anew.
-                let part = part.map_err(anyhow::Error::from).and_then(|result| result);
-                failed = part.and_then(|()| Err(anyhow!("a part of the daemon ended by itself")));
-                break;
-            }
-            _ = feed.tick() => {
-                if let Some(limit) = watchdog && board.failover_silent() < limit / 2 {
-                    notify("WATCHDOG=1");
-                }
-            }
-        }
-    }
-    info!("stopping");
-    inputs
-        .send(Input::Stop)
-        .await
-        .map_err(|_| anyhow!("the failover thread died"))?;
-    match tokio::time::timeout(STOP_WITHIN, failover).await {
-        Ok(end) => end
-            .map_err(|_| anyhow!("the failover thread died"))?
-            .and(failed),
-        Err(_) => Err(anyhow!(
-            "a group could not be given up within {STOP_WITHIN:?}"
-        )),
-    }
-}
-
-/// Tells systemd; without systemd there is nobody to tell.
-fn notify(state: &str) {
-    if let Some((key, value)) = state.split_once('=')
-        && let Err(error) = systemd::daemon::notify([(key, value)].iter())
-    {
-        warn!(%error, state, "systemd was not told");
-    }
-}
-
-fn watchdog_interval() -> Option<Duration> {
-    let micros = systemd::daemon::watchdog_enabled().ok()?;
-    (micros > 0).then(|| Duration::from_micros(micros))
 }
