@@ -10,7 +10,7 @@ use super::board::Board;
 use super::failover::Input;
 use crate::config::settings::CaptureSettings;
 use crate::decide::aggregate::Aggregator;
-use crate::facts::{CaptureStatus, LifecycleKind};
+use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind};
 use crate::observe::Capture;
 use crate::observe::sys::boot_time;
 
@@ -25,27 +25,25 @@ pub fn start(
     stop: Arc<AtomicBool>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let work = move || {
+        let hand_over = |event: &Lifecycle| {
+            if matches!(event.kind, LifecycleKind::Exit { .. }) {
+                // When the loop cannot keep up, systemd's own word still reaches it.
+                let _ = inputs.try_send(Input::Exit(event.pid));
+            }
+        };
         let mut capture = Capture::start(&settings);
         let mut aggregator = Aggregator::default();
         let mut due = boot_time().after(settings.tick);
         while !stop.load(Ordering::Relaxed) {
-            for event in capture.wait(due.since(boot_time()).min(LOOK)) {
-                if matches!(event.kind, LifecycleKind::Exit { .. }) {
-                    // When the loop cannot keep up, systemd's own word still reaches it.
-                    let _ = inputs.try_send(Input::Exit(event.pid));
-                }
-            }
+            capture
+                .wait(due.since(boot_time()).min(LOOK))
+                .iter()
+                .for_each(&hand_over);
             if boot_time() >= due {
                 due = due.after(settings.tick).max(boot_time());
-                let observation = aggregator.absorb(capture.tick());
-                let losses = observation.losses;
-                board.publish_capture(
-                    observation,
-                    CaptureStatus {
-                        probes: capture.probes(),
-                        losses,
-                    },
-                );
+                let observation = aggregator.absorb(capture.tick_with(&hand_over));
+                let (probes, losses) = (capture.probes(), observation.losses);
+                board.publish_capture(observation, CaptureStatus { probes, losses });
             }
         }
     };

@@ -33,6 +33,8 @@ use crate::store::Store;
 const INPUTS: usize = 1024;
 /// Unit jobs that wait.
 const JOBS: usize = 256;
+/// Nice value of the failover thread (setpriority(2)).
+const PRIORITY: i32 = -15;
 /// The daemon stops even if a group cannot be given up.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
@@ -190,6 +192,11 @@ async fn start_failover(
     let (ready, is_ready) = oneshot::channel();
     let (ended, end) = oneshot::channel();
     let work = move || {
+        // This thread alone goes first, so that heartbeats never wait behind the services they
+        // guard, and the services wait for nothing else of the daemon.
+        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+            warn!(%error, "heartbeats run at ordinary priority");
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
