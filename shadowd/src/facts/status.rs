@@ -111,6 +111,9 @@ pub struct PeerStatus {
     pub last_heard: Option<BootTime>,
     /// Last measured round trip of datagrams.
     pub round_trip_ns: Option<u64>,
+    /// The round trip that 99 of 100 datagrams stayed within, since the daemon started.
+    #[serde(default)]
+    pub round_trip_p99_ns: Option<u64>,
     /// Counters of its datagrams.
     pub counters: LinkCounters,
 }

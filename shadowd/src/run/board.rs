@@ -27,6 +27,8 @@ pub struct PeerReading {
     pub last_heard: Option<BootTime>,
     /// The last measured round trip.
     pub round_trip_ns: Option<u64>,
+    /// What 99 of 100 round trips stayed within.
+    pub round_trip_p99_ns: Option<u64>,
 }
 
 /// What the threads publish.
@@ -114,6 +116,7 @@ impl Board {
                 connected: self.keyring.connected(&peer.name),
                 last_heard: reading.and_then(|reading| reading.last_heard),
                 round_trip_ns: reading.and_then(|reading| reading.round_trip_ns),
+                round_trip_p99_ns: reading.and_then(|reading| reading.round_trip_p99_ns),
                 counters: self.keyring.counters(&peer.name),
             }
         };

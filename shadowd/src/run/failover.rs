@@ -4,15 +4,15 @@
 //! send what they say. Datagrams that wait are always read before a timer may find a peer silent.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::board::{Board, PeerReading};
+use super::board::Board;
 use super::group::{GroupRunner, Outgoing};
+use super::peer::PeerLink;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
 use crate::facts::{BootTime, Datagram, GroupMessage, Name};
 use crate::link::Datagrams;
@@ -74,19 +74,6 @@ struct Pending {
     reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
 }
 
-/// What is known of a peer's datagrams.
-struct PeerLink {
-    name: Name,
-    address: SocketAddr,
-    heard: Option<Heard>,
-    round_trip: Option<Duration>,
-}
-
-struct Heard {
-    at: BootTime,
-    sent: BootTime,
-}
-
 /// The loop and all it holds.
 pub struct Failover {
     groups: Vec<GroupRunner>,
@@ -107,12 +94,7 @@ impl Failover {
         inputs: mpsc::Receiver<Input>,
         board: Arc<Board>,
     ) -> Self {
-        let links = peers.iter().map(|peer| PeerLink {
-            name: peer.name.clone(),
-            address: peer.address,
-            heard: None,
-            round_trip: None,
-        });
+        let links = peers.iter().map(PeerLink::new);
         Self {
             groups,
             links: links.collect(),
@@ -174,21 +156,7 @@ impl Failover {
         let Some(link) = self.links.iter_mut().find(|link| link.name == *from) else {
             return;
         };
-        if link
-            .heard
-            .as_ref()
-            .is_none_or(|heard| datagram.sent > heard.sent || now.since(heard.at) > PUBLISH_EVERY)
-        {
-            link.heard = Some(Heard {
-                at: now,
-                sent: datagram.sent,
-            });
-        }
-        // The echo of this host's own clock: only a time that has passed can be one.
-        link.round_trip = datagram
-            .heard
-            .filter(|sent| *sent <= now)
-            .map(|sent| now.since(sent));
+        link.on_datagram(datagram, now);
         for message in &datagram.messages {
             for group in &mut self.groups {
                 group.core.on_message(from, datagram.sent, message, now);
@@ -314,12 +282,7 @@ impl Failover {
                 continue;
             };
             let now = boot_time();
-            // What the peer sent, moved on by how long ago it came: the peer reads its round trip
-            // without the time that this host took to answer.
-            let heard = link
-                .heard
-                .as_ref()
-                .map(|heard| heard.sent.after(now.since(heard.at)));
+            let heard = link.echo(now);
             for messages in messages.chunks(MESSAGES_EACH) {
                 let datagram = Datagram {
                     sent: now,
@@ -342,13 +305,7 @@ impl Failover {
         }
         self.published = now;
         let groups = self.groups.iter().map(|group| group.status(now)).collect();
-        let peers = self.links.iter().map(|link| PeerReading {
-            name: link.name.clone(),
-            last_heard: link.heard.as_ref().map(|heard| heard.at),
-            round_trip_ns: link
-                .round_trip
-                .map(|round_trip| u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX)),
-        });
+        let peers = self.links.iter().map(PeerLink::reading);
         self.board.publish_groups(groups, peers.collect());
     }
 }

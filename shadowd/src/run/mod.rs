@@ -16,6 +16,7 @@ mod group;
 mod jobs;
 mod logging;
 mod parts;
+mod peer;
 mod record;
 mod start;
 

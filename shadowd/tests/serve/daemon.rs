@@ -66,6 +66,7 @@ pub fn status() -> Status {
             connected: true,
             last_heard: Some(BootTime::from_nanos(224_990_000_000)),
             round_trip_ns: Some(182_400),
+            round_trip_p99_ns: Some(410_000),
             counters: LinkCounters {
                 sent: 12_500,
                 received: 12_481,

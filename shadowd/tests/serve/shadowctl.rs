@@ -61,8 +61,8 @@ group web  this host is active for 1m 00s, a is active, epoch 4
   UNIT           MODE  STATE   MAIN PID
   nginx.service  warm  active       812
 
-PEER  ADDRESS         STREAM         HEARD  ROUND TRIP
-b     192.0.2.2:7421  up      10.00 ms ago    182.4 us
+PEER  ADDRESS         STREAM         HEARD  ROUND TRIP       P99
+b     192.0.2.2:7421  up      10.00 ms ago    182.4 us  410.0 us
 
 PROBE     STATE  HOOK             FEEDS
 syscalls  on     raw_tp sys_exit  syscalls of processes

@@ -195,15 +195,17 @@ fn unit_table(units: &[UnitStatus]) -> Table {
 }
 
 fn peer_table(peers: &[PeerStatus], now: BootTime) -> Table {
-    let mut table = Table::new(0, ["PEER", "ADDRESS", "STREAM", ">HEARD", ">ROUND TRIP"]);
+    let mut table = Table::new(
+        0,
+        ["PEER", "ADDRESS", "STREAM", ">HEARD", ">ROUND TRIP", ">P99"],
+    );
     for peer in peers {
         let heard = match peer.last_heard {
             Some(at) => Cell::from(format!("{} ago", span(now.since(at)))),
             None => Cell::new("never", Tone::Warning),
         };
-        let round_trip = match peer.round_trip_ns {
-            Some(nanos) => span(Duration::from_nanos(nanos)),
-            None => "-".to_owned(),
+        let shown = |nanos: Option<u64>| {
+            nanos.map_or_else(|| "-".to_owned(), |nanos| span(Duration::from_nanos(nanos)))
         };
         table.row([
             peer.host.as_str().into(),
@@ -214,7 +216,8 @@ fn peer_table(peers: &[PeerStatus], now: BootTime) -> Table {
                 Cell::new("down", Tone::Bad)
             },
             heard,
-            round_trip.into(),
+            shown(peer.round_trip_ns).into(),
+            shown(peer.round_trip_p99_ns).into(),
         ]);
     }
     table

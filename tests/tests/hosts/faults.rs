@@ -1,0 +1,126 @@
+//! One test for each fault: who owns the group afterwards, and that the old owner returns.
+
+use super::*;
+
+fn fails_over(fault: &Fault) -> Result<()> {
+    let pair = Pair::take()?;
+    pair.lab.fault(&pair.active, fault)?;
+    pair.wait_takeover()?;
+    pair.wait_return()
+}
+
+#[test]
+fn a_crashed_host_is_replaced_and_returns_as_shadow() -> Result<()> {
+    fails_over(&Fault::Crash)
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_and_returns_as_shadow() -> Result<()> {
+    fails_over(&Fault::DaemonKill)
+}
+
+#[test]
+fn a_stopped_daemon_is_replaced_and_returns_as_shadow() -> Result<()> {
+    fails_over(&Fault::DaemonStop)
+}
+
+#[test]
+fn a_stopped_unit_moves_the_group() -> Result<()> {
+    fails_over(&Fault::UnitStop(WARM.into()))
+}
+
+#[test]
+fn a_killed_unit_moves_the_group() -> Result<()> {
+    fails_over(&Fault::UnitKill(WARM.into()))
+}
+
+#[test]
+fn a_killed_cold_unit_moves_the_group() -> Result<()> {
+    fails_over(&Fault::UnitKill(COLD.into()))
+}
+
+#[test]
+fn a_lost_link_moves_the_group() -> Result<()> {
+    fails_over(&Fault::LinkDown)
+}
+
+#[test]
+fn a_rebooted_host_is_replaced_and_returns_as_shadow() -> Result<()> {
+    fails_over(&Fault::Reboot)
+}
+
+#[test]
+fn a_partition_makes_two_owners_and_its_heal_leaves_the_newer() -> Result<()> {
+    fails_over(&Fault::Partition)
+}
+
+#[test]
+fn an_active_that_is_not_heard_is_replaced_and_yields() -> Result<()> {
+    let pair = Pair::take()?;
+    pair.lab
+        .fault(&pair.active, &Fault::CutOneWay(pair.shadow.clone()))?;
+    pair.wait_takeover()?;
+    pair.lab.wait(TAKEOVER, "the old active to yield", || {
+        Ok(pair.lab.view(&pair.active)?.role == "shadow" && !pair.holds_vips(&pair.active)?)
+    })?;
+    pair.wait_return()
+}
+
+#[test]
+fn a_shadow_that_is_not_heard_changes_nothing() -> Result<()> {
+    let pair = Pair::take()?;
+    let epoch = pair.epoch()?;
+    pair.lab
+        .fault(&pair.shadow, &Fault::CutOneWay(pair.active.clone()))?;
+    pair.lab
+        .wait(TAKEOVER, "the active to suspect the shadow", || {
+            Ok(!pair.lab.view(&pair.active)?.all_eligible)
+        })?;
+    ensure!(pair.lab.view(&pair.active)?.role == "active");
+    pair.lab.heal(&pair.shadow)?;
+    pair.unmoved(epoch)
+}
+
+#[test]
+fn a_lossy_link_ends_with_one_owner() -> Result<()> {
+    let pair = Pair::take()?;
+    let sent = || -> Result<u64> { Ok(sum(&pair.lab.ask(&pair.active, &["peers"])?, "sent")) };
+    let before = sent()?;
+    pair.lab.fault(&pair.active, &Fault::Loss(30))?;
+    pair.lab.wait(LONG, "300 datagrams under loss", || {
+        Ok(sent()? >= before + 300)
+    })?;
+    pair.lab.heal(&pair.active)?;
+    pair.lab.converge(LONG).map(drop)
+}
+
+#[test]
+fn a_starved_active_is_replaced_and_returns_as_shadow() -> Result<()> {
+    fails_over(&Fault::Starve(5))
+}
+
+#[test]
+fn a_planned_handover_goes_there_and_back() -> Result<()> {
+    let pair = Pair::take()?;
+    for (from, to) in [(&pair.active, &pair.shadow), (&pair.shadow, &pair.active)] {
+        pair.lab.run(
+            from,
+            &["shadowctl", "failover", "handover", GROUP, "--to", to],
+        )?;
+        let now = pair.lab.converge(LONG)?;
+        ensure!(now == *to, "host {now} is active, not {to}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_daemon_that_is_stopped_hands_over_and_takes_its_addresses_along() -> Result<()> {
+    let pair = Pair::take()?;
+    pair.lab.run(&pair.active, &["systemctl", "stop", DAEMON])?;
+    ensure!(
+        !pair.holds_vips(&pair.active)?,
+        "a stopped daemon left its addresses"
+    );
+    pair.wait_takeover()?;
+    pair.wait_return()
+}
