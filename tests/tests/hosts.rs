@@ -308,8 +308,9 @@ fn garbage_datagrams_are_counted_and_change_nothing() -> Result<()> {
     let pair = Pair::take()?;
     let epoch = pair.epoch()?;
     let refused = || -> Result<u64> {
-        let peers = pair.lab.ask(&pair.active, &["peers"])?;
-        Ok(sum(&peers, "malformed") + sum(&peers, "forged"))
+        let status = pair.lab.ask(&pair.active, &["status"])?;
+        let counted = |part: &Value| sum(part, "malformed") + sum(part, "forged");
+        Ok(counted(&status["strangers"]) + counted(&status["peers"]))
     };
     let before = refused()?;
     let target = pair.lab.state().host(&pair.active)?.v4;

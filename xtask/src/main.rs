@@ -30,11 +30,11 @@ enum Task {
     Lint,
     /// Run the tests: unit, sim, hosts, kernels
     Test(test::Args),
-    /// Systemd hosts on this machine: up, exec, fault, heal, down
+    /// Systemd hosts on this machine: boot, enter, break, heal, end
     Lab(lab::Args),
-    /// Capture and failover on two hosts, each fault with the outage that a client measured
+    /// Show capture and failover on two real hosts, and what each fault cost the client
     Demo(demo::Args),
-    /// The client that measures outages; the lab starts it inside its client namespace
+    /// The measuring client
     #[command(hide = true)]
     Probe(probe::Args),
     /// Measure, always as a ratio to a peer in the same run

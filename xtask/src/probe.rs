@@ -68,6 +68,10 @@ pub fn run(arguments: Args) -> Result<()> {
         for target in &report.targets {
             println!("{target}");
         }
+        println!(
+            "the probe itself stood still for up to {:.1} ms",
+            report.stall_ms
+        );
     }
     Ok(())
 }
@@ -79,6 +83,8 @@ struct Probe {
     requests: Requests,
     tallies: Vec<Tally>,
     ready: bool,
+    /// The last round, and the longest time between two since the window began.
+    rounds: (u64, u64),
 }
 
 impl Probe {
@@ -108,6 +114,7 @@ impl Probe {
             requests: Requests::new(arguments.targets.clone()),
             tallies: arguments.targets.iter().copied().map(Tally::new).collect(),
             ready: false,
+            rounds: (0, 0),
         })
     }
 
@@ -122,6 +129,10 @@ impl Probe {
             };
             // One reading serves every event of this round: they are microseconds apart.
             let now = boot_ns()?;
+            if self.ready {
+                self.rounds.1 = self.rounds.1.max(now.saturating_sub(self.rounds.0));
+            }
+            self.rounds.0 = now;
             let mut stop = end.is_some_and(|end| now >= end);
             for event in &events[..count] {
                 match event.data() {
@@ -148,6 +159,7 @@ impl Probe {
         }
         let now = boot_ns()?;
         Ok(Report {
+            stall_ms: self.rounds.1 as f64 / 1e6,
             targets: self
                 .tallies
                 .into_iter()

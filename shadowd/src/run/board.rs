@@ -137,7 +137,7 @@ impl Board {
         }
         if self.recorder.dropped() > 0 {
             warnings.push(format!(
-                "{} events were not recorded: the queue was full",
+                "{} events were not recorded: see the log",
                 self.recorder.dropped()
             ));
         }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::{Board, PeerReading};
@@ -296,11 +297,10 @@ impl Failover {
         }
     }
 
+    /// All groups at once: one that waits for the kernel does not hold the others up.
     async fn carry_out(&mut self) {
-        let mut outgoing = Vec::new();
-        for group in &mut self.groups {
-            group.carry_out(&mut outgoing).await;
-        }
+        let groups = self.groups.iter_mut().map(GroupRunner::carry_out);
+        let outgoing = join_all(groups).await.into_iter().flatten().collect();
         self.send(outgoing);
     }
 

@@ -6,7 +6,7 @@ use tracing::warn;
 use super::jobs::Job;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
-use crate::act::vip::Vips;
+use crate::act::vip::{VipError, Vips};
 use crate::decide::cluster::{Action, Done, Group, Step};
 use crate::facts::{
     BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Name, UnitMode, UnitStatus, Vip,
@@ -25,8 +25,6 @@ pub struct Outgoing {
 
 /// A group and its hands.
 pub struct GroupRunner {
-    /// The group's number, for unit jobs.
-    number: usize,
     /// Its core.
     pub core: Group,
     vips: Vips,
@@ -45,7 +43,6 @@ pub struct GroupRunner {
 impl GroupRunner {
     /// Puts a group together.
     pub fn new(
-        number: usize,
         core: Group,
         vips: Vips,
         announcer: Announcer,
@@ -53,7 +50,6 @@ impl GroupRunner {
         recorder: Recorder,
     ) -> Self {
         Self {
-            number,
             stored: core.newest_epoch(),
             core,
             vips,
@@ -124,8 +120,9 @@ impl GroupRunner {
         }
     }
 
-    /// Carries out everything the core wants; messages for peers are added to `outgoing`.
-    pub async fn carry_out(&mut self, outgoing: &mut Vec<Outgoing>) {
+    /// Carries out everything the core wants; gives what it says to peers.
+    pub async fn carry_out(&mut self) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Send { to, epoch, body } => {
@@ -155,66 +152,59 @@ impl GroupRunner {
             }
         }
         self.remember_epoch();
+        outgoing
     }
 
     /// Addresses first, announcement at once, everything else later: this is the path that clients
     /// wait for.
     async fn take_vips(&mut self, epoch: Epoch) -> Done {
         let wanted = self.core.settings().vips.clone();
-        if let Err(error) = self.vips.add(&wanted, epoch).await {
-            let why = format!("{:#}", anyhow::Error::from(error));
-            return Done::Failed {
-                epoch,
-                step: Step::TakeVips,
-                why,
-            };
-        }
+        let result = self.vips.add(&wanted, epoch).await;
         let added = boot_time();
-        self.held.clone_from(&wanted);
+        let held = match &result {
+            Ok(()) => wanted,
+            // Some may be there all the same, and whoever has an address answers for it.
+            Err(_) => self.vips.held(&wanted).await.unwrap_or_default(),
+        };
+        let before = std::mem::replace(&mut self.held, held);
         let mut repeats = Repeats::new(added);
         repeats.poll(added);
         self.repeats = Some(repeats);
         let frames = self.announce();
         let announced = boot_time();
-        let group = self.name().clone();
-        for vip in wanted {
-            let detail = vip.to_string();
+        let group = Some((&self.core.settings().name, epoch));
+        for vip in self.held.iter().filter(|vip| !before.contains(vip)) {
             self.recorder
-                .note(EventKind::VipAdded, Some((&group, epoch)), added, detail);
+                .note(EventKind::VipAdded, group, added, vip.to_string());
         }
-        let detail = format!("{frames} frames");
         self.recorder.note(
             EventKind::Announced,
-            Some((&group, epoch)),
+            group,
             announced,
-            detail,
+            format!("{frames} frames"),
         );
         self.changed = true;
-        Done::VipsTaken { epoch }
+        match result {
+            Ok(()) => Done::VipsTaken { epoch },
+            Err(error) => failed(epoch, Step::TakeVips, error),
+        }
     }
 
-    async fn drop_vips(&mut self, epoch: Epoch) {
+    /// Only what is known to be gone is reported as dropped: the others wait for that word.
+    async fn drop_vips(&mut self, epoch: Epoch) -> Done {
         self.repeats = None;
-        let group = self.name().clone();
-        let vips = self.core.settings().vips.clone();
-        let removed = self.vips.remove(&vips, epoch).await;
-        let now = boot_time();
-        match removed {
-            Ok(()) => {
-                for vip in std::mem::take(&mut self.held) {
-                    let detail = vip.to_string();
-                    self.recorder
-                        .note(EventKind::VipRemoved, Some((&group, epoch)), now, detail);
-                }
-            }
-            Err(error) => {
-                let why = format!("{:#}", anyhow::Error::from(error));
-                let detail = format!("virtual IPs not removed: {why}");
-                self.recorder
-                    .note(EventKind::Failure, Some((&group, epoch)), now, detail);
-            }
-        }
         self.changed = true;
+        let vips = self.core.settings().vips.clone();
+        if let Err(error) = self.vips.remove(&vips, epoch).await {
+            return failed(epoch, Step::DropVips, error);
+        }
+        let now = boot_time();
+        let group = Some((&self.core.settings().name, epoch));
+        for vip in std::mem::take(&mut self.held) {
+            self.recorder
+                .note(EventKind::VipRemoved, group, now, vip.to_string());
+        }
+        Done::VipsDropped { epoch }
     }
 
     fn announce(&mut self) -> usize {
@@ -232,34 +222,26 @@ impl GroupRunner {
         let units = &self.core.settings().units;
         let cold = units.iter().filter(|unit| unit.mode == UnitMode::Cold);
         let job = Job {
-            group: self.number,
-            name: self.name().clone(),
             epoch,
             units: cold.map(|unit| unit.name.clone()).collect(),
             start,
         };
         if self.jobs.try_send(job).is_err() {
-            let why = "the queue of unit jobs is full".to_owned();
-            let failed = Done::Failed {
-                epoch,
-                step: Step::StartUnits,
-                why,
-            };
-            let done = if start {
-                failed
+            let step = if start {
+                Step::StartUnits
             } else {
-                Done::UnitsStopped { epoch }
+                Step::StopUnits
             };
-            self.core.on_done(done, boot_time());
+            let why = "the unit jobs have ended or are too many".to_owned();
+            self.core
+                .on_done(Done::Failed { epoch, step, why }, boot_time());
         }
     }
 
     fn remember_epoch(&mut self) {
         let newest = self.core.newest_epoch();
-        if newest > self.stored {
+        if newest > self.stored && self.recorder.epoch(self.name(), newest) {
             self.stored = newest;
-            let group = self.name().clone();
-            self.recorder.epoch(&group, newest);
         }
     }
 
@@ -297,4 +279,9 @@ impl GroupRunner {
             .collect();
         status
     }
+}
+
+fn failed(epoch: Epoch, step: Step, error: VipError) -> Done {
+    let why = format!("{:#}", anyhow::Error::from(error));
+    Done::Failed { epoch, step, why }
 }

@@ -15,7 +15,9 @@ mod failover;
 mod group;
 mod jobs;
 mod logging;
+mod parts;
 mod record;
+mod start;
 
 pub use check::StartError;
 pub use daemon::{check_configuration, create_identity, run};

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{error, info, warn};
 
 use crate::decide::cluster::Record;
@@ -33,14 +33,15 @@ impl Recorder {
     pub fn start(store: Store) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, entries) = bounded(QUEUE);
         let store = Arc::new(Mutex::new(store));
-        let writer = Arc::clone(&store);
+        let dropped = Arc::<AtomicU64>::default();
+        let (writer, lost) = (Arc::clone(&store), Arc::clone(&dropped));
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
-            .spawn(move || write_all(&entries, &writer))?;
+            .spawn(move || write_all(&entries, &writer, &lost))?;
         Ok((
             Self {
                 queue,
-                dropped: Arc::default(),
+                dropped,
                 store,
             },
             thread,
@@ -81,12 +82,15 @@ impl Recorder {
         });
     }
 
-    /// Remembers the newest epoch of a group.
-    pub fn epoch(&self, group: &Name, epoch: Epoch) {
-        self.enqueue(Entry::Epoch(group.clone(), epoch));
+    /// Remembers the newest epoch of a group; false when it has to be asked again.
+    #[must_use]
+    pub fn epoch(&self, group: &Name, epoch: Epoch) -> bool {
+        self.queue
+            .try_send(Entry::Epoch(group.clone(), epoch))
+            .is_ok()
     }
 
-    /// Events that a full queue refused.
+    /// Events that a full queue or the store refused.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -106,15 +110,8 @@ impl Recorder {
     }
 
     fn push(&self, event: Event) {
-        self.enqueue(Entry::Event(Box::new(event)));
-    }
-
-    fn enqueue(&self, entry: Entry) {
-        match self.queue.try_send(entry) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        if self.queue.try_send(Entry::Event(Box::new(event))).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -127,7 +124,7 @@ fn wall_ms() -> u64 {
 }
 
 /// Takes everything that waits in one go, so that a burst costs one transaction.
-fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>) {
+fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) {
     while let Ok(first) = entries.recv() {
         let mut events = Vec::new();
         let mut stop = false;
@@ -149,6 +146,7 @@ fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>) {
         let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(cause) = store.append(&events) {
             let count = events.len();
+            lost.fetch_add(count.try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
             error!(count, cause = %anyhow::Error::from(cause), "events not stored");
         }
         if stop {

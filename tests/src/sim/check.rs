@@ -53,7 +53,10 @@ impl Checker {
         Self {
             only_handovers: plan.only_handovers(),
             // A heartbeat tells the loser, which then drops its addresses.
-            overlap_bound: Duration::from_millis(10 + 10 + 6) + plan.max_delay,
+            // Where removing fails, it is tried again every 100 ms.
+            overlap_bound: Duration::from_millis(10 + 10 + 6)
+                + plan.max_delay
+                + Duration::from_millis(if plan.failing > 0 { 500 } else { 0 }),
             overlaps: vec![vec![None; plan.hosts]; plan.hosts],
             seen: vec![seen; plan.hosts],
             settled: false,
@@ -65,6 +68,9 @@ impl Checker {
         for (index, host) in world.hosts.iter().enumerate() {
             self.epochs_only_grow(world, index, host)?;
             addresses_belong_to_the_owner(world, index, host)?;
+        }
+        if let Some(what) = &world.unjust {
+            return violation(world, what.clone());
         }
         self.two_owners_end(world)?;
         self.a_handover_never_overlaps(world)

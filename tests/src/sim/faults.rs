@@ -41,6 +41,8 @@ pub struct Plan {
     pub max_delay: Duration,
     /// Probability that a datagram arrives twice, in percent.
     pub duplicated: u8,
+    /// Probability that a step (an address action, a unit job) fails, in percent.
+    pub failing: u8,
     /// Each fault with its begin and its length.
     pub faults: Vec<(Duration, Duration, Fault)>,
     /// When the last fault ends.
@@ -69,6 +71,11 @@ impl Plan {
             cold_unit: rng.random_bool(0.5),
             max_delay: Duration::from_micros(rng.random_range(100..6_000)),
             duplicated: rng.random_range(0..20),
+            failing: if rng.random_bool(0.25) {
+                rng.random_range(1..15)
+            } else {
+                0
+            },
             faults,
             healed_at: healed_at.unwrap_or(SETTLED),
         }
@@ -92,8 +99,10 @@ impl Plan {
 
     /// Whether nothing but planned handovers happens.
     pub fn only_handovers(&self) -> bool {
-        self.faults
-            .iter()
-            .all(|(_, _, fault)| *fault == Fault::Handover)
+        self.failing == 0
+            && self
+                .faults
+                .iter()
+                .all(|(_, _, fault)| *fault == Fault::Handover)
     }
 }

@@ -6,6 +6,7 @@
 mod check;
 mod faults;
 mod host;
+mod inject;
 mod world;
 
 pub use check::Violation;

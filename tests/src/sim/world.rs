@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shadowd::decide::cluster::{Action, Done};
-use shadowd::facts::{BootTime, Epoch, GroupMessage};
+use shadowd::decide::cluster::{Action, Done, Record, Step};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
-use super::faults::{Fault, Plan};
+use super::faults::Plan;
 use super::host::{Host, Input, group, name};
 
 /// What a run came to, beside its violations.
@@ -23,7 +23,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Deliver {
         to: usize,
         from: usize,
@@ -55,15 +55,17 @@ pub struct World {
     pub(super) now: Duration,
     pub(super) hosts: Vec<Host>,
     /// How many cuts lie on the way from one host to another.
-    cuts: Vec<Vec<u32>>,
-    loss: u8,
-    plan: Plan,
+    pub(super) cuts: Vec<Vec<u32>>,
+    pub(super) loss: u8,
+    pub(super) plan: Plan,
     rng: ChaCha8Rng,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     events: std::collections::BTreeMap<u64, Event>,
     numbered: u64,
     pub(super) outcome: Outcome,
     trace: Option<Vec<String>>,
+    /// A suspicion that what has arrived would have cleared.
+    pub(super) unjust: Option<String>,
 }
 
 /// Time to settle after the last fault, before the end state is judged.
@@ -107,6 +109,7 @@ impl World {
             numbered: 0,
             outcome: Outcome::default(),
             trace: traced.then(Vec::new),
+            unjust: None,
             plan,
         };
         let start = world.now;
@@ -124,7 +127,7 @@ impl World {
         world
     }
 
-    fn at(&mut self, time: Duration, event: Event) {
+    pub(super) fn at(&mut self, time: Duration, event: Event) {
         self.numbered += 1;
         self.queue.push(Reverse((time, self.numbered)));
         self.events.insert(self.numbered, event);
@@ -136,7 +139,7 @@ impl World {
         self.events.remove(&number)
     }
 
-    fn say(&mut self, line: impl FnOnce() -> String) {
+    pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!(
                 "{:>10.3} ms  {}",
@@ -195,7 +198,11 @@ impl World {
         if here.incarnation != incarnation {
             return;
         }
-        here.vips = matches!(done, Done::VipsTaken { .. });
+        match &done {
+            Done::VipsTaken { .. } => here.vips = true,
+            Done::VipsDropped { .. } => here.vips = false,
+            Done::UnitsStarted { .. } | Done::UnitsStopped { .. } | Done::Failed { .. } => {}
+        }
         here.busy = false;
         here.inbox.push_front(Input::Done(done));
         self.turn(host);
@@ -206,8 +213,12 @@ impl World {
         if !self.hosts[host].powered || self.hosts[host].booted != boot {
             return;
         }
-        let up = matches!(done, Done::UnitsStarted { .. });
-        self.hosts[host].cold = up;
+        match &done {
+            Done::UnitsStarted { .. } => self.hosts[host].cold = true,
+            Done::UnitsStopped { .. } => self.hosts[host].cold = false,
+            Done::VipsTaken { .. } | Done::VipsDropped { .. } | Done::Failed { .. } => {}
+        }
+        let up = self.hosts[host].cold;
         let reading = Input::Unit {
             unit: name("cold.service"),
             up,
@@ -223,7 +234,7 @@ impl World {
         }
     }
 
-    fn input(&mut self, host: usize, input: Input) {
+    pub(super) fn input(&mut self, host: usize, input: Input) {
         if self.hosts[host].core.is_some() && self.hosts[host].inbox.len() < 4096 {
             self.hosts[host].inbox.push_back(input);
             self.turn(host);
@@ -231,7 +242,7 @@ impl World {
     }
 
     /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
-    fn turn(&mut self, index: usize) {
+    pub(super) fn turn(&mut self, index: usize) {
         let clock = self.hosts[index].clock(self.now);
         self.carry_out(index);
         while self.hosts[index].responsive() && !self.hosts[index].busy {
@@ -321,8 +332,29 @@ impl World {
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Announce { .. } => {}
-                Action::Record(record) => self.say(|| format!("h{index} {record:?}")),
+                Action::Record(record) => {
+                    self.check_suspicion(index, &record);
+                    self.say(|| format!("h{index} {record:?}"));
+                }
             }
+        }
+    }
+
+    /// Nobody is silent whose word has arrived and only waits to be read.
+    fn check_suspicion(&mut self, index: usize, record: &Record) {
+        let unread = |name: &str| {
+            self.hosts[index]
+                .inbox
+                .iter()
+                .any(|input| matches!(input, Input::Message { from, .. } if from.as_str() == name))
+        };
+        if record.kind == EventKind::PeerSuspected
+            && let Some(name) = record.detail.split(' ').next()
+            && unread(name)
+        {
+            self.unjust = Some(format!(
+                "h{index} suspects {name}, whose word it has not read"
+            ));
         }
     }
 
@@ -333,6 +365,7 @@ impl World {
         } else {
             Done::UnitsStopped { epoch }
         };
+        let done = self.perhaps_failed(done);
         let micros = self.rng.random_range(2_000..40_000);
         let host = &mut self.hosts[index];
         host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
@@ -348,7 +381,24 @@ impl World {
         );
     }
 
+    /// What is to come of an action, or that it failed and changed nothing.
+    fn perhaps_failed(&mut self, done: Done) -> Done {
+        if self.rng.random_range(0..100) >= self.plan.failing {
+            return done;
+        }
+        let (step, epoch) = match done {
+            Done::VipsTaken { epoch } => (Step::TakeVips, epoch),
+            Done::VipsDropped { epoch } => (Step::DropVips, epoch),
+            Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
+            Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
+            Done::Failed { .. } => return done,
+        };
+        let why = "simulated".to_owned();
+        Done::Failed { epoch, step, why }
+    }
+
     fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
+        let done = self.perhaps_failed(done);
         let delay = Duration::from_micros(self.rng.random_range(micros));
         let incarnation = self.hosts[host].incarnation;
         self.at(
@@ -384,101 +434,6 @@ impl World {
                     message,
                 },
             );
-        }
-    }
-
-    fn begin(&mut self, index: usize) {
-        let fault = self.plan.faults[index].2.clone();
-        self.say(|| format!("begin {fault:?}"));
-        match fault {
-            Fault::Crash(host) => self.hosts[host].power_off(),
-            Fault::Kill(host) => self.hosts[host].end_daemon(),
-            Fault::Stall(host) => self.hosts[host].stalled = true,
-            Fault::Stop(host) => self.input(host, Input::Stop),
-            Fault::Unit(host) => self.warm(host, false),
-            Fault::Link(host) => self.link(host, false),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
-            Fault::Loss(percent) => self.loss = percent,
-            Fault::Handover => {
-                for host in 0..self.hosts.len() {
-                    self.input(host, Input::HandOver);
-                }
-            }
-        }
-    }
-
-    fn end(&mut self, index: usize) {
-        let fault = self.plan.faults[index].2.clone();
-        self.say(|| format!("end {fault:?}"));
-        match fault {
-            Fault::Crash(host) => {
-                if !self.hosts[host].powered {
-                    self.hosts[host].powered = true;
-                    self.hosts[host].booted = self.now;
-                    self.restart(host);
-                }
-            }
-            Fault::Kill(host) | Fault::Stop(host) => {
-                let here = &self.hosts[host];
-                let ended = here.core.as_ref().is_none_or(|core| core.stopped());
-                if here.powered && ended {
-                    self.restart(host);
-                } else if matches!(fault, Fault::Stop(_)) && here.powered {
-                    // Still giving the group up: the service manager waits for that.
-                    self.at(self.now + Duration::from_millis(10), Event::End(index));
-                }
-            }
-            Fault::Stall(host) => {
-                self.hosts[host].stalled = false;
-                self.turn(host);
-            }
-            Fault::Unit(host) => self.warm(host, true),
-            Fault::Link(host) => self.link(host, true),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
-            Fault::Loss(_) => self.loss = 0,
-            Fault::Handover => {}
-        }
-    }
-
-    fn restart(&mut self, host: usize) {
-        let now = self.now;
-        self.hosts[host].start_daemon(now);
-        self.turn(host);
-    }
-
-    fn warm(&mut self, host: usize, up: bool) {
-        self.hosts[host].warm = up;
-        self.input(
-            host,
-            Input::Unit {
-                unit: name("warm.service"),
-                up,
-            },
-        );
-    }
-
-    fn link(&mut self, host: usize, up: bool) {
-        self.hosts[host].link = up;
-        self.input(host, Input::Carrier { up });
-    }
-
-    fn cut(&mut self, fault: &Fault, begin: bool) {
-        for from in 0..self.hosts.len() {
-            for to in 0..self.hosts.len() {
-                let hit = match fault {
-                    Fault::Isolate(host) => from != to && (from == *host || to == *host),
-                    Fault::OneWay(first, second) => from == *first && to == *second,
-                    _ => false,
-                };
-                if hit {
-                    let cuts = &mut self.cuts[from][to];
-                    *cuts = if begin {
-                        *cuts + 1
-                    } else {
-                        cuts.saturating_sub(1)
-                    };
-                }
-            }
         }
     }
 

@@ -107,6 +107,7 @@ mod tests {
         Run {
             outage_ms_v4: v4,
             outage_ms_v6: v6,
+            client_stall_ms: 2.0,
             detect_ms: 30.0,
             promote_ms: 1.0,
             new_active: "b".into(),

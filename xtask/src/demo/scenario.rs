@@ -74,6 +74,8 @@ pub struct Run {
     pub outage_ms_v4: f64,
     /// Without a good answer at the IPv6 address.
     pub outage_ms_v6: f64,
+    /// The client itself did not run for so long: what it saw can be wrong by as much.
+    pub client_stall_ms: f64,
     /// From the fault to the new active's claim.
     pub detect_ms: f64,
     /// From the claim to the first announcement.
@@ -103,11 +105,16 @@ pub fn run(lab: &Lab, scenario: Scenario, number: u32) -> Result<Run> {
     let (claimed, announced) = stages(lab, new, seen)?;
     // What comes late (a second owner, a lost address) belongs to the window.
     std::thread::sleep(Duration::from_millis(500));
-    let (v4, v6) = meter.finish()?;
+    let report = meter.finish()?;
+    let (v4, v6) = (&report.targets[0], &report.targets[1]);
     println!("\n{} run {number}: host {old} -> {new}", scenario.name());
     print_timeline(at, new, &lab.events(new, seen)?);
-    print_outage(at, &v4);
-    print_outage(at, &v6);
+    print_outage(at, v4);
+    print_outage(at, v6);
+    println!(
+        "  the client itself stood still for up to {:.1} ms",
+        report.stall_ms
+    );
     lab.heal(&old)?;
     let active = lab.converge(Duration::from_secs(60))?;
     if active != *new {
@@ -116,6 +123,7 @@ pub fn run(lab: &Lab, scenario: Scenario, number: u32) -> Result<Run> {
     Ok(Run {
         outage_ms_v4: v4.outage_ms,
         outage_ms_v6: v6.outage_ms,
+        client_stall_ms: report.stall_ms,
         detect_ms: span_ms(at, claimed),
         promote_ms: span_ms(claimed, announced),
         new_active: new.clone(),

@@ -140,6 +140,40 @@ pub fn become_container(state: &State, host: &Host) -> Result<()> {
     if let Some(group) = &host.cpu_cgroup {
         cgroup::enter(group)?;
     }
+    mount_privately(state, host)?;
+    interrupt::let_through()?;
+    let error = Command::new("systemd-nspawn")
+        .arg("--quiet")
+        .args([
+            "--register=no",
+            "--keep-unit",
+            "--boot",
+            "--capability=all",
+            "--kill-signal=RTMIN+3",
+        ])
+        .args([
+            "--system-call-filter=bpf perf_event_open",
+            "--bind=/sys/fs/bpf",
+        ])
+        .args([
+            "--link-journal=no",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--console=read-only",
+        ])
+        .arg(format!("--machine={}", host.name))
+        .arg(format!(
+            "--network-namespace-path=/run/netns/{}",
+            host.namespace
+        ))
+        .arg("--directory")
+        .arg(host.directory.join("root"))
+        .exec();
+    Err(error).context("cannot start systemd-nspawn (`cargo xtask setup` installs it)")
+}
+
+/// Mounts what the host needs where nobody else sees it.
+fn mount_privately(state: &State, host: &Host) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot unshare the mount namespace")?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
@@ -185,35 +219,7 @@ pub fn become_container(state: &State, host: &Host) -> Result<()> {
         Some("mode=700"),
     )
     .context("cannot mount bpffs")?;
-    interrupt::let_through()?;
-    let error = Command::new("systemd-nspawn")
-        .arg("--quiet")
-        .args([
-            "--register=no",
-            "--keep-unit",
-            "--boot",
-            "--capability=all",
-            "--kill-signal=RTMIN+3",
-        ])
-        .args([
-            "--system-call-filter=bpf perf_event_open",
-            "--bind=/sys/fs/bpf",
-        ])
-        .args([
-            "--link-journal=no",
-            "--resolv-conf=off",
-            "--timezone=off",
-            "--console=read-only",
-        ])
-        .arg(format!("--machine={}", host.name))
-        .arg(format!(
-            "--network-namespace-path=/run/netns/{}",
-            host.namespace
-        ))
-        .arg("--directory")
-        .arg(&root)
-        .exec();
-    Err(error).context("cannot start systemd-nspawn (`cargo xtask setup` installs it)")
+    Ok(())
 }
 
 /// The process that is the host's PID 1, as this machine numbers it; none while it boots.

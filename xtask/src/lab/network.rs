@@ -138,7 +138,7 @@ pub fn filter(state: &State, host: &str, rules: &[String]) -> Result<()> {
         text.push_str(rule);
         text.push('\n');
     }
-    text.push_str("} }\n");
+    text.push_str("}\n}\n");
     nft(state, &text)
 }
 

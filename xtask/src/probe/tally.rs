@@ -11,6 +11,9 @@ use super::request::Outcome;
 /// What the probe saw in its window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// The longest time in which the probe itself did not get to run: a gap that is no longer than
+    /// this may be the probe's own.
+    pub stall_ms: f64,
     /// In the order the targets were given.
     pub targets: Vec<TargetReport>,
 }

@@ -1,5 +1,7 @@
 //! What a group asks to be done, and what it is told in return.
 
+use std::fmt;
+
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, Name};
 
 /// Something to do. Actions are to be carried out in the order they are polled.
@@ -26,7 +28,8 @@ pub enum Action {
         /// The epoch they are held in.
         epoch: Epoch,
     },
-    /// Remove the virtual IPs. Answered by [`Done::VipsDropped`].
+    /// Remove the virtual IPs. Answered by [`Done::VipsDropped`] or
+    /// [`Done::Failed`].
     DropVips {
         /// The epoch they were held in.
         epoch: Epoch,
@@ -36,7 +39,8 @@ pub enum Action {
         /// The epoch they run in.
         epoch: Epoch,
     },
-    /// Stop the cold units in reverse order. Answered by [`Done::UnitsStopped`].
+    /// Stop the cold units in reverse order. Answered by [`Done::UnitsStopped`]
+    /// or [`Done::Failed`].
     StopUnits {
         /// The epoch they ran in.
         epoch: Epoch,
@@ -79,13 +83,28 @@ pub enum Done {
     },
 }
 
-/// The steps of a promotion that can fail.
+/// The steps that can fail. The core tries them again or gives the group to somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// [`Action::TakeVips`].
     TakeVips,
+    /// [`Action::DropVips`].
+    DropVips,
     /// [`Action::StartUnits`].
     StartUnits,
+    /// [`Action::StopUnits`].
+    StopUnits,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::TakeVips => "virtual IPs not added",
+            Self::DropVips => "virtual IPs not removed",
+            Self::StartUnits => "units not started",
+            Self::StopUnits => "units not stopped",
+        })
+    }
 }
 
 /// Something that happened, without the clock time that `run` adds.

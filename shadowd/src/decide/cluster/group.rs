@@ -19,18 +19,15 @@ use std::time::Duration;
 
 use super::action::{Action, Done, Record, Step};
 use super::handover::Offer;
+use super::health::Retry;
 use super::member::Member;
 use crate::config::settings::GroupSettings;
-use crate::facts::{
-    Body, BootTime, Cause, Epoch, EventKind, GroupStatus, HostId, MemberStatus, Name, Role,
-    UnitMode,
-};
-
-/// After a step failed here, this member leaves the group to others for this long.
-const HOLD_AFTER_FAILURE: Duration = Duration::from_secs(30);
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
 
 /// How often last words are said again, one heartbeat apart: datagrams get lost.
 pub(super) const LAST_WORDS_REPEATS: u8 = 3;
+/// A daemon that ends says its last words at least this often.
+const LAST_WORDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// A member's name and identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,15 +108,17 @@ pub struct Group {
     pub(super) newest: Epoch,
     pub(super) last_words: Option<LastWords>,
     pub(super) actions: VecDeque<Action>,
-    units: BTreeMap<Name, bool>,
-    carrier: Option<bool>,
+    pub(super) units: BTreeMap<Name, bool>,
+    pub(super) carrier: Option<bool>,
     /// Left-over cold units are being stopped.
-    stopping: bool,
-    held_until: BootTime,
-    next_beat: BootTime,
+    pub(super) stopping: bool,
+    pub(super) held_until: BootTime,
+    pub(super) retry: Option<Retry>,
+    pub(super) last_failure: Option<(String, BootTime)>,
     /// Silence is no evidence for the time in which this process itself did not run.
-    listening_since: BootTime,
-    last_run: BootTime,
+    pub(super) listening_since: BootTime,
+    pub(super) last_run: BootTime,
+    next_beat: BootTime,
 }
 
 impl Group {
@@ -148,6 +147,8 @@ impl Group {
             carrier: None,
             stopping: false,
             held_until: BootTime::default(),
+            retry: None,
+            last_failure: None,
             next_beat: now,
             listening_since: now,
             last_run: now,
@@ -155,35 +156,16 @@ impl Group {
         }
     }
 
-    /// The link of the virtual IPs' interface came or went.
-    pub fn on_carrier(&mut self, up: bool, now: BootTime) {
-        if self.carrier.replace(up) != Some(up) {
-            self.record(EventKind::LinkChanged, None, updown(up).to_owned(), now);
-        }
-        self.review(now);
-    }
-
-    /// A unit of the group came up or went down. Other units are ignored.
-    pub fn on_unit(&mut self, unit: &Name, up: bool, now: BootTime) {
-        if !self.settings.units.iter().any(|known| known.name == *unit) {
-            return;
-        }
-        if self.units.insert(unit.clone(), up) != Some(up) {
-            let kind = if up {
-                EventKind::UnitUp
-            } else {
-                EventKind::UnitDown
-            };
-            self.record(kind, None, unit.to_string(), now);
-        }
-        self.review(now);
-    }
-
     /// An action was carried out. A report of an epoch that is over changes nothing.
     pub fn on_done(&mut self, done: Done, now: BootTime) {
+        self.turn(now);
         match done {
-            Done::VipsTaken { epoch } => self.vips_taken(epoch),
+            Done::VipsTaken { epoch } => {
+                self.step_succeeded(Step::TakeVips);
+                self.vips_taken(epoch);
+            }
             Done::UnitsStarted { epoch } => {
+                self.step_succeeded(Step::StartUnits);
                 if let State::Active(active) = &mut self.state
                     && active.epoch == epoch
                     && active.cold == Cold::Down
@@ -191,7 +173,10 @@ impl Group {
                     active.cold = Cold::Started;
                 }
             }
-            Done::VipsDropped { epoch } => self.vips_dropped(epoch, now),
+            Done::VipsDropped { epoch } => {
+                self.step_succeeded(Step::DropVips);
+                self.vips_dropped(epoch, now);
+            }
             Done::UnitsStopped { epoch } => {
                 self.stopping = false;
                 self.units_stopped(epoch, now);
@@ -199,18 +184,6 @@ impl Group {
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
-    }
-
-    fn step_failed(&mut self, epoch: Epoch, step: Step, why: String, now: BootTime) {
-        self.record(
-            EventKind::Failure,
-            Some(Cause::StepFailed),
-            format!("{step:?}: {why}"),
-            now,
-        );
-        if self.owned() == Some(epoch) {
-            self.held_until = now.after(HOLD_AFTER_FAILURE);
-        }
     }
 
     /// The daemon is asked to stop: an owner gives the group up first.
@@ -237,14 +210,20 @@ impl Group {
     /// Time has passed. To be called no later than [`Self::next_deadline`], after every datagram
     /// that has arrived was handed in.
     pub fn on_timer(&mut self, now: BootTime) {
-        if now.since(self.last_run) > self.stall() {
-            self.listening_since = now;
-        }
-        self.last_run = now;
+        self.turn(now);
+        self.watch_silence(now);
         self.review(now);
         if now >= self.next_beat {
+            let pause = match self.state {
+                // Nothing is left but last words, and the service manager waits for them.
+                State::Stopped => self.settings.heartbeat.min(LAST_WORDS_PAUSE),
+                State::Joining { .. }
+                | State::Shadow(_)
+                | State::Active(_)
+                | State::Leaving { .. } => self.settings.heartbeat,
+            };
             // On the beat, not after it, so that a late turn does not slow the rhythm down.
-            self.next_beat = self.next_beat.after(self.settings.heartbeat).max(now);
+            self.next_beat = self.next_beat.after(pause).max(now);
             self.beat();
             self.repeat_last_words();
             self.repeat_offer();
@@ -265,7 +244,11 @@ impl Group {
             State::Active(active) => active.offer.as_ref().map(|offer| offer.until),
             State::Leaving { .. } | State::Stopped => None,
         };
-        own.map_or(self.next_beat, |own| own.min(self.next_beat))
+        let retry = self.retry.and_then(|retry| retry.at);
+        [own, retry]
+            .into_iter()
+            .flatten()
+            .fold(self.next_beat, BootTime::min)
     }
 
     /// The next thing to do.
@@ -275,28 +258,17 @@ impl Group {
 
     /// Looks at everything that is known and draws the consequences.
     pub(super) fn review(&mut self, now: BootTime) {
-        self.suspect_the_silent(now);
+        self.try_again(now);
         match self.state.clone() {
             State::Joining { until } => {
                 if now >= until {
                     self.vacant(Cause::ColdStart, now);
                 }
             }
-            State::Shadow(View::Follows { member, since }) => {
-                let silent = now.since(self.silent_from(member, since));
-                if silent >= self.settings.suspect_after {
-                    self.suspect(member, silent, now);
-                    self.vacant(Cause::Silence, now);
-                } else {
-                    self.stop_leftovers();
-                }
-            }
+            State::Shadow(View::Follows { .. }) => self.stop_leftovers(),
             State::Shadow(View::Vacant { .. }) => {}
-            State::Active(mut active) => {
-                if active.cold == Cold::Started && self.cold_units().all(|unit| self.runs(unit)) {
-                    active.cold = Cold::Run;
-                    self.state = State::Active(active.clone());
-                }
+            State::Active(active) => {
+                self.note_running_units();
                 self.review_ownership(&active, now);
             }
             State::Leaving { .. } | State::Stopped => {}
@@ -309,79 +281,7 @@ impl Group {
         }
     }
 
-    /// Why this member could not own the group now. What is not known counts as trouble: missing
-    /// data never promotes.
-    pub(super) fn trouble(&self, now: BootTime) -> Option<Cause> {
-        let cold_count = matches!(&self.state, State::Active(active) if active.cold == Cold::Run);
-        let unit_down = self.settings.units.iter().any(|unit| {
-            let counts = unit.mode == UnitMode::Warm || cold_count;
-            counts && !self.runs(&unit.name)
-        });
-        if self.carrier != Some(true) {
-            Some(Cause::LinkLost)
-        } else if unit_down {
-            Some(Cause::UnitDied)
-        } else if now < self.held_until {
-            Some(Cause::StepFailed)
-        } else {
-            None
-        }
-    }
-
-    fn runs(&self, unit: &Name) -> bool {
-        self.units.get(unit) == Some(&true)
-    }
-
-    fn cold_units(&self) -> impl Iterator<Item = &Name> {
-        let cold = self
-            .settings
-            .units
-            .iter()
-            .filter(|unit| unit.mode == UnitMode::Cold);
-        cold.map(|unit| &unit.name)
-    }
-
-    pub(super) fn has_cold_units(&self) -> bool {
-        self.cold_units().next().is_some()
-    }
-
-    /// A cold unit runs on the active alone: what an earlier daemon or an operator left running
-    /// beside another host's is stopped.
-    fn stop_leftovers(&mut self) {
-        if !self.stopping && self.cold_units().any(|unit| self.runs(unit)) {
-            self.stopping = true;
-            self.actions
-                .push_back(Action::StopUnits { epoch: self.newest });
-        }
-    }
-
-    /// How long this process may go without a turn before it distrusts the silence of others.
-    fn stall(&self) -> Duration {
-        self.settings.heartbeat.max(Duration::from_millis(5)) * 2
-    }
-
-    fn silent_from(&self, member: usize, since: BootTime) -> BootTime {
-        let heard = self.members[member].said.map_or(since, |said| said.heard);
-        heard.max(since).max(self.listening_since)
-    }
-
-    fn suspect_the_silent(&mut self, now: BootTime) {
-        for member in 0..self.members.len() {
-            let silent = now.since(self.silent_from(member, self.listening_since));
-            if self.members[member].said.is_some() && silent >= self.settings.suspect_after {
-                self.suspect(member, silent, now);
-            }
-        }
-    }
-
-    fn suspect(&mut self, member: usize, silent: Duration, now: BootTime) {
-        if !std::mem::replace(&mut self.members[member].suspected, true) {
-            let name = &self.members[member].name;
-            let detail = format!("{name} silent for {:.1} ms", silent.as_secs_f64() * 1e3);
-            self.record(EventKind::PeerSuspected, Some(Cause::Silence), detail, now);
-        }
-    }
-
+    /// What this member is to the others.
     pub(super) fn role(&self) -> Role {
         match self.state {
             State::Joining { .. } => Role::Joining,
@@ -441,14 +341,12 @@ impl Group {
         let Some(words) = self.last_words.take() else {
             return;
         };
-        if self.owned().is_some() || words.left == 0 {
+        if self.owned().is_some() {
             return;
         }
         self.send_to_all(&words.body, words.epoch);
-        self.last_words = Some(LastWords {
-            left: words.left - 1,
-            ..words
-        });
+        let left = words.left - 1;
+        self.last_words = (left > 0).then_some(LastWords { left, ..words });
     }
 
     pub(super) fn record(
@@ -467,88 +365,4 @@ impl Group {
             detail,
         }));
     }
-
-    /// This member's settings.
-    pub fn settings(&self) -> &GroupSettings {
-        &self.settings
-    }
-
-    /// Whether the daemon may end: the group was given up.
-    pub fn stopped(&self) -> bool {
-        self.state == State::Stopped
-    }
-
-    /// The newest epoch this member knows.
-    pub fn newest_epoch(&self) -> Epoch {
-        self.newest
-    }
-
-    /// The epoch this member owns the group in; none unless it is active.
-    pub fn active_epoch(&self) -> Option<Epoch> {
-        match &self.state {
-            State::Active(active) => Some(active.epoch),
-            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {
-                None
-            }
-        }
-    }
-
-    /// Who owns the group, as far as this member knows.
-    pub fn active(&self) -> Option<&Name> {
-        match &self.state {
-            State::Active(_) | State::Leaving { .. } => Some(&self.me.name),
-            State::Shadow(View::Follows { member, .. }) => Some(&self.members[*member].name),
-            State::Shadow(View::Vacant { .. }) | State::Joining { .. } | State::Stopped => None,
-        }
-    }
-
-    /// Whether an offer is open or the group is being given up.
-    pub fn handing_over(&self) -> bool {
-        match &self.state {
-            State::Active(active) => active.offer.is_some(),
-            State::Leaving { .. } => true,
-            State::Joining { .. } | State::Shadow(_) | State::Stopped => false,
-        }
-    }
-
-    /// The view for people. Virtual IPs and units are filled in by whoever can see them.
-    pub fn status(&self, now: BootTime) -> GroupStatus {
-        let deadline = match &self.state {
-            State::Active(active) => active.deadline,
-            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {
-                None
-            }
-        };
-        let others = self.members.iter().map(|member| MemberStatus {
-            host: member.name.clone(),
-            role: member.role(),
-            priority: member.priority(),
-            eligible: member.can_own(),
-            suspected: member.suspected,
-        });
-        let own = MemberStatus {
-            host: self.me.name.clone(),
-            role: Some(self.role()),
-            priority: self.settings.priority,
-            eligible: self.trouble(now).is_none(),
-            suspected: false,
-        };
-        GroupStatus {
-            group: self.settings.name.clone(),
-            role: self.role(),
-            since: self.since,
-            epoch: self.newest,
-            deadline,
-            active: self.active().cloned(),
-            protection: self.settings.protection,
-            eligible: own.eligible,
-            members: std::iter::once(own).chain(others).collect(),
-            vips: Vec::new(),
-            units: Vec::new(),
-        }
-    }
-}
-
-fn updown(up: bool) -> &'static str {
-    if up { "link up" } else { "link down" }
 }

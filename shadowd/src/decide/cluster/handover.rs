@@ -63,6 +63,7 @@ impl Group {
     /// Returns who it is. The handover ends with that member active, or with an event that says
     /// why it was given up.
     pub fn hand_over(&mut self, to: Option<&Name>, now: BootTime) -> Result<Name, Refusal> {
+        self.turn(now);
         let State::Active(active) = &self.state else {
             return Err(Refusal::NotActive {
                 active: self.active().cloned(),
@@ -111,7 +112,7 @@ impl Group {
         if let Some(name) = to {
             let index = self.members.iter().position(|member| member.name == *name);
             let index = index.ok_or_else(|| Refusal::NoSuchMember(name.clone()))?;
-            let ready = self.members[index].can_own();
+            let ready = self.members[index].ready();
             return if ready {
                 Ok(index)
             } else {
@@ -119,7 +120,7 @@ impl Group {
             };
         }
         (0..self.members.len())
-            .filter(|index| self.members[*index].can_own())
+            .filter(|index| self.members[*index].ready())
             .min_by_key(|index| {
                 let member = &self.members[*index];
                 (std::cmp::Reverse(member.priority()), member.id)
@@ -163,11 +164,22 @@ impl Group {
         }
     }
 
+    /// Gives a handover up; cold units that were stopped for it are started again.
     pub(super) fn withdraw_offer(&mut self, now: BootTime) {
+        let cold = self.has_cold_units();
         if let State::Active(active) = &mut self.state
             && let Some(offer) = active.offer.take()
         {
-            let detail = format!("{} did not answer the offer", self.members[offer.to].name);
+            let to = &self.members[offer.to].name;
+            let detail = if offer.ready {
+                format!("not handed to {to}: the units here do not stop")
+            } else {
+                format!("not handed to {to}: it did not answer the offer")
+            };
+            if offer.ready && cold {
+                let epoch = active.epoch;
+                self.actions.push_back(Action::StartUnits { epoch });
+            }
             self.record(EventKind::Handover, Some(Cause::StepFailed), detail, now);
         }
     }

@@ -61,6 +61,11 @@ impl Member {
                 .is_some_and(|said| said.eligible && said.role != Role::Stopped)
     }
 
+    /// Would own the group at once: one that joins listens first.
+    pub fn ready(&self) -> bool {
+        self.can_own() && self.role() != Some(Role::Joining)
+    }
+
     pub fn role(&self) -> Option<Role> {
         self.said.map(|said| said.role)
     }

@@ -5,6 +5,9 @@ use super::group::{Group, State, Then, View};
 use super::member::Said;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
+/// Nobody owns a group so often between two heartbeats, not even after years apart.
+const EPOCH_LEAP: u64 = 1 << 32;
+
 impl Group {
     /// A member sent `message` at `sent`, on its own clock. A stranger's message, another group's
     /// and one that a newer message of the same member overtook change nothing.
@@ -19,6 +22,14 @@ impl Group {
             return;
         };
         if message.group != self.settings.name || self.members[index].overtaken(sent) {
+            return;
+        }
+        self.turn(now);
+        if message.epoch.counter > self.newest.counter.saturating_add(EPOCH_LEAP) {
+            // Adopting it could leave no epoch for anybody to claim, and no restart would mend it.
+            let from = &self.members[index].name;
+            let detail = format!("{from} says epoch {}: not believed", message.epoch.counter);
+            self.failure(detail, now);
             return;
         }
         self.heard(index, sent, &message.body, now);

@@ -6,9 +6,12 @@
 mod action;
 mod group;
 mod handover;
+mod health;
 mod member;
 mod messages;
 mod ownership;
+mod silence;
+mod status;
 #[cfg(test)]
 mod tests;
 

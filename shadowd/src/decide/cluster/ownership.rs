@@ -93,7 +93,7 @@ impl Group {
     /// Looks whether this owner should go on: it leaves only to somebody who can do better.
     pub(super) fn review_ownership(&mut self, active: &Active, now: BootTime) {
         if let Some(cause) = self.trouble(now)
-            && self.members.iter().any(|member| member.can_own())
+            && self.members.iter().any(|member| member.ready())
         {
             self.leave(active.epoch, Then::Resign(cause), cause, now);
         } else if let Some(offer) = &active.offer

@@ -1,0 +1,53 @@
+//! Silence: which members are silent for too long, and when silence is no evidence.
+
+use std::time::Duration;
+
+use super::group::{Group, State, View};
+use crate::facts::{BootTime, Cause, EventKind};
+
+impl Group {
+    /// Every input begins with this: it notices that this process itself did not run.
+    pub(super) fn turn(&mut self, now: BootTime) {
+        let stall = self.settings.heartbeat.max(Duration::from_millis(5)) * 2;
+        if now.since(self.last_run) > stall {
+            self.listening_since = now;
+        }
+        self.last_run = now;
+    }
+
+    /// Finds who is silent. Only for the timer, which runs once all that has arrived was taken in:
+    /// between two messages that arrived together the one that clears a member may still wait.
+    pub(super) fn watch_silence(&mut self, now: BootTime) {
+        self.suspect_the_silent(now);
+        if let State::Shadow(View::Follows { member, since }) = self.state {
+            let silent = now.since(self.silent_from(member, since));
+            if silent >= self.settings.suspect_after {
+                self.suspect(member, silent, now);
+                self.vacant(Cause::Silence, now);
+            }
+        }
+    }
+
+    /// Since when `member`, watched since `since`, says nothing that this process could hear.
+    pub(super) fn silent_from(&self, member: usize, since: BootTime) -> BootTime {
+        let heard = self.members[member].said.map_or(since, |said| said.heard);
+        heard.max(since).max(self.listening_since)
+    }
+
+    fn suspect_the_silent(&mut self, now: BootTime) {
+        for member in 0..self.members.len() {
+            let silent = now.since(self.silent_from(member, self.listening_since));
+            if self.members[member].said.is_some() && silent >= self.settings.suspect_after {
+                self.suspect(member, silent, now);
+            }
+        }
+    }
+
+    fn suspect(&mut self, member: usize, silent: Duration, now: BootTime) {
+        if !std::mem::replace(&mut self.members[member].suspected, true) {
+            let name = &self.members[member].name;
+            let detail = format!("{name} silent for {:.1} ms", silent.as_secs_f64() * 1e3);
+            self.record(EventKind::PeerSuspected, Some(Cause::Silence), detail, now);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The planned handover, and cold units.
+
+use super::*;
+
+#[test]
+fn a_handover_drops_the_addresses_before_it_transfers() {
+    let mut bench = Bench::active(false);
+    assert_eq!(
+        bench.group.hand_over(Some(&name("b")), bench.now),
+        Ok(name("b"))
+    );
+    assert_eq!(bench.group.hand_over(None, bench.now), Err(Refusal::Busy));
+    bench.take();
+    assert!(bench.said(|body| *body == Body::Offer { to: id(2) }));
+    bench.hear(epoch(1, 1), Body::Ready);
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+    let transferred = |body: &Body| *body == Body::Transfer { to: id(2) };
+    assert!(!bench.said(transferred));
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    assert!(bench.said(transferred));
+}
+
+#[test]
+fn a_handover_nobody_answers_is_given_up_and_the_group_stays() {
+    let mut bench = Bench::active(false);
+    bench.group.hand_over(None, bench.now).unwrap();
+    bench.pass(SUSPECT * 11, Some((epoch(1, 1), shadow(true))));
+    assert_eq!(bench.role(), Role::Active);
+    assert!(!bench.group.handing_over());
+}
+
+#[test]
+fn a_handover_is_refused_with_the_reason() {
+    let mut bench = Bench::active(false);
+    let refusal = bench.group.hand_over(Some(&name("z")), bench.now);
+    assert_eq!(refusal, Err(Refusal::NoSuchMember(name("z"))));
+    bench.hear(epoch(1, 1), shadow(false));
+    let refusal = bench.group.hand_over(Some(&name("b")), bench.now);
+    assert_eq!(refusal, Err(Refusal::NotReady(name("b"))));
+    let mut bench = Bench::shadow(false);
+    let refusal = bench.group.hand_over(None, bench.now);
+    assert_eq!(
+        refusal,
+        Err(Refusal::NotActive {
+            active: Some(name("b"))
+        })
+    );
+}
+
+#[test]
+fn the_offered_member_answers_and_takes_over_when_told() {
+    let mut bench = Bench::shadow(false);
+    bench.hear(epoch(1, 2), Body::Offer { to: id(1) });
+    assert!(bench.said(|body| *body == Body::Ready));
+    bench.hear(epoch(1, 2), Body::Transfer { to: id(1) });
+    assert_eq!(bench.took(), Some(epoch(2, 1)));
+}
+
+#[test]
+fn a_member_that_was_not_named_leaves_the_group_to_the_one_that_was() {
+    let mut bench = Bench::shadow(false);
+    bench.hear(epoch(1, 2), Body::Transfer { to: id(3) });
+    bench.pass(SUSPECT * 9, None);
+    assert_eq!(bench.took(), None);
+    bench.pass(SUSPECT * 2, None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)), "nobody came");
+}
+
+#[test]
+fn cold_units_start_after_the_addresses_and_stop_before_a_transfer() {
+    let mut bench = Bench::active(true);
+    bench.done(Done::VipsTaken { epoch: epoch(1, 1) });
+    assert!(
+        bench
+            .actions
+            .contains(&Action::StartUnits { epoch: epoch(1, 1) })
+    );
+    bench.done(Done::UnitsStarted { epoch: epoch(1, 1) });
+    assert_eq!(
+        bench.role(),
+        Role::Active,
+        "the reading that it runs is still on its way"
+    );
+    bench.group.on_unit(&name("cold.service"), true, bench.now);
+    bench.group.hand_over(None, bench.now).unwrap();
+    bench.actions.clear();
+    bench.hear(epoch(1, 1), Body::Ready);
+    assert!(
+        bench
+            .actions
+            .contains(&Action::StopUnits { epoch: epoch(1, 1) })
+    );
+    assert!(
+        !bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+    bench.done(Done::UnitsStopped { epoch: epoch(1, 1) });
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+}
+
+#[test]
+fn a_cold_unit_left_running_on_a_shadow_is_stopped_once() {
+    let mut bench = Bench::shadow(true);
+    bench.group.on_unit(&name("cold.service"), true, bench.now);
+    bench.pass(SUSPECT, Some((epoch(1, 2), active())));
+    let stops = bench
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::StopUnits { .. }));
+    assert_eq!(stops.count(), 1);
+}

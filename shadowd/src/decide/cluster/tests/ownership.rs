@@ -1,0 +1,310 @@
+//! Joining, silence, resignation, competing owners, failed steps.
+
+use super::*;
+
+#[test]
+fn a_starting_member_claims_nothing_before_it_has_listened() {
+    let mut bench = Bench::new(false);
+    bench.pass(JOIN - HEARTBEAT, None);
+    assert_eq!(bench.took(), None);
+    bench.pass(HEARTBEAT * 2, None);
+    assert_eq!(bench.took(), Some(epoch(1, 1)));
+}
+
+#[test]
+fn a_starting_member_follows_the_active_it_hears() {
+    let mut bench = Bench::shadow(false);
+    bench.pass(JOIN * 3, Some((epoch(1, 2), active())));
+    assert_eq!(bench.took(), None);
+    assert_eq!(bench.group.active(), Some(&name("b")));
+}
+
+#[test]
+fn silence_promotes_after_the_bound_and_not_before() {
+    let mut bench = Bench::shadow(false);
+    bench.pass(SUSPECT - Duration::from_millis(1), None);
+    assert_eq!(bench.took(), None);
+    bench.pass(Duration::from_millis(2), None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)));
+    assert!(bench.recorded(EventKind::PeerSuspected));
+}
+
+#[test]
+fn silence_in_a_stall_of_this_process_is_no_evidence() {
+    let mut bench = Bench::shadow(false);
+    bench.pass(HEARTBEAT, Some((epoch(1, 2), active())));
+    bench.now = bench.now.after(SUSPECT * 4);
+    bench.group.on_timer(bench.now);
+    bench.take();
+    assert_eq!(
+        bench.took(),
+        None,
+        "this process did not run, so it could not hear"
+    );
+    bench.pass(SUSPECT, None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)));
+}
+
+#[test]
+fn a_member_whose_units_or_link_are_down_or_unknown_never_claims() {
+    for trouble in ["unit", "link", "unknown"] {
+        let mut bench = Bench::shadow(false);
+        match trouble {
+            "unit" => bench.group.on_unit(&name("warm.service"), false, bench.now),
+            "link" => bench.group.on_carrier(false, bench.now),
+            _ => {
+                let settings = bench.group.settings().clone();
+                let me = Peer {
+                    name: name("a"),
+                    id: id(1),
+                };
+                let other = Peer {
+                    name: name("b"),
+                    id: id(2),
+                };
+                bench.group = Group::new(settings, me, vec![other], Epoch::NONE, bench.now);
+            }
+        }
+        bench.pass(JOIN * 2, None);
+        assert_eq!(bench.took(), None, "{trouble}");
+    }
+}
+
+#[test]
+fn a_member_whose_link_returns_listens_before_it_claims() {
+    let mut bench = Bench::shadow(false);
+    bench.group.on_carrier(false, bench.now);
+    bench.pass(JOIN, None);
+    bench.group.on_carrier(true, bench.now);
+    bench.pass(JOIN / 2, None);
+    assert_eq!(bench.took(), None, "the owner could not be heard yet");
+    bench.hear(epoch(1, 2), active());
+    assert_eq!(bench.role(), Role::Shadow);
+    bench.group.on_carrier(false, bench.now);
+    bench.pass(JOIN, None);
+    bench.group.on_carrier(true, bench.now);
+    bench.pass(JOIN + SUSPECT, None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)), "there is no owner");
+}
+
+#[test]
+fn a_resignation_is_acted_on_at_once() {
+    let mut bench = Bench::shadow(false);
+    bench.hear(
+        epoch(1, 2),
+        Body::Resign {
+            cause: Cause::UnitDied,
+        },
+    );
+    assert_eq!(bench.took(), Some(epoch(2, 1)));
+}
+
+#[test]
+fn a_resignation_of_an_older_epoch_changes_nothing() {
+    let mut bench = Bench::new(false);
+    bench.hear(epoch(5, 2), active());
+    bench.hear(
+        epoch(4, 2),
+        Body::Resign {
+            cause: Cause::UnitDied,
+        },
+    );
+    assert_eq!(bench.took(), None);
+    assert_eq!(bench.role(), Role::Shadow);
+}
+
+#[test]
+fn an_overtaken_message_changes_nothing_but_a_reboot_is_believed() {
+    let mut bench = Bench::shadow(false);
+    let resign = Body::Resign {
+        cause: Cause::UnitDied,
+    };
+    bench.hear_sent(bench.sent - 500_000, epoch(1, 2), resign);
+    assert_eq!(bench.took(), None);
+    bench.sent += 60_000_000_000;
+    bench.hear(epoch(1, 2), active());
+    let joining = Body::Beat {
+        role: Role::Joining,
+        priority: 90,
+        eligible: true,
+    };
+    bench.hear_sent(1_000, epoch(1, 2), joining);
+    assert_eq!(
+        bench.group.active(),
+        None,
+        "b has rebooted and no longer owns the group"
+    );
+}
+
+#[test]
+fn a_stranger_and_another_group_are_not_heard() {
+    let mut bench = Bench::shadow(false);
+    let message = GroupMessage {
+        group: name("web"),
+        epoch: epoch(9, 3),
+        body: Body::Resign {
+            cause: Cause::UnitDied,
+        },
+    };
+    bench
+        .group
+        .on_message(&name("stranger"), bench.now, &message, bench.now);
+    let other = GroupMessage {
+        group: name("db"),
+        ..message
+    };
+    bench
+        .group
+        .on_message(&name("b"), bench.now, &other, bench.now);
+    bench.take();
+    assert_eq!(bench.took(), None);
+    assert_eq!(bench.group.newest_epoch(), epoch(1, 2));
+}
+
+#[test]
+fn a_dead_unit_moves_the_group_to_a_member_that_can_own_it() {
+    let mut bench = Bench::active(false);
+    bench.group.on_unit(&name("warm.service"), false, bench.now);
+    bench.take();
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+    let resigned = |body: &Body| {
+        matches!(
+            body,
+            Body::Resign {
+                cause: Cause::UnitDied
+            }
+        )
+    };
+    assert!(!bench.said(resigned), "the addresses go before the word");
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    assert!(bench.said(resigned));
+    assert_eq!(bench.role(), Role::Shadow);
+}
+
+#[test]
+fn a_dead_unit_is_kept_while_the_other_only_joins() {
+    let mut bench = Bench::active(false);
+    let joining = Body::Beat {
+        role: Role::Joining,
+        priority: 90,
+        eligible: true,
+    };
+    bench.hear(epoch(1, 1), joining);
+    bench.group.on_unit(&name("warm.service"), false, bench.now);
+    bench.take();
+    assert_eq!(
+        bench.role(),
+        Role::Active,
+        "it would not claim before it has listened"
+    );
+}
+
+#[test]
+fn a_dead_unit_is_kept_where_nobody_could_do_better() {
+    let mut bench = Bench::active(false);
+    bench.hear(epoch(1, 1), shadow(false));
+    bench.group.on_unit(&name("warm.service"), false, bench.now);
+    bench.take();
+    assert_eq!(bench.role(), Role::Active);
+    bench.hear(epoch(1, 1), shadow(true));
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+}
+
+#[test]
+fn the_newer_of_two_owners_stays_and_announces_again() {
+    let mut bench = Bench::active(false);
+    bench.hear(epoch(1, 0), active());
+    bench.actions.clear();
+    bench.hear(epoch(1, 1), shadow(true));
+    assert!(
+        bench
+            .actions
+            .contains(&Action::Announce { epoch: epoch(1, 1) })
+    );
+    bench.hear(epoch(2, 2), active());
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    assert_eq!(bench.group.active(), Some(&name("b")));
+}
+
+#[test]
+fn an_owner_rises_above_a_newer_epoch_that_was_left() {
+    let mut bench = Bench::active(false);
+    let joining = Body::Beat {
+        role: Role::Joining,
+        priority: 90,
+        eligible: true,
+    };
+    bench.hear(epoch(7, 2), joining);
+    assert_eq!(bench.took(), Some(epoch(8, 1)));
+    assert_eq!(bench.role(), Role::Active);
+}
+
+#[test]
+fn a_failed_step_moves_the_group_on_and_holds_this_member_back() {
+    let mut bench = Bench::active(false);
+    let failed = Done::Failed {
+        epoch: epoch(1, 1),
+        step: Step::TakeVips,
+        why: "no".to_owned(),
+    };
+    bench.done(failed);
+    assert!(
+        bench
+            .actions
+            .contains(&Action::DropVips { epoch: epoch(1, 1) })
+    );
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    bench.actions.clear();
+    bench.pass(Duration::from_secs(29), None);
+    assert_eq!(bench.took(), None);
+    bench.pass(Duration::from_secs(2), None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)), "nobody else came");
+}
+
+#[test]
+fn a_stopped_owner_gives_the_group_up_before_it_ends() {
+    let mut bench = Bench::active(false);
+    bench.group.on_stop(bench.now);
+    bench.take();
+    assert!(!bench.group.stopped());
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    assert!(bench.said(|body| matches!(
+        body,
+        Body::Resign {
+            cause: Cause::DaemonStopped
+        }
+    )));
+    assert!(!bench.group.stopped(), "last words are said again");
+    bench.pass(Duration::from_millis(100), None);
+    assert!(bench.group.stopped());
+}
+
+#[test]
+fn a_report_of_an_epoch_that_is_over_changes_nothing() {
+    let mut bench = Bench::active(false);
+    for done in [
+        Done::VipsDropped { epoch: epoch(9, 1) },
+        Done::UnitsStopped { epoch: epoch(9, 1) },
+        Done::Failed {
+            epoch: epoch(9, 1),
+            step: Step::StartUnits,
+            why: String::new(),
+        },
+    ] {
+        bench.done(done);
+        assert_eq!(bench.role(), Role::Active);
+    }
+}

@@ -1,0 +1,200 @@
+//! Starts the failover thread, the workers of unit jobs and the watches that feed the loop.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::board::Board;
+use super::failover::{Failover, Input};
+use super::group::GroupRunner;
+use super::jobs::{Job, Worker};
+use super::record::Recorder;
+use crate::act::announce::Announcer;
+use crate::act::units::Units;
+use crate::act::vip::Vips;
+use crate::config::settings::{GroupSettings, Settings};
+use crate::decide::cluster::{Group, Peer};
+use crate::facts::{Epoch, HostId, Name};
+use crate::link::{Datagrams, Keyring};
+use crate::observe::carrier::CarrierWatch;
+use crate::observe::sys::boot_time;
+use crate::observe::units::UnitWatch;
+
+/// Unit jobs of a group that wait.
+const JOBS: usize = 16;
+/// Nice value of the failover thread (setpriority(2)).
+const PRIORITY: i32 = -15;
+
+/// One worker for the unit jobs of each group.
+pub fn start_workers(
+    settings: &Settings,
+    units: Option<&Arc<Units>>,
+    inputs: &mpsc::Sender<Input>,
+    recorder: &Recorder,
+) -> (Vec<mpsc::Sender<Job>>, JoinSet<()>) {
+    let mut queues = Vec::new();
+    let mut workers = JoinSet::new();
+    for (number, group) in settings.groups.iter().enumerate() {
+        let (queue, jobs) = mpsc::channel(JOBS);
+        queues.push(queue);
+        if let Some(units) = units {
+            let worker = Worker {
+                group: number,
+                name: group.name.clone(),
+                units: Arc::clone(units),
+                inputs: inputs.clone(),
+                recorder: recorder.clone(),
+            };
+            workers.spawn(worker.work(jobs));
+        }
+    }
+    (queues, workers)
+}
+
+/// What the failover thread is made of.
+pub struct FailoverStart {
+    /// The configuration.
+    pub settings: Settings,
+    /// This host's identity.
+    pub id: HostId,
+    /// The newest known epoch of each group.
+    pub epochs: Vec<Epoch>,
+    /// The keys of the peers' datagrams.
+    pub keyring: Arc<Keyring>,
+    /// The record.
+    pub recorder: Recorder,
+    /// The queue of each group's unit jobs.
+    pub jobs: Vec<mpsc::Sender<Job>>,
+    /// The state for the socket.
+    pub board: Arc<Board>,
+}
+
+/// How the failover thread ended.
+pub type FailoverEnd = oneshot::Receiver<anyhow::Result<()>>;
+
+/// Starts the failover thread; returns once it has its sockets, with where it reports its end.
+pub async fn start_failover(
+    start: FailoverStart,
+    inbox: mpsc::Receiver<Input>,
+) -> anyhow::Result<FailoverEnd> {
+    let (ready, is_ready) = oneshot::channel();
+    let (ended, end) = oneshot::channel();
+    let work = move || {
+        // This thread alone goes first, so that heartbeats never wait behind the services they
+        // guard, and the services wait for nothing else of the daemon.
+        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+            warn!(%error, "heartbeats run at ordinary priority");
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error.into()))),
+        };
+        runtime.block_on(async {
+            match start.build(inbox).await {
+                Ok(failover) => {
+                    let _ = ready.send(Ok(()));
+                    let result = failover.run().await.context("the datagram socket failed");
+                    let _ = ended.send(result);
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+    };
+    std::thread::Builder::new()
+        .name("failover".to_owned())
+        .spawn(work)?;
+    is_ready
+        .await
+        .map_err(|_| anyhow!("the failover thread ended while starting"))??;
+    Ok(end)
+}
+
+impl FailoverStart {
+    async fn build(self, inbox: mpsc::Receiver<Input>) -> anyhow::Result<Failover> {
+        let listen = self.settings.host.listen;
+        let datagrams = Datagrams::bind(listen, Arc::clone(&self.keyring))
+            .with_context(|| format!("cannot listen on {listen} (UDP)"))?;
+        let mut groups = Vec::new();
+        for (number, settings) in self.settings.groups.iter().enumerate() {
+            groups.push(self.group(number, settings).await?);
+        }
+        Ok(Failover::new(
+            groups,
+            &self.settings.peers,
+            datagrams,
+            inbox,
+            self.board,
+        ))
+    }
+
+    async fn group(&self, number: usize, settings: &GroupSettings) -> anyhow::Result<GroupRunner> {
+        let vips = Vips::open(&settings.interface)?;
+        let announcer = Announcer::open(&settings.interface)?;
+        let newest = self.epochs[number];
+        for vip in vips.without_network(&settings.vips).await? {
+            self.board.note(format!(
+                "group {}: {} has no address in the network of {vip}; neighbours there may not be \
+                 answered: give the interface one",
+                settings.name, settings.interface
+            ));
+        }
+        let me = Peer {
+            name: self.settings.host.name.clone(),
+            id: self.id,
+        };
+        let others = settings
+            .members
+            .iter()
+            .filter_map(|member| self.peer(member))
+            .collect();
+        let core = Group::new(settings.clone(), me, others, newest, boot_time());
+        let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
+        Ok(GroupRunner::new(core, vips, announcer, jobs, recorder))
+    }
+
+    fn peer(&self, name: &Name) -> Option<Peer> {
+        let peer = self.settings.peers.iter().find(|peer| peer.name == *name)?;
+        Some(Peer {
+            name: peer.name.clone(),
+            id: peer.id,
+        })
+    }
+}
+
+/// Watches links and units and hands every change to the failover loop.
+pub async fn watch_host(
+    settings: &Settings,
+    inputs: &mpsc::Sender<Input>,
+) -> anyhow::Result<(CarrierWatch, Option<UnitWatch>)> {
+    let interfaces = settings
+        .groups
+        .iter()
+        .map(|group| group.interface.clone())
+        .collect();
+    let (carrier, mut readings) = CarrierWatch::start(interfaces).await?;
+    let queue = inputs.clone();
+    tokio::spawn(async move {
+        while let Some(reading) = readings.recv().await {
+            let _ = queue.send(Input::Carrier(reading)).await;
+        }
+    });
+    let names = settings.groups.iter().flat_map(|group| &group.units);
+    let names: Vec<Name> = names.map(|unit| unit.name.clone()).collect();
+    if names.is_empty() {
+        return Ok((carrier, None));
+    }
+    let (units, mut readings) = UnitWatch::start(names).await?;
+    let queue = inputs.clone();
+    tokio::spawn(async move {
+        while let Some(reading) = readings.recv().await {
+            let _ = queue.send(Input::Unit(reading)).await;
+        }
+    });
+    Ok((carrier, Some(units)))
+}

@@ -1,0 +1,104 @@
+//! Begins and ends the faults of a plan.
+
+use std::time::Duration;
+
+use super::faults::Fault;
+use super::host::{Input, name};
+use super::world::{Event, World};
+
+impl World {
+    pub(super) fn begin(&mut self, index: usize) {
+        let fault = self.plan.faults[index].2.clone();
+        self.say(|| format!("begin {fault:?}"));
+        match fault {
+            Fault::Crash(host) => self.hosts[host].power_off(),
+            Fault::Kill(host) => self.hosts[host].end_daemon(),
+            Fault::Stall(host) => self.hosts[host].stalled = true,
+            Fault::Stop(host) => self.input(host, Input::Stop),
+            Fault::Unit(host) => self.warm(host, false),
+            Fault::Link(host) => self.link(host, false),
+            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
+            Fault::Loss(percent) => self.loss = percent,
+            Fault::Handover => {
+                for host in 0..self.hosts.len() {
+                    self.input(host, Input::HandOver);
+                }
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, index: usize) {
+        let fault = self.plan.faults[index].2.clone();
+        self.say(|| format!("end {fault:?}"));
+        match fault {
+            Fault::Crash(host) => {
+                if !self.hosts[host].powered {
+                    self.hosts[host].powered = true;
+                    self.hosts[host].booted = self.now;
+                    self.restart(host);
+                }
+            }
+            Fault::Kill(host) | Fault::Stop(host) => {
+                let here = &self.hosts[host];
+                let ended = here.core.as_ref().is_none_or(|core| core.stopped());
+                if here.powered && ended {
+                    self.restart(host);
+                } else if matches!(fault, Fault::Stop(_)) && here.powered {
+                    // Still giving the group up: the service manager waits for that.
+                    self.at(self.now + Duration::from_millis(10), Event::End(index));
+                }
+            }
+            Fault::Stall(host) => {
+                self.hosts[host].stalled = false;
+                self.turn(host);
+            }
+            Fault::Unit(host) => self.warm(host, true),
+            Fault::Link(host) => self.link(host, true),
+            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
+            Fault::Loss(_) => self.loss = 0,
+            Fault::Handover => {}
+        }
+    }
+
+    fn restart(&mut self, host: usize) {
+        let now = self.now;
+        self.hosts[host].start_daemon(now);
+        self.turn(host);
+    }
+
+    fn warm(&mut self, host: usize, up: bool) {
+        self.hosts[host].warm = up;
+        self.input(
+            host,
+            Input::Unit {
+                unit: name("warm.service"),
+                up,
+            },
+        );
+    }
+
+    fn link(&mut self, host: usize, up: bool) {
+        self.hosts[host].link = up;
+        self.input(host, Input::Carrier { up });
+    }
+
+    fn cut(&mut self, fault: &Fault, begin: bool) {
+        for from in 0..self.hosts.len() {
+            for to in 0..self.hosts.len() {
+                let hit = match fault {
+                    Fault::Isolate(host) => from != to && (from == *host || to == *host),
+                    Fault::OneWay(first, second) => from == *first && to == *second,
+                    _ => false,
+                };
+                if hit {
+                    let cuts = &mut self.cuts[from][to];
+                    *cuts = if begin {
+                        *cuts + 1
+                    } else {
+                        cuts.saturating_sub(1)
+                    };
+                }
+            }
+        }
+    }
+}
