@@ -30,11 +30,11 @@ enum Task {
     Lint,
     /// Run the tests: unit, sim, hosts, kernels
     Test(test::Args),
-    /// Systemd hosts on this machine: boot, enter, break, heal, end
+    /// Systemd hosts on this machine: up, exec, fault, heal, down
     Lab(lab::Args),
-    /// Show capture and failover on two real hosts, and what each fault cost the client
+    /// Capture and failover on two hosts, each fault with the outage that a client measured
     Demo(demo::Args),
-    /// The measuring client
+    /// The client that measures outages; the lab starts it inside its client namespace
     #[command(hide = true)]
     Probe(probe::Args),
     /// Measure, always as a ratio to a peer in the same run

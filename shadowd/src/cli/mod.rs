@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use serde::Serialize;
 
-use crate::facts::{HostId, ProcessUse, UnitUse};
+use crate::facts::{HostId, Name, ProcessUse, UnitUse};
 use crate::serve::protocol::{
     self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Top,
     Units,
@@ -73,6 +73,21 @@ impl Screen<'_> {
         }
         Ok(self.out.flush()?)
     }
+}
+
+async fn handover(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    group: &Name,
+    to: Option<Name>,
+) -> Result<(), Failure> {
+    let path = protocol::handover_path(group);
+    let done: HandoverDone = client.post(&path, &HandoverRequest { to }).await?;
+    let text = format!(
+        "group {}: {} -> {}, epoch {}, {} ms\n",
+        done.group, done.from, done.to, done.epoch, done.took_ms
+    );
+    screen.show(&done, text)
 }
 
 /// Runs one command. `terminal` says whether `out` is one.
@@ -138,13 +153,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             screen.show(&answer, text)
         }
         Command::Failover(Failover::Handover { group, to }) => {
-            let path = protocol::handover_path(&group);
-            let done: HandoverDone = client.post(&path, &HandoverRequest { to }).await?;
-            let text = format!(
-                "group {}: {} -> {}, epoch {}, {} ms\n",
-                done.group, done.from, done.to, done.epoch, done.took_ms
-            );
-            screen.show(&done, text)
+            handover(&client, screen, &group, to).await
         }
         Command::Completion { shell } => {
             // Into memory first: the generator panics when its output is closed.

@@ -97,7 +97,9 @@ impl Checker {
             if before.incarnation == host.incarnation && epoch <= before.newest {
                 return violation(world, format!("h{index} claimed an old epoch {epoch:?}"));
             }
-            if !core.status(host.clock(world.now)).eligible {
+            // An owner whom nobody could relieve may rise above a newer epoch that was left.
+            let owner = before.owned.is_some();
+            if !owner && !core.status(host.clock(world.now)).eligible {
                 return violation(
                     world,
                     format!("h{index} claimed although it is not eligible"),

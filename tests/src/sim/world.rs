@@ -68,6 +68,8 @@ pub struct World {
     pub(super) unjust: Option<String>,
 }
 
+/// When runs begin, so that hosts can have booted before.
+const START: Duration = Duration::from_secs(100);
 /// Time to settle after the last fault, before the end state is judged.
 pub const SETTLE: Duration = Duration::from_millis(2_000);
 
@@ -99,7 +101,7 @@ impl World {
     fn new(plan: Plan, rng: ChaCha8Rng, traced: bool) -> Self {
         let hosts = (0..plan.hosts).map(|index| Host::new(index, plan.hosts, plan.cold_unit));
         let mut world = Self {
-            now: Duration::from_secs(100),
+            now: START,
             hosts: hosts.collect(),
             cuts: vec![vec![0; plan.hosts]; plan.hosts],
             loss: 0,
@@ -383,7 +385,8 @@ impl World {
 
     /// What is to come of an action, or that it failed and changed nothing.
     fn perhaps_failed(&mut self, done: Done) -> Done {
-        if self.rng.random_range(0..100) >= self.plan.failing {
+        let healed = self.now >= START + self.plan.healed_at;
+        if healed || self.rng.random_range(0..100) >= self.plan.failing {
             return done;
         }
         let (step, epoch) = match done {
