@@ -133,6 +133,7 @@ fn retrying<T>(what: &str, pause: Duration, mut attempt: impl FnMut() -> Result<
     for number in 1..ATTEMPTS {
         match attempt() {
             Ok(value) => return Ok(value),
+            Err(error) if interrupt::requested() => return Err(error),
             Err(error) => {
                 println!("{what}: attempt {number} of {ATTEMPTS} failed ({error:#}); trying again");
                 std::thread::sleep(pause * number);
