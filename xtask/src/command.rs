@@ -5,10 +5,13 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::SigSet;
+
+use crate::lab::interrupt;
 
 pub use crate::lab::{target, workspace as root};
 
@@ -47,16 +50,31 @@ pub fn shown(command: &Command) -> String {
     line
 }
 
+/// Starts a child that an interrupt can end.
+///
+/// This program may hold signals back to clean up after itself; a child inherits that, and would
+/// be deaf to them for ever.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn spawn(command: &mut Command) -> Result<Child> {
+    let held_back = SigSet::thread_get_mask().context("cannot read the signal mask")?;
+    interrupt::let_through()?;
+    let child = command.spawn();
+    held_back
+        .thread_set_mask()
+        .context("cannot restore the signal mask")?;
+    child.with_context(|| format!("cannot start `{}`", shown(command)))
+}
+
 /// Shows the command, runs it with the terminal's output, and fails unless it exits with 0.
 ///
 /// # Errors
 /// The program cannot be started, or its exit status is not 0.
 pub fn run(command: &mut Command) -> Result<()> {
     println!("$ {}", shown(command));
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let mut child = spawn(command.stdin(Stdio::null()))?;
+    let status = child.wait().context("cannot wait for the child")?;
     if !status.success() {
         bail!("`{}` ended with {status}", shown(command));
     }
@@ -70,11 +88,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// The program cannot be started or read, or its exit status is not 0.
 pub fn run_watching(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
     println!("$ {}", shown(command));
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", shown(command)))?;
+    let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
     let output = child.stdout.take().context("the child has no output")?;
     for bytes in BufReader::new(output).split(b'\n') {
         let bytes = bytes.with_context(|| format!("cannot read from `{}`", shown(command)))?;
@@ -119,6 +133,7 @@ fn retrying<T>(what: &str, pause: Duration, mut attempt: impl FnMut() -> Result<
     for number in 1..ATTEMPTS {
         match attempt() {
             Ok(value) => return Ok(value),
+            Err(error) if interrupt::requested() => return Err(error),
             Err(error) => {
                 println!("{what}: attempt {number} of {ATTEMPTS} failed ({error:#}); trying again");
                 std::thread::sleep(pause * number);
@@ -130,6 +145,11 @@ fn retrying<T>(what: &str, pause: Duration, mut attempt: impl FnMut() -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
@@ -171,6 +191,21 @@ mod tests {
         });
         assert!(never.is_err());
         assert_eq!(calls, 3);
+    }
+
+    #[test]
+    fn a_child_hears_the_signals_that_this_program_holds_back() {
+        let mut held_back = SigSet::empty();
+        held_back.add(Signal::SIGTERM);
+        held_back
+            .thread_block()
+            .expect("this thread's mask can be set");
+        let mut child = spawn(Command::new("cat").stdin(Stdio::piped())).expect("cat is there");
+        let pid = Pid::from_raw(child.id().try_into().expect("a pid fits"));
+        kill(pid, Signal::SIGTERM).expect("the child is there");
+        let status = child.wait().expect("it is our child");
+        assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
+        assert!(SigSet::thread_get_mask().is_ok_and(|mask| mask.contains(Signal::SIGTERM)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::measure::{Plan, Side, compare, timed};
 use super::report::Metric;
 use crate::build;
-use crate::command::{capture as output_of, target};
+use crate::command::{capture as output_of, spawn, target};
 
 /// Daemons started and ended; each start takes about a second.
 const ROUNDS: usize = 7;
@@ -85,14 +85,14 @@ impl Daemon {
         let file = folder.join("shadowd.toml");
         std::fs::write(&file, configuration(&folder, free_port()?))?;
         let log = std::fs::File::create(folder.join("log"))?;
-        let child = Command::new(target().join("release/shadowd"))
-            .arg("--config")
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start shadowd")?;
+        let child = spawn(
+            Command::new(target().join("release/shadowd"))
+                .arg("--config")
+                .arg(&file)
+                .stdin(Stdio::null())
+                .stdout(log.try_clone()?)
+                .stderr(log),
+        )?;
         let mut daemon = Self { child, folder };
         daemon.wait_for_probe()?;
         Ok(daemon)

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use super::closing::Tally;
 use crate::build;
 use crate::command::{cache_dir, target};
+use crate::lab::interrupt;
 use package::Source;
 
 /// A kernel series that the tests know.
@@ -100,6 +101,7 @@ fn check(program: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
     let cache = cache_dir("shadowd-kernels");
     let mut failed = Vec::new();
     for series in SERIES.iter().filter(|series| is_chosen(series, names)) {
+        interrupt::check()?;
         println!("-- kernel {}", series.name);
         let tested = package::fetch(&cache, series.name, &series.source).and_then(|kernel| {
             let log = scratch.join(format!("{}.log", series.name));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::shown;
+use crate::command::{shown, spawn};
 use crate::test::closing::{self, Tally};
 
 /// A boot with all probes takes 5 to 10 s on two quiet cores.
@@ -34,11 +34,7 @@ pub fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Tally> {
     let mut command = qemu(kernel, initramfs);
     println!("$ {}", shown(&command));
     let mut machine = Machine {
-        child: command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start QEMU")?,
+        child: spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?,
     };
     let console = machine.child.stdout.take().context("QEMU has no console")?;
     let mut log_file =
