@@ -18,7 +18,7 @@ use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
 use crate::act::units::Units;
 use crate::config::settings::Settings;
-use crate::facts::Epoch;
+use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
 use crate::serve::Socket;
 
@@ -75,6 +75,14 @@ impl Parts {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = self.tasks(listener, socket, &stopped);
 
+        for group in &self.settings.groups {
+            match group.protection {
+                Protection::None => warn!(
+                    group = %group.name,
+                    "protection = \"none\": a partition makes two owners until it heals"
+                ),
+            }
+        }
         notify("READY", "1");
         info!(host = %self.settings.host.name, version = VERSION, "ready");
         let end = until_asked(&self.board, failover, &self.inputs, &mut tasks).await;
