@@ -7,7 +7,8 @@ use aya_ebpf::helpers::generated::{
     bpf_get_ns_current_pid_tgid,
 };
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use aya_log_ebpf::warn;
 use shadowd_common::{LOSSES, Loss, Settings};
 
 /// Written by user space before the load and frozen then, so the verifier sees constants and
@@ -60,18 +61,49 @@ static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
 
+/// The counters of loss whose first count was logged.
+#[map]
+static LOGGED: HashMap<u32, u32> = HashMap::with_max_entries(LOSSES, 0);
+
+/// Of several processors that add one key, only the first succeeds.
+pub const BPF_NOEXIST: u64 = 1;
+
 /// Which of the two generations of counting maps is open for writing: 0 or 1.
 #[inline(always)]
 pub fn generation() -> u32 {
     GENERATION.get(0).copied().unwrap_or(0)
 }
 
-/// Counts one record that a full table or buffer refused.
+/// Counts one record that a full table or buffer refused; the first of its kind is logged too.
 #[inline(always)]
 pub fn lost(what: Loss) {
-    if let Some(count) = LOST.get_ptr_mut(what as u32) {
-        // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
-        unsafe { *count += 1 };
+    let Some(count) = LOST.get_ptr_mut(what as u32) else {
+        return;
+    };
+    // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
+    let first = unsafe {
+        *count += 1;
+        *count == 1
+    };
+    if first {
+        log_once(what);
+    }
+}
+
+/// Logs that a table or buffer is full: once since the load, whatever the number of processors.
+/// Each of them asks at most once, when its own counter leaves 0.
+#[cold]
+#[inline(never)]
+fn log_once(what: Loss) {
+    if LOGGED.insert(what as u32, 1, BPF_NOEXIST).is_err() {
+        return;
+    }
+    match what {
+        Loss::Syscalls => warn!((), "the table of system calls is full"),
+        Loss::Flows => warn!((), "the table of flows is full"),
+        Loss::Sockets => warn!((), "the table of sockets is full"),
+        Loss::Listeners => warn!((), "the table of listening sockets is full"),
+        Loss::Events => warn!((), "the ring buffer of events is full"),
     }
 }
 

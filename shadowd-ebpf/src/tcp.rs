@@ -13,7 +13,7 @@ use shadowd_common::{
     OUTBOUND, Owner, SOCKETS_MAX, Socket,
 };
 
-use crate::context::{current, generation, lost, read, setting};
+use crate::context::{BPF_NOEXIST, current, generation, lost, read, setting};
 
 // include/net/tcp_states.h
 const ESTABLISHED: i32 = 1;
@@ -28,7 +28,6 @@ const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 /// Bit of `sk_flags` that tcp_fin() sets: the peer's FIN was received (enum sock_flags).
 const SOCK_DONE: u64 = 1 << 1;
-const BPF_NOEXIST: u64 = 1;
 
 type Flows = HashMap<FlowKey, FlowValue>;
 

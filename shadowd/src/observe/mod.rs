@@ -6,6 +6,7 @@
 mod btf;
 pub mod carrier;
 mod cgroups;
+mod kernel_log;
 mod layout;
 mod probes;
 mod processes;
@@ -18,3 +19,4 @@ pub mod units;
 
 pub use sampler::Capture;
 pub use sys::boot_time;
+pub use tables::Limits;

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use aya::programs::{ProgramError, RawTracePoint};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use shadowd_common::Settings;
 
 use super::btf::Btf;
+use super::kernel_log::{self, KernelLog};
 use super::layout;
 use super::scope::Scope;
-use super::tables::Tables;
+use super::tables::{Limits, Tables};
 use crate::facts::ProbeStatus;
 
 /// One probe.
@@ -78,11 +79,15 @@ pub struct Loaded {
     pub statuses: Vec<ProbeStatus>,
     /// The maps, when at least one program runs.
     pub tables: Option<Tables>,
+    /// What the kernel side logs, when it can be read.
+    pub log: Option<KernelLog>,
     /// Keeps the programs attached; dropping it detaches them.
     #[expect(dead_code, reason = "held, never read")]
     pub programs: Option<Ebpf>,
     /// This host's extent, when it is known.
     pub scope: Scope,
+    /// Programs that the kernel refused.
+    refused: usize,
 }
 
 impl Loaded {
@@ -97,47 +102,86 @@ impl Loaded {
 }
 
 /// Loads and attaches every probe, or none when `ebpf` is false.
-pub fn load(ebpf: bool) -> Loaded {
+pub fn load(ebpf: bool, limits: Limits) -> Loaded {
     if !ebpf {
         return without("switched off in the configuration");
     }
-    match prepare() {
-        Ok((object, scope, missing)) => attach(object, scope, &missing),
-        Err(error) => without(&reason(error.as_ref())),
+    let prepared = match prepare() {
+        Ok(prepared) => prepared,
+        Err(error) => return without(&reason(error.as_ref())),
+    };
+    let loaded = attach(&prepared, limits, kernel_log::LEVEL_WARN);
+    if loaded.refused == 0 {
+        return loaded;
+    }
+    // A log must not cost a probe: what logs is the part with the most instructions.
+    let silent = attach(&prepared, limits, kernel_log::LEVEL_SILENT);
+    if silent.refused < loaded.refused {
+        tracing::debug!("the kernel side's log is off: the kernel refuses programs with it");
+        silent
+    } else {
+        loaded
     }
 }
 
-type Prepared = (Ebpf, Scope, BTreeMap<&'static str, String>);
+/// What all programs need to know before they are loaded.
+struct Prepared {
+    settings: Settings,
+    scope: Scope,
+    missing: BTreeMap<&'static str, String>,
+}
 
-/// What all programs need: offsets, extent, maps.
 fn prepare() -> Result<Prepared, Box<dyn Error + Send + Sync>> {
     let mut settings = Settings::default();
     let missing = layout::resolve(&Btf::of_kernel()?, &mut settings);
     let scope = Scope::find()?;
     scope.write(&mut settings);
-    let object = EbpfLoader::new()
-        .override_global("SETTINGS", &settings, true)
-        .load(include_bytes_aligned!(concat!(
-            env!("OUT_DIR"),
-            "/capture.bpf.o"
-        )))?;
-    Ok((object, scope, missing))
+    Ok(Prepared {
+        settings,
+        scope,
+        missing,
+    })
 }
 
-fn attach(mut object: Ebpf, scope: Scope, missing: &BTreeMap<&'static str, String>) -> Loaded {
+/// Makes the maps.
+fn object(settings: &Settings, limits: Limits, log_level: u8) -> Result<Ebpf, EbpfError> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("SETTINGS", settings, true)
+        .override_global(kernel_log::LEVEL, &log_level, true)
+        .map_max_entries(kernel_log::MAP, kernel_log::MAP_BYTES);
+    for (map, size) in limits.of_maps() {
+        loader.map_max_entries(map, size);
+    }
+    loader.load(include_bytes_aligned!(concat!(
+        env!("OUT_DIR"),
+        "/capture.bpf.o"
+    )))
+}
+
+fn attach(prepared: &Prepared, limits: Limits, log_level: u8) -> Loaded {
+    let mut object = match object(&prepared.settings, limits, log_level) {
+        Ok(object) => object,
+        Err(error) => return without(&reason(&error)),
+    };
     let tables = match Tables::take(&mut object) {
         Ok(tables) => tables,
         Err(error) => return without(&reason(&error)),
     };
+    let log = KernelLog::open(&mut object);
+    let mut refused = 0;
     let mut statuses = Vec::new();
     for probe in &PROBES {
         let mut attached = Vec::new();
-        let mut degraded = missing.get(probe.name).cloned();
+        let mut degraded = prepared.missing.get(probe.name).cloned();
         if degraded.is_none() {
             for tracepoint in probe.tracepoints {
                 match attach_one(&mut object, tracepoint) {
                     Ok(()) => attached.push(format!("raw_tp {tracepoint}")),
-                    Err(error) => degraded = Some(format!("{tracepoint}: {}", reason(&error))),
+                    Err(error) => {
+                        refused += 1;
+                        degraded = Some(format!("{tracepoint}: {}", reason(&error)));
+                    }
                 }
             }
         }
@@ -153,8 +197,10 @@ fn attach(mut object: Ebpf, scope: Scope, missing: &BTreeMap<&'static str, Strin
     Loaded {
         statuses,
         tables: any.then_some(tables),
+        log: log.filter(|_| any),
         programs: any.then_some(object),
-        scope,
+        scope: prepared.scope.clone(),
+        refused,
     }
 }
 
@@ -234,7 +280,7 @@ mod tests {
 
     #[test]
     fn without_ebpf_every_probe_says_why_and_procfs_goes_on() {
-        let loaded = load(false);
+        let loaded = load(false, Limits::default());
         assert!(loaded.tables.is_none());
         let (last, others) = loaded.statuses.split_last().expect("a table");
         assert_eq!((last.name.as_str(), &last.degraded), ("procfs", &None));

@@ -10,7 +10,7 @@ use nix::sys::time::TimeSpec;
 use super::cgroups::Cgroups;
 use super::probes::{self, Loaded};
 use super::sys::boot_time;
-use super::tables::Event;
+use super::tables::{Event, Limits};
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
 use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
@@ -39,7 +39,12 @@ impl Capture {
     /// Loads what the kernel allows and takes over what exists. Never fails: see
     /// [`Capture::probes`] for what is off.
     pub fn start(settings: &CaptureSettings) -> Self {
-        let mut loaded = probes::load(settings.ebpf);
+        Self::start_with(settings, Limits::default())
+    }
+
+    /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
+    pub fn start_with(settings: &CaptureSettings, limits: Limits) -> Self {
+        let mut loaded = probes::load(settings.ebpf, limits);
         let cgroups = Cgroups::new(loaded.scope.cgroups.clone(), loaded.scope.level);
         let mut dropped = 0;
         if let Some(tables) = &mut loaded.tables {
@@ -111,6 +116,9 @@ impl Capture {
                 self.loaded
                     .degrade(&["syscalls", "tcp"], &format!("a drain failed: {error}"));
             }
+        }
+        if let Some(log) = &mut self.loaded.log {
+            log.forward();
         }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);

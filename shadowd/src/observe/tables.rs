@@ -10,8 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use shadowd_common::{
-    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, FlowKey, FlowValue, GENERATIONS, INBOUND,
-    LOSSES, ListenerKey, Owner, ProcessEvent, SyscallKey, SyscallValue,
+    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, EVENTS_BYTES, FlowKey, FlowValue,
+    GENERATIONS, INBOUND, LOSSES, ListenerKey, Owner, ProcessEvent, SYSCALLS_MAX, SyscallKey,
+    SyscallValue,
 };
 use thiserror::Error;
 
@@ -22,6 +23,35 @@ use crate::facts::{BootTime, Direction, FlowDelta, Lifecycle, LifecycleKind, Sys
 const BPF_NOEXIST: u64 = 1;
 /// Most records taken from the ring buffer at once; more wait for the next time.
 const EVENTS_MAX: usize = 16_384;
+
+/// How much the tables hold that a test wants to see full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most records of system calls between two drains, at least 1.
+    pub syscalls: u32,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub events_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            syscalls: SYSCALLS_MAX,
+            events_bytes: EVENTS_BYTES,
+        }
+    }
+}
+
+impl Limits {
+    /// The maps whose size they set.
+    pub fn of_maps(self) -> [(&'static str, u32); 3] {
+        [
+            ("SYSCALLS_0", self.syscalls),
+            ("SYSCALLS_1", self.syscalls),
+            ("EVENTS", self.events_bytes),
+        ]
+    }
+}
 
 /// Why the maps of a loaded object cannot be used.
 #[derive(Debug, Error)]

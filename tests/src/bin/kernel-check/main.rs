@@ -5,6 +5,7 @@
 //! started with the name of a role, so nothing else has to be installed.
 
 mod init;
+mod overflow;
 mod tcp;
 mod workload;
 
@@ -59,6 +60,10 @@ const CHECKS: &[(&str, Check)] = &[
         a_group_that_is_gone_keeps_its_unit,
     ),
     ("nothing_comes_from_outside", nothing_comes_from_outside),
+    (
+        "overflow_is_counted_and_logged_once",
+        overflow::is_counted_and_logged_once,
+    ),
 ];
 
 fn main() -> ExitCode {
