@@ -8,7 +8,7 @@ use std::time::Instant;
 use shadowd_tests::sim::World;
 
 /// Runs of a default test.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 5_200;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -29,6 +29,9 @@ enum Action {
         /// Leaves shadowd out.
         #[arg(long)]
         bare: bool,
+        /// Takes the binaries that are there, the newest of release and debug.
+        #[arg(long)]
+        no_build: bool,
     },
     /// Runs a command in a host, or where the client is (host `client`).
     Exec {
@@ -94,7 +97,13 @@ pub fn run(arguments: Args) -> Result<()> {
             hosts,
             client,
             bare,
-        } => up(hosts, client, bare),
+            no_build,
+        } => {
+            if !bare && !no_build {
+                crate::build::run(crate::build::Args { release: true })?;
+            }
+            up(hosts, client, bare)
+        }
         Action::Exec { host, command } => exec(&host, &command),
         Action::Fault {
             kind,

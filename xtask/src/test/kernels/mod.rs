@@ -159,14 +159,4 @@ mod tests {
         let error = validate(&["2.6".to_owned()]).expect_err("2.6 is not known");
         assert!(error.to_string().contains("6.12"), "{error}");
     }
-
-    /// Boots real kernels: `SHADOWD_KERNEL_PROGRAM=PATH cargo test -p xtask -- --ignored boots`.
-    #[test]
-    #[ignore = "downloads and boots two kernels; `cargo xtask test kernels` is the everyday way"]
-    fn a_given_program_boots_as_the_first_process() {
-        let program = std::env::var_os("SHADOWD_KERNEL_PROGRAM").expect("the variable names it");
-        let mut tally = Tally::default();
-        check(Path::new(&program), &[], &mut tally).expect("both kernels boot");
-        assert!(tally.passed >= 2 && tally.failed == 0, "{tally:?}");
-    }
 }
