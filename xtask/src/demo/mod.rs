@@ -10,12 +10,12 @@ mod report;
 mod scenario;
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::lab::{Lab, Options, interrupt, target, workspace};
+use crate::build;
+use crate::lab::{Lab, Options, interrupt, target};
 pub use capture::compare;
 use report::Results;
 use scenario::Scenario;
@@ -43,7 +43,7 @@ pub struct Args {
 /// A step fails, a bound is broken, capture and client disagree, or something is left behind.
 pub fn run(arguments: Args) -> Result<()> {
     if !arguments.no_build {
-        build()?;
+        build::run(build::Args { release: true })?;
     }
     interrupt::install()?;
     let begin = Instant::now();
@@ -93,18 +93,5 @@ pub fn run(arguments: Args) -> Result<()> {
         bail!("{} bounds are broken", broken.len());
     }
     println!("every bound is kept");
-    Ok(())
-}
-
-fn build() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "-p", "shadowd"])
-        .current_dir(workspace())
-        .status()
-        .context("cannot start cargo")?;
-    if !status.success() {
-        bail!("shadowd cannot be built: {status}");
-    }
     Ok(())
 }
