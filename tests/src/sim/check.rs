@@ -137,8 +137,8 @@ impl Checker {
         Ok(())
     }
 
-    /// With nothing but planned handovers there is never more than one holder, and, once the
-    /// group has an owner, never none for longer than a handover takes.
+    /// With nothing but planned handovers, and no step that fails, there is never more than one
+    /// holder. How long there is none in between is not checked here.
     fn a_handover_never_overlaps(&mut self, world: &World) -> Result<(), Violation> {
         let holders = world.hosts.iter().filter(|host| host.vips).count();
         self.settled |= holders == 1;
