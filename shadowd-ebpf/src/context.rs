@@ -1,4 +1,5 @@
-//! What all programs share: settings, counters of loss, and who the current task is.
+//! What all objects share: scope, counters of loss, and who the current task is.
+#![allow(dead_code, reason = "each object uses its part of what all share")]
 
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -7,103 +8,40 @@ use aya_ebpf::helpers::generated::{
     bpf_get_ns_current_pid_tgid,
 };
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
-use aya_log_ebpf::warn;
-use shadowd_common::{LOSSES, Loss, Settings};
+use aya_ebpf::maps::PerCpuArray;
+use shadowd_common::{LOSSES, ScopeSettings};
 
 /// Written by user space before the load and frozen then, so the verifier sees constants and
-/// drops the branches that this kernel and this host do not need.
+/// drops the branches that this host does not need.
 #[unsafe(no_mangle)]
-pub static SETTINGS: Settings = Settings {
+pub static SCOPE: ScopeSettings = ScopeSettings {
     root_cgroup: 0,
     pidns_device: 0,
     pidns_inode: 0,
     root_level: 0,
     netns: 0,
-    exit_tells_group: 0,
-    regs_number: 0,
-    sk_protocol: 0,
-    sk_family: 0,
-    sk_daddr: 0,
-    sk_rcv_saddr: 0,
-    sk_v6_daddr: 0,
-    sk_v6_rcv_saddr: 0,
-    sk_dport: 0,
-    sk_num: 0,
-    sk_flags: 0,
-    sk_net: 0,
-    sk_cgroup: 0,
-    inet_sport: 0,
-    net_inum: 0,
-    tcp_bytes_sent: 0,
-    tcp_bytes_retrans: 0,
-    tcp_bytes_received: 0,
-    task_exit_code: 0,
-    cgroup_node: 0,
-    cgroup_root: 0,
-    root_hierarchy: 0,
-    node_id: 0,
-    reserved: 0,
 };
 
-/// Reads one setting; volatile, or the compiler would take the zero above for its value.
+/// Reads a field of one of the statics that user space writes before the load; volatile, or the
+/// compiler would take the zero in the source for its value.
 macro_rules! setting {
-    ($field:ident) => {
+    ($settings:path, $field:ident) => {
         // SAFETY: the pointer is to a field of a static.
-        unsafe { core::ptr::read_volatile(&raw const $crate::context::SETTINGS.$field) }
+        unsafe { core::ptr::read_volatile(&raw const $settings.$field) }
     };
 }
 pub(crate) use setting;
 
 #[map]
-static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
-
-#[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(LOSSES, 0);
 
-/// The counters of loss whose first count was logged.
-#[map]
-static LOGGED: HashMap<u32, u32> = HashMap::with_max_entries(LOSSES, 0);
-
-/// Of several processors that add one key, only the first succeeds.
-pub const BPF_NOEXIST: u64 = 1;
-
-/// Which of the two generations of counting maps is open for writing: 0 or 1.
+/// Counts `count` records that a full table or buffer refused; `what` is one of the object's
+/// `loss` constants. The daemon logs the first.
 #[inline(always)]
-pub fn generation() -> u32 {
-    GENERATION.get(0).copied().unwrap_or(0)
-}
-
-/// Counts one record that a full table or buffer refused; the first of its kind is logged too.
-#[inline(always)]
-pub fn lost(what: Loss) {
-    let Some(count) = LOST.get_ptr_mut(what as u32) else {
-        return;
-    };
-    // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
-    let first = unsafe {
-        *count += 1;
-        *count == 1
-    };
-    if first {
-        log_once(what);
-    }
-}
-
-/// Logs that a table or buffer is full: once since the load, whatever the number of processors.
-/// Each of them asks at most once, when its own counter leaves 0.
-#[cold]
-#[inline(never)]
-fn log_once(what: Loss) {
-    if LOGGED.insert(what as u32, 1, BPF_NOEXIST).is_err() {
-        return;
-    }
-    match what {
-        Loss::Syscalls => warn!((), "the table of system calls is full"),
-        Loss::Flows => warn!((), "the table of flows is full"),
-        Loss::Sockets => warn!((), "the table of sockets is full"),
-        Loss::Listeners => warn!((), "the table of listening sockets is full"),
-        Loss::Events => warn!((), "the ring buffer of events is full"),
+pub fn lost(what: u32, count: u64) {
+    if let Some(sum) = LOST.get_ptr_mut(what) {
+        // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
+        unsafe { *sum += count };
     }
 }
 
@@ -129,17 +67,17 @@ pub struct Task {
 /// The current task, if it belongs to this host.
 #[inline(always)]
 pub fn current() -> Option<Task> {
-    let level = setting!(root_level);
+    let level = setting!(SCOPE, root_level);
     if level != 0 {
         // SAFETY: plain helper call. Kernels before 5.14 lack it; there the branch is dead.
         let ancestor = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
-        if ancestor != setting!(root_cgroup) {
+        if ancestor != setting!(SCOPE, root_cgroup) {
             return None;
         }
     }
     // SAFETY: plain helper call.
     let cgroup = unsafe { bpf_get_current_cgroup_id() };
-    let inode = setting!(pidns_inode);
+    let inode = setting!(SCOPE, pidns_inode);
     if inode == 0 {
         // SAFETY: plain helper call.
         let both = unsafe { bpf_get_current_pid_tgid() };
@@ -149,7 +87,7 @@ pub fn current() -> Option<Task> {
             cgroup,
         });
     }
-    let device = setting!(pidns_device);
+    let device = setting!(SCOPE, pidns_device);
     let mut ids = bpf_pidns_info { pid: 0, tgid: 0 };
     // SAFETY: the buffer is as large as the size given. On failure the helper zeroes it.
     unsafe {
@@ -165,4 +103,39 @@ pub fn current() -> Option<Task> {
         tid: ids.pid,
         cgroup,
     })
+}
+
+/// Of several processors that add one key, only the first succeeds.
+pub const BPF_NOEXIST: u64 = 1;
+
+/// Adds atomically, without reading the sum back: kernels before 5.12 have no fetch-and-add, and
+/// `core` has no atomic addition for this target.
+///
+/// # Safety
+///
+/// `sum` points to an aligned field of a live map value.
+#[inline(always)]
+pub unsafe fn plus(sum: *mut u64, more: u64) {
+    if more != 0 {
+        // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({sum} + 0) += {more}",
+                sum = in(reg) sum,
+                more = in(reg) more,
+                options(nostack),
+            )
+        };
+    }
+}
+
+/// The helpers that read kernel memory are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
 }

@@ -1,11 +1,24 @@
 //! Counts system calls and their errors by process, number and control group.
 
-use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::PerCpuHashMap;
-use aya_ebpf::programs::RawTracePointContext;
-use shadowd_common::{Loss, SYSCALLS_MAX, SyscallKey, SyscallValue};
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
 
-use crate::context::{current, generation, lost, read, setting};
+mod context;
+
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::{Array, PerCpuHashMap};
+use aya_ebpf::programs::RawTracePointContext;
+use shadowd_common::syscalls::{SYSCALLS_MAX, SyscallKey, SyscallOffsets, SyscallValue, loss};
+
+use crate::context::{current, lost, read, setting};
+
+/// Written by user space before the load.
+#[unsafe(no_mangle)]
+static OFFSETS: SyscallOffsets = SyscallOffsets { regs_number: 0 };
+
+#[map]
+static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
 type Counts = PerCpuHashMap<SyscallKey, SyscallValue>;
 
@@ -30,7 +43,7 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn count(regs: u64, ret: i64) -> Option<()> {
     let task = current()?;
-    let number: i32 = read(regs, setting!(regs_number))?;
+    let number: i32 = read(regs, setting!(OFFSETS, regs_number))?;
     if number < 0 {
         // No call: a signal's return, or one that a tracer skipped.
         return None;
@@ -41,7 +54,7 @@ fn count(regs: u64, ret: i64) -> Option<()> {
         number: number as u32,
     };
     let failed = u64::from((-MAX_ERRNO..0).contains(&ret));
-    let counts = if generation() == 0 {
+    let counts = if GENERATION.get(0).copied().unwrap_or(0) == 0 {
         &SYSCALLS_0
     } else {
         &SYSCALLS_1
@@ -63,7 +76,7 @@ fn count(regs: u64, ret: i64) -> Option<()> {
         )
         .is_err()
     {
-        lost(Loss::Syscalls);
+        lost(loss::SYSCALLS, 1);
     }
     Some(())
 }

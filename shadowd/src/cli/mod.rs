@@ -205,10 +205,10 @@ fn sorted(mut answer: Top, wanted: TopArguments, limit: Option<u32>) -> Top {
         Sort::Syscalls => {
             answer
                 .units
-                .sort_by_key(|unit: &UnitUse| Reverse(unit.syscalls));
+                .sort_by_key(|unit: &UnitUse| Reverse(unit.syscalls.calls));
             answer
                 .processes
-                .sort_by_key(|process: &ProcessUse| Reverse(process.syscalls));
+                .sort_by_key(|process: &ProcessUse| Reverse(process.syscalls.calls));
         }
     }
     if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
@@ -232,7 +232,7 @@ fn chosen(mut answer: Flows, wanted: &FlowsArguments) -> Flows {
     });
     answer
         .flows
-        .sort_by_key(|flow| Reverse(flow.rx_bytes.saturating_add(flow.tx_bytes)));
+        .sort_by_key(|flow| Reverse(flow.total.rx_bytes.saturating_add(flow.total.tx_bytes)));
     answer
 }
 

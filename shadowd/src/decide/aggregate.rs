@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use super::unit_names::unit_of;
 use crate::facts::{
-    BootTime, Direction, Flow, FlowDelta, Lifecycle, LifecycleKind, Losses, Observation,
-    ProcessReading, ProcessUse, Sample, UnitUse,
+    BootTime, Direction, Flow, FlowCounts, FlowDelta, Lifecycle, LifecycleKind, Losses,
+    Observation, ProcessReading, ProcessUse, Protocol, Sample, SyscallCounts, UnitUse,
 };
 
 /// What belongs to no unit, or to no known process.
@@ -53,14 +53,15 @@ struct Process {
     ended: Option<u64>,
     /// In this interval.
     cpu: f64,
-    syscalls: u64,
-    syscall_errors: u64,
+    syscalls: SyscallCounts,
+    network: FlowCounts,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct FlowKey {
     unit: String,
     pid: u32,
+    protocol: Protocol,
     direction: Direction,
     local: (IpAddr, u16),
     remote: (IpAddr, u16),
@@ -111,7 +112,12 @@ impl Aggregator {
     pub fn absorb(&mut self, sample: Sample) -> Observation {
         self.count += 1;
         for process in self.processes.values_mut() {
-            (process.cpu, process.syscalls, process.syscall_errors) = (0.0, 0, 0);
+            process.cpu = 0.0;
+            process.syscalls = SyscallCounts::default();
+            process.network = FlowCounts::default();
+        }
+        for flow in self.flows.values_mut() {
+            flow.interval = FlowCounts::default();
         }
         let mut units = BTreeMap::<String, UnitUse>::new();
         self.learn_cgroups(sample.cgroups);
@@ -119,16 +125,12 @@ impl Aggregator {
             self.follow(event, &mut units);
         }
         self.read(sample.processes, sample.interval);
-        for count in &sample.syscalls {
-            let unit = self.attribute(count.pid, count.cgroup, count.calls);
-            if count.pid != 0 {
-                let process = self.process(count.pid, &unit);
-                process.syscalls += count.calls;
-                process.syscall_errors += count.errors;
+        for delta in &sample.syscalls {
+            let unit = self.attribute(delta.pid, delta.cgroup, delta.counts.calls);
+            if delta.pid != 0 {
+                self.process(delta.pid, &unit).syscalls.add(&delta.counts);
             }
-            let entry = of(&mut units, &unit);
-            entry.syscalls += count.calls;
-            entry.syscall_errors += count.errors;
+            of(&mut units, &unit).syscalls.add(&delta.counts);
         }
         for delta in &sample.flows {
             self.add_flow(delta, sample.at, &mut units);
@@ -143,6 +145,7 @@ impl Aggregator {
         }
         let observation = Observation {
             at: sample.at,
+            wall_ms: sample.wall_ms,
             interval_ns: u64::try_from(sample.interval.as_nanos()).unwrap_or(u64::MAX),
             units: units
                 .into_values()
@@ -154,6 +157,7 @@ impl Aggregator {
                 unattributed: sample.losses.unattributed.saturating_add(self.unattributed),
                 ..sample.losses
             },
+            ..Observation::default()
         };
         self.forget();
         observation
@@ -202,7 +206,11 @@ impl Aggregator {
         let entry = of(units, &unit);
         match event.kind {
             LifecycleKind::Exec => entry.execs += 1,
-            LifecycleKind::Exit { .. } => entry.exits += 1,
+            LifecycleKind::Exit { status } => {
+                entry.exits += 1;
+                entry.failed_exits += u64::from(status != 0);
+            }
+            LifecycleKind::OomKill => entry.oom_kills += 1,
         }
         if event.pid == 0 {
             return; // in a nested pid namespace, where it has no number of ours
@@ -223,6 +231,7 @@ impl Aggregator {
                     process.command.clone_from(&event.command);
                 }
             }
+            LifecycleKind::OomKill => {} // its end follows
         }
         process.unit = unit;
     }
@@ -261,18 +270,20 @@ impl Aggregator {
     }
 
     fn add_flow(&mut self, delta: &FlowDelta, at: BootTime, units: &mut BTreeMap<String, UnitUse>) {
-        let happenings = delta.opened + delta.closed + delta.failed;
+        let counts = &delta.counts;
+        let happenings = counts.opened + counts.closed + counts.failed;
         let unit = self.attribute(delta.pid, delta.cgroup, happenings);
-        let entry = of(units, &unit);
-        entry.connections += delta.opened;
-        entry.rx_bytes += delta.rx_bytes;
-        entry.tx_bytes += delta.tx_bytes;
+        of(units, &unit).network.add(counts);
+        if delta.pid != 0 {
+            self.process(delta.pid, &unit).network.add(counts);
+        }
 
         let known = self.processes.get(&delta.pid);
         let command = known.map_or_else(|| NOBODY.to_owned(), |process| process.command.clone());
         let key = FlowKey {
             unit: unit.clone(),
             pid: delta.pid,
+            protocol: delta.protocol,
             direction: delta.direction,
             local: (delta.local.ip(), delta.local.port()),
             remote: (delta.remote.ip(), delta.remote.port()),
@@ -284,27 +295,25 @@ impl Aggregator {
             unit,
             pid: delta.pid,
             command: NOBODY.to_owned(),
+            protocol: delta.protocol,
             direction: delta.direction,
             local: delta.local.ip(),
             local_port: delta.local.port(),
             remote: delta.remote.ip(),
             remote_port: delta.remote.port(),
-            opened: 0,
-            closed: 0,
-            failed: 0,
-            rx_bytes: 0,
-            tx_bytes: 0,
+            remote_name: None,
+            open: 0,
+            total: FlowCounts::default(),
+            interval: FlowCounts::default(),
             first_seen: at,
             last_seen: at,
         });
         if command != NOBODY {
             flow.command = command;
         }
-        flow.opened += delta.opened;
-        flow.closed += delta.closed;
-        flow.failed += delta.failed;
-        flow.rx_bytes = flow.rx_bytes.saturating_add(delta.rx_bytes);
-        flow.tx_bytes = flow.tx_bytes.saturating_add(delta.tx_bytes);
+        flow.total.add(counts);
+        flow.interval.add(counts);
+        flow.open = delta.open;
         flow.last_seen = at;
     }
 
@@ -319,7 +328,7 @@ impl Aggregator {
     /// Processes that live, ended in this interval, or did something in it.
     fn process_uses(&self) -> Vec<ProcessUse> {
         let shown = |process: &&(&u32, &Process)| {
-            process.1.ended.is_none_or(|ended| ended == self.count) || process.1.syscalls > 0
+            process.1.ended.is_none_or(|ended| ended == self.count) || process.1.syscalls.calls > 0
         };
         let uses = self.processes.iter();
         uses.collect::<Vec<_>>()
@@ -335,9 +344,10 @@ impl Aggregator {
                 } else {
                     process.rss_bytes
                 },
-                syscalls: process.syscalls,
-                syscall_errors: process.syscall_errors,
+                syscalls: process.syscalls.clone(),
+                network: process.network,
                 ended: process.ended.is_some(),
+                ..ProcessUse::default()
             })
             .collect()
     }

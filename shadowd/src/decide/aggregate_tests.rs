@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::SyscallCount;
+use crate::facts::SyscallDelta;
 
 fn at(second: u64) -> Sample {
     Sample {
@@ -22,16 +22,20 @@ fn reading(pid: u32, cpu_ms: u64) -> ProcessReading {
         cpu: Duration::from_millis(cpu_ms),
         rss_bytes: 4_096,
         started: Duration::from_secs(1),
+        context_switches: None,
     }
 }
 
-fn calls(pid: u32, cgroup: u64, calls: u64) -> SyscallCount {
-    SyscallCount {
+fn calls(pid: u32, cgroup: u64, calls: u64) -> SyscallDelta {
+    SyscallDelta {
         pid,
         cgroup,
         number: 0,
-        calls,
-        errors: 1,
+        counts: SyscallCounts {
+            calls,
+            errors: [(2, 1)].into(),
+            ..SyscallCounts::default()
+        },
     }
 }
 
@@ -52,11 +56,15 @@ fn delta(remote: u8, second: u64) -> (Sample, FlowDelta) {
         direction: Direction::Inbound,
         local: ([192, 0, 2, 10], 80).into(),
         remote: ([192, 0, 2, remote], 0).into(),
-        opened: 1,
-        closed: 1,
-        failed: 0,
-        rx_bytes: 100,
-        tx_bytes: 1_000,
+        protocol: Protocol::Tcp,
+        counts: FlowCounts {
+            opened: 1,
+            closed: 1,
+            rx_bytes: 100,
+            tx_bytes: 1_000,
+            ..FlowCounts::default()
+        },
+        open: 0,
     };
     let sample = Sample {
         flows: vec![delta],
@@ -112,7 +120,11 @@ fn a_process_that_lived_between_two_samples_is_attributed() {
     assert_eq!(late.losses.unattributed, 0);
     let process = &late.processes[0];
     assert_eq!(
-        (process.command.as_str(), process.syscalls, process.ended),
+        (
+            process.command.as_str(),
+            process.syscalls.calls,
+            process.ended
+        ),
         ("short", 30, true)
     );
 }
@@ -170,7 +182,7 @@ fn flows_add_up_and_the_idle_one_goes_first() {
     let ends: Vec<_> = seen
         .flows
         .iter()
-        .map(|flow| (flow.remote, flow.opened))
+        .map(|flow| (flow.remote, flow.total.opened))
         .collect();
     assert_eq!(
         ends,
@@ -183,7 +195,7 @@ fn flows_add_up_and_the_idle_one_goes_first() {
         (80, 0)
     );
     assert_eq!(
-        (seen.flows[0].rx_bytes, seen.flows[0].tx_bytes),
+        (seen.flows[0].total.rx_bytes, seen.flows[0].total.tx_bytes),
         (200, 2_000)
     );
     assert!(seen.flows[0].first_seen < seen.flows[0].last_seen);
@@ -195,7 +207,11 @@ fn bytes_reach_the_unit_in_their_interval_only() {
     let first = aggregator.absorb(delta(1, 1).0);
     let unit = &first.units[0];
     assert_eq!(
-        (unit.connections, unit.rx_bytes, unit.tx_bytes),
+        (
+            unit.network.opened,
+            unit.network.rx_bytes,
+            unit.network.tx_bytes
+        ),
         (1, 100, 1_000)
     );
     assert!(aggregator.absorb(at(2)).units.is_empty());
@@ -223,12 +239,12 @@ proptest! {
                     sample.processes.push(reading(pid, count));
                 }
             }
-            let total: u64 = sample.syscalls.iter().map(|count| count.calls).sum();
+            let total: u64 = sample.syscalls.iter().map(|delta| delta.counts.calls).sum();
             let nobody: u64 = sample.syscalls.iter()
-                .filter(|count| count.pid == 0).map(|count| count.calls).sum();
+                .filter(|delta| delta.pid == 0).map(|delta| delta.counts.calls).sum();
             let seen = aggregator.absorb(sample);
-            prop_assert_eq!(seen.units.iter().map(|unit| unit.syscalls).sum::<u64>(), total);
-            let by_process: u64 = seen.processes.iter().map(|process| process.syscalls).sum();
+            prop_assert_eq!(seen.units.iter().map(|unit| unit.syscalls.calls).sum::<u64>(), total);
+            let by_process: u64 = seen.processes.iter().map(|process| process.syscalls.calls).sum();
             // A reading of pid 0 cannot come from procfs, so the process table has none.
             prop_assert!(by_process + nobody >= total);
             prop_assert!(seen.units.windows(2).all(|pair| pair[0].unit < pair[1].unit));

@@ -6,17 +6,18 @@
 mod btf;
 pub mod carrier;
 mod cgroups;
-mod kernel_log;
-mod layout;
+mod fields;
+mod lifecycle;
 mod probes;
 mod processes;
 mod sampler;
 mod scope;
 mod seed;
+mod sockets;
 pub mod sys;
-mod tables;
+mod syscalls;
 pub mod units;
 
 pub use sampler::Capture;
+pub use sampler::Limits;
 pub use sys::boot_time;
-pub use tables::Limits;

@@ -34,6 +34,7 @@ fn read(process: &Process) -> Option<ProcessReading> {
         rss_bytes: stat.rss.saturating_mul(procfs::page_size()),
         started: ticks(stat.starttime),
         command: stat.comm,
+        context_switches: None,
     })
 }
 

@@ -7,10 +7,16 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use shadowd_common::lifecycle::EVENTS_BYTES;
+use shadowd_common::syscalls::SYSCALLS_MAX;
+
 use super::cgroups::Cgroups;
-use super::probes::{self, Loaded};
+use super::lifecycle::{Event, LifecycleProbes};
+use super::probes::{self, Attached, LoadError, Prepared, reason};
+use super::scope::{Scope, cgroup_mount};
+use super::sockets::SocketProbes;
 use super::sys::boot_time;
-use super::tables::{Event, Limits};
+use super::syscalls::SyscallProbe;
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
 use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
@@ -21,9 +27,30 @@ const LIFECYCLE_MAX: usize = 65_536;
 /// While procfs is read, how long to listen before looking whether it is done.
 const LISTEN: Duration = Duration::from_millis(1);
 
+/// How much the tables hold that a test wants to see full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most records of system calls between two drains, at least 1.
+    pub syscalls: u32,
+    /// Bytes of the ring buffer: a power of two, at least a page.
+    pub events_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            syscalls: SYSCALLS_MAX,
+            events_bytes: EVENTS_BYTES,
+        }
+    }
+}
+
 /// A running capture.
 pub struct Capture {
-    loaded: Loaded,
+    statuses: Vec<ProbeStatus>,
+    syscalls: Option<SyscallProbe>,
+    sockets: Option<SocketProbes>,
+    events: Option<LifecycleProbes>,
     cgroups: Cgroups,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
@@ -44,26 +71,94 @@ impl Capture {
 
     /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
     pub fn start_with(settings: &CaptureSettings, limits: Limits) -> Self {
-        let mut loaded = probes::load(settings.ebpf, limits);
-        let cgroups = Cgroups::new(loaded.scope.cgroups.clone(), loaded.scope.level);
-        let mut dropped = 0;
-        if let Some(tables) = &mut loaded.tables {
-            dropped += tables.seed(seed::listeners(loaded.scope.netns, &cgroups));
+        if !settings.ebpf {
+            return Self::without("switched off in the configuration");
         }
+        let prepared = match Prepared::new() {
+            Ok(prepared) => prepared,
+            Err(error) => return Self::without(&reason(error.as_ref())),
+        };
+        let mut capture = Self::empty(&prepared.scope);
+        capture.syscalls = capture.keep(
+            &[probes::SYSCALLS],
+            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
+        );
+        capture.sockets = capture.keep(
+            &[probes::TCP],
+            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
+        );
+        capture.events = capture.keep(
+            &[probes::PROCESSES, probes::CGROUPS],
+            LifecycleProbes::start(&prepared, limits),
+        );
+        capture.statuses.push(Attached::procfs());
+        if let Some(sockets) = &mut capture.sockets {
+            let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
+            capture.dropped += sockets.seed(listeners);
+        }
+        capture
+    }
+
+    fn empty(scope: &Scope) -> Self {
         Self {
-            loaded,
-            cgroups,
+            statuses: Vec::new(),
+            syscalls: None,
+            sockets: None,
+            events: None,
+            cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
             last: boot_time(),
             seen: 0,
-            dropped,
+            dropped: 0,
+        }
+    }
+
+    /// Capture from procfs alone.
+    fn without(why: &str) -> Self {
+        let scope = Scope {
+            cgroups: cgroup_mount(),
+            ..Scope::default()
+        };
+        let mut capture = Self::empty(&scope);
+        let off = |feature| Attached::without(feature, why).status;
+        capture.statuses = probes::FEATURES.iter().map(off).collect();
+        capture.statuses.push(Attached::procfs());
+        capture
+    }
+
+    /// Notes how the features of one object are fed; keeps the object if it feeds any.
+    fn keep<T>(
+        &mut self,
+        features: &[probes::Feature],
+        started: Result<(T, Vec<Attached>), LoadError>,
+    ) -> Option<T> {
+        match started {
+            Ok((object, attached)) => {
+                let any = attached.iter().any(Attached::is_on);
+                self.statuses
+                    .extend(attached.into_iter().map(|one| one.status));
+                any.then_some(object)
+            }
+            Err(error) => {
+                let why = reason(&error);
+                let off = |feature| Attached::without(feature, &why).status;
+                self.statuses.extend(features.iter().map(off));
+                None
+            }
+        }
+    }
+
+    fn degrade(&mut self, feature: &str, why: &str) {
+        let lines = self.statuses.iter_mut();
+        for status in lines.filter(|status| status.name == feature && status.hook.is_some()) {
+            status.degraded = Some(why.to_owned());
         }
     }
 
     /// Every probe and how it is fed.
     pub fn probes(&self) -> Vec<ProbeStatus> {
-        self.loaded.statuses.clone()
+        self.statuses.clone()
     }
 
     /// Waits until a process begins a program or ends, at most for `patience`, and returns what
@@ -93,11 +188,12 @@ impl Capture {
     /// As [`Capture::tick`], for a caller that cannot wait for its end: hands what happens
     /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
-        let turned = self
-            .loaded
-            .tables
-            .as_mut()
-            .is_some_and(|tables| tables.turn().is_ok());
+        if let Some(syscalls) = &mut self.syscalls {
+            syscalls.turn();
+        }
+        if let Some(sockets) = &mut self.sockets {
+            sockets.turn();
+        }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let processes = self.read_procfs(&mut urgent);
@@ -109,24 +205,18 @@ impl Capture {
             ..Sample::default()
         };
         self.last = at;
-        if let Some(tables) = self.loaded.tables.as_ref().filter(|_| turned) {
-            let drained = tables.drain(&mut sample.syscalls, &mut sample.flows);
-            // What an error leaves behind stays in the kernel for the next turn but one.
-            if let Err(error) = drained {
-                self.loaded
-                    .degrade(&["syscalls", "tcp"], &format!("a drain failed: {error}"));
-            }
+        // What an error leaves behind stays in the kernel for the next turn but one.
+        if let Some(Err(error)) = self.syscalls.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("syscalls", &format!("a drain failed: {error}"));
         }
-        if let Some(log) = &mut self.loaded.log {
-            log.forward();
+        if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("tcp", &format!("a drain failed: {error}"));
         }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
-        let lost = self
-            .loaded
-            .tables
-            .as_ref()
-            .map_or(0, |tables| tables.lost());
+        let lost = self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
+            + self.sockets.as_mut().map_or(0, SocketProbes::lost)
+            + self.events.as_mut().map_or(0, LifecycleProbes::lost);
         sample.losses = Losses {
             seen: self.seen,
             dropped: lost + self.dropped,
@@ -158,8 +248,8 @@ impl Capture {
     /// Until the ring buffer has a record, at most for `patience`.
     fn sleep(&self, patience: Duration) {
         let mut descriptors = Vec::new();
-        if let Some(tables) = &self.loaded.tables {
-            descriptors.push(PollFd::new(tables.wakeup(), PollFlags::POLLIN));
+        if let Some(events) = &self.events {
+            descriptors.push(PollFd::new(events.wakeup(), PollFlags::POLLIN));
         }
         // A signal ends the wait early, which the callers' loops stand.
         let _ = ppoll(&mut descriptors, Some(TimeSpec::from(patience)), None);
@@ -167,11 +257,11 @@ impl Capture {
 
     fn take_events(&mut self) -> Vec<Lifecycle> {
         let mut now = Vec::new();
-        let Some(tables) = &mut self.loaded.tables else {
+        let Some(events) = &mut self.events else {
             return now;
         };
         let cgroups = &mut self.cgroups;
-        tables.events(|event| match event {
+        events.events(|event| match event {
             Event::Process(lifecycle) => now.push(lifecycle),
             Event::Cgroup(id, path) => cgroups.made(id, &path),
         });
@@ -184,11 +274,11 @@ impl Capture {
 
 /// Happenings in a sample: calls, changes of connections, process events.
 fn records(sample: &Sample) -> u64 {
-    let calls: u64 = sample.syscalls.iter().map(|count| count.calls).sum();
+    let calls: u64 = sample.syscalls.iter().map(|delta| delta.counts.calls).sum();
     let flows: u64 = sample
         .flows
         .iter()
-        .map(|flow| flow.opened + flow.closed + flow.failed)
+        .map(|flow| flow.counts.opened + flow.counts.closed + flow.counts.failed)
         .sum();
     calls + flows + sample.lifecycle.len() as u64
 }

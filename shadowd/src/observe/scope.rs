@@ -12,7 +12,7 @@ use std::{fs, process};
 
 use aya::programs::RawTracePoint;
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use shadowd_common::{LocateSettings, Settings};
+use shadowd_common::{LocateSettings, ScopeSettings};
 use thiserror::Error;
 
 /// Inode of the initial pid namespace (PROC_PID_INIT_INO, include/linux/proc_ns.h).
@@ -89,7 +89,7 @@ impl Scope {
     }
 
     /// Tells the kernel side.
-    pub fn write(&self, settings: &mut Settings) {
+    pub fn write(&self, settings: &mut ScopeSettings) {
         settings.root_cgroup = self.root_cgroup;
         settings.root_level = self.level;
         settings.netns = self.netns;

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use procfs::net::TcpState;
 use procfs::process::{FDTarget, all_processes};
-use shadowd_common::{Address, ListenerKey, Owner};
+use shadowd_common::Address;
+use shadowd_common::sockets::{ListenerKey, Owner};
 
 use super::cgroups::Cgroups;
 use super::processes;

@@ -10,9 +10,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shadowd::facts::{
-    BootTime, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow, GroupStatus, HostId,
-    LinkCounters, Losses, MemberStatus, Name, Observation, PeerStatus, ProbeStatus, ProcessUse,
-    Protection, Role, Status, UnitMode, UnitStatus, UnitUse, VipStatus,
+    BootTime, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow, FlowCounts,
+    GroupStatus, HostId, LinkCounters, Losses, MemberStatus, Name, Observation, PeerStatus,
+    ProbeStatus, ProcessUse, Protection, Protocol, Role, Status, SyscallCounts, UnitMode,
+    UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{Code, HandoverDone, Refusal};
 use shadowd::serve::{Answers, Counters, Socket};
@@ -140,16 +141,23 @@ fn group() -> GroupStatus {
 }
 
 pub fn observation() -> Observation {
+    let calls = |calls, failed| SyscallCounts {
+        calls,
+        errors: [(2, failed)].into(),
+        ..Default::default()
+    };
     let unit = |unit: &str, cpu, rss_bytes, syscalls| UnitUse {
         unit: unit.to_owned(),
         processes: 2,
         cpu,
         rss_bytes,
-        syscalls,
-        syscall_errors: 7,
-        connections: 3,
-        rx_bytes: 1536,
-        tx_bytes: 10 << 20,
+        syscalls: calls(syscalls, 7),
+        network: FlowCounts {
+            opened: 3,
+            rx_bytes: 1536,
+            tx_bytes: 10 << 20,
+            ..Default::default()
+        },
         ..Default::default()
     };
     let process = |pid, command: &str, cpu, rss_bytes, syscalls| ProcessUse {
@@ -158,24 +166,31 @@ pub fn observation() -> Observation {
         unit: "nginx.service".to_owned(),
         cpu,
         rss_bytes,
-        syscalls,
-        syscall_errors: 0,
+        syscalls: calls(syscalls, 0),
         ended: pid == 900,
+        ..Default::default()
     };
     let flow = |unit: &str, remote: &str, rx_bytes| Flow {
         unit: unit.to_owned(),
         pid: 812,
         command: "nginx".to_owned(),
+        protocol: Protocol::Tcp,
         direction: Direction::Inbound,
         local: "192.0.2.10".parse().unwrap(),
         local_port: 80,
         remote: remote.parse().unwrap(),
         remote_port: 0,
-        opened: 12,
-        closed: 10,
-        failed: 1,
-        rx_bytes,
-        tx_bytes: 2048,
+        remote_name: None,
+        open: 2,
+        total: FlowCounts {
+            opened: 12,
+            closed: 10,
+            failed: 1,
+            rx_bytes,
+            tx_bytes: 2048,
+            ..Default::default()
+        },
+        interval: FlowCounts::default(),
         first_seen: seconds(200),
         last_seen: seconds(224),
     };

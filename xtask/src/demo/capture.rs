@@ -112,9 +112,9 @@ fn flows(lab: &Lab, active: &str) -> Result<Bytes> {
     let inbound = flows.iter().filter(|flow| flow["direction"] == "inbound");
     let count = |flow: &Value, field: &str| flow[field].as_u64().unwrap_or_default();
     Ok(inbound.fold(Bytes::default(), |sum, flow| Bytes {
-        closed: sum.closed + count(flow, "closed"),
-        rx: sum.rx + count(flow, "rx_bytes"),
-        tx: sum.tx + count(flow, "tx_bytes"),
+        closed: sum.closed + count(&flow["total"], "closed"),
+        rx: sum.rx + count(&flow["total"], "rx_bytes"),
+        tx: sum.tx + count(&flow["total"], "tx_bytes"),
     }))
 }
 

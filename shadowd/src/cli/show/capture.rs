@@ -55,11 +55,11 @@ pub(in super::super) fn flows(answer: &Flows, paint: Paint) -> String {
             }
             .into(),
             end(flow.remote, flow.remote_port).into(),
-            count(flow.opened).into(),
-            count(flow.opened.saturating_sub(flow.closed)).into(),
-            failures(flow.failed),
-            bytes(flow.rx_bytes).into(),
-            bytes(flow.tx_bytes).into(),
+            count(flow.total.opened).into(),
+            count(flow.open).into(),
+            failures(flow.total.failed),
+            bytes(flow.total.rx_bytes).into(),
+            bytes(flow.total.tx_bytes).into(),
         ]);
     }
     table.render(paint)
@@ -119,13 +119,13 @@ fn unit_table(units: &[UnitUse]) -> Table {
             count(unit.processes.into()).into(),
             share(unit.cpu).into(),
             bytes(unit.rss_bytes).into(),
-            count(unit.syscalls).into(),
-            count(unit.syscall_errors).into(),
+            count(unit.syscalls.calls).into(),
+            count(unit.syscalls.failed()).into(),
             count(unit.execs).into(),
             count(unit.exits).into(),
-            count(unit.connections).into(),
-            bytes(unit.rx_bytes).into(),
-            bytes(unit.tx_bytes).into(),
+            count(unit.network.opened).into(),
+            bytes(unit.network.rx_bytes).into(),
+            bytes(unit.network.tx_bytes).into(),
         ]);
     }
     table
@@ -152,8 +152,8 @@ fn process_table(processes: &[ProcessUse]) -> Table {
             process.unit.as_str().into(),
             share(process.cpu).into(),
             bytes(process.rss_bytes).into(),
-            count(process.syscalls).into(),
-            count(process.syscall_errors).into(),
+            count(process.syscalls.calls).into(),
+            count(process.syscalls.failed()).into(),
             if process.ended { "ended" } else { "" }.into(),
         ]);
     }

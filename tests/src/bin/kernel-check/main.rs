@@ -221,7 +221,7 @@ fn counted(sample: &Sample, pid: u32, number: libc::c_long) -> (u64, u64) {
     let of_pid = sample.syscalls.iter().filter(|count| count.pid == pid);
     let matching = of_pid.filter(|count| libc::c_long::from(count.number) == number);
     matching.fold((0, 0), |sum, count| {
-        (sum.0 + count.calls, sum.1 + count.errors)
+        (sum.0 + count.counts.calls, sum.1 + count.counts.failed())
     })
 }
 
@@ -340,7 +340,10 @@ fn a_group_that_is_gone_keeps_its_unit(capture: &mut Capture) -> Result<()> {
     let seen = aggregator.absorb(sample);
     let of_unit = seen.units.iter().find(|entry| entry.unit == unit);
     let of_unit = of_unit.with_context(|| format!("no unit {unit}: {:?}", seen.units))?;
-    ensure!(of_unit.exits == 1 && of_unit.syscalls > 0, "{of_unit:?}");
+    ensure!(
+        of_unit.exits == 1 && of_unit.syscalls.calls > 0,
+        "{of_unit:?}"
+    );
     Ok(())
 }
 

@@ -26,11 +26,7 @@ fn total(
         match &mut sum {
             None => sum = Some(*flow),
             Some(sum) => {
-                sum.opened += flow.opened;
-                sum.closed += flow.closed;
-                sum.failed += flow.failed;
-                sum.rx_bytes += flow.rx_bytes;
-                sum.tx_bytes += flow.tx_bytes;
+                sum.counts.add(&flow.counts);
             }
         }
     }
@@ -62,11 +58,11 @@ pub fn bytes_are_exact(capture: &mut Capture, listen: &str, connect: &str) -> Re
             bail!("no {direction:?} flow of {pid}: {:?}", sample.flows);
         };
         let ends = [
-            flow.opened,
-            flow.closed,
-            flow.failed,
-            flow.tx_bytes,
-            flow.rx_bytes,
+            flow.counts.opened,
+            flow.counts.closed,
+            flow.counts.failed,
+            flow.counts.tx_bytes,
+            flow.counts.rx_bytes,
         ];
         ensure!(
             ends == [count, count, 0, tx, rx],
@@ -106,7 +102,7 @@ fn settle(capture: &mut Capture, sample: &mut Sample, client: u32, server: u32) 
             .flows
             .iter()
             .filter(|flow| [client, server].contains(&flow.pid));
-        let closed: u64 = ours.map(|flow| flow.closed).sum();
+        let closed: u64 = ours.map(|flow| flow.counts.closed).sum();
         if closed >= wanted || Instant::now() > deadline {
             return Ok(());
         }
@@ -128,11 +124,11 @@ pub fn refused_connect_is_failed(capture: &mut Capture) -> Result<()> {
         bail!("no flow of {pid}: {:?}", sample.flows);
     };
     let counts = [
-        flow.opened,
-        flow.closed,
-        flow.failed,
-        flow.tx_bytes,
-        flow.rx_bytes,
+        flow.counts.opened,
+        flow.counts.closed,
+        flow.counts.failed,
+        flow.counts.tx_bytes,
+        flow.counts.rx_bytes,
     ];
     ensure!(counts == [0, 0, 1, 0, 0], "{flow:?}");
     Ok(())
@@ -152,7 +148,7 @@ pub fn early_listener(capture: &mut Capture, early: workload::EarlyListener) -> 
             Direction::Inbound,
             IpAddr::from([127, 0, 0, 1]),
         )?;
-        if flow.is_some_and(|flow| flow.opened == 1 && flow.cgroup != 0) {
+        if flow.is_some_and(|flow| flow.counts.opened == 1 && flow.cgroup != 0) {
             return Ok(());
         }
         ensure!(

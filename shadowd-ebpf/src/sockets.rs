@@ -5,15 +5,23 @@
 //! was interrupted, so its owner is taken from the listening socket. Ports and addresses are read
 //! when a socket is established: at its end an ephemeral port is already given back.
 
-use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::HashMap;
-use aya_ebpf::programs::RawTracePointContext;
-use shadowd_common::{
-    Address, FLOWS_MAX, FlowKey, FlowValue, INBOUND, LISTENERS_MAX, ListenerKey, Loss, MAPPED,
-    OUTBOUND, Owner, SOCKETS_MAX, Socket,
-};
+#![no_std]
+#![no_main]
+// Atomic addition is an instruction that only assembly reaches.
+#![feature(asm_experimental_arch)]
 
-use crate::context::{BPF_NOEXIST, current, generation, lost, read, setting};
+mod context;
+
+use aya_ebpf::macros::{map, raw_tracepoint};
+use aya_ebpf::maps::{Array, HashMap};
+use aya_ebpf::programs::RawTracePointContext;
+use shadowd_common::sockets::{
+    FLOWS_MAX, FlowKey, FlowValue, INBOUND, LISTENERS_MAX, ListenerKey, OUTBOUND, Owner,
+    SOCKETS_MAX, Socket, SocketOffsets, loss,
+};
+use shadowd_common::{Address, MAPPED};
+
+use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
 
 // include/net/tcp_states.h
 const ESTABLISHED: i32 = 1;
@@ -28,6 +36,32 @@ const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 /// Bit of `sk_flags` that tcp_fin() sets: the peer's FIN was received (enum sock_flags).
 const SOCK_DONE: u64 = 1 << 1;
+
+/// Written by user space before the load.
+#[unsafe(no_mangle)]
+static OFFSETS: SocketOffsets = SocketOffsets {
+    sk_protocol: 0,
+    sk_family: 0,
+    sk_daddr: 0,
+    sk_rcv_saddr: 0,
+    sk_v6_daddr: 0,
+    sk_v6_rcv_saddr: 0,
+    sk_dport: 0,
+    sk_num: 0,
+    sk_flags: 0,
+    sk_net: 0,
+    sk_cgroup: 0,
+    inet_sport: 0,
+    net_inum: 0,
+    tcp_bytes_sent: 0,
+    tcp_bytes_retrans: 0,
+    tcp_bytes_received: 0,
+    cgroup_node: 0,
+    node_id: 0,
+};
+
+#[map]
+static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
 type Flows = HashMap<FlowKey, FlowValue>;
 
@@ -55,7 +89,7 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn step(sk: u64, old: i32, new: i32) -> Option<()> {
-    if old == new || read::<u16>(sk, setting!(sk_protocol))? != IPPROTO_TCP {
+    if old == new || read::<u16>(sk, setting!(OFFSETS, sk_protocol))? != IPPROTO_TCP {
         return None;
     }
     match new {
@@ -72,7 +106,7 @@ fn step(sk: u64, old: i32, new: i32) -> Option<()> {
 fn connecting(sk: u64) -> Option<()> {
     let task = current()?;
     let (local, remote) = addresses(sk)?;
-    let service = u16::from_be(read(sk, setting!(sk_dport))?);
+    let service = u16::from_be(read(sk, setting!(OFFSETS, sk_dport))?);
     let flow = FlowKey {
         cgroup: task.cgroup,
         tgid: task.tgid,
@@ -103,7 +137,7 @@ fn established(sk: u64) -> Option<()> {
             (*socket).flow
         }
     } else {
-        let service = read(sk, setting!(sk_num))?;
+        let service = read(sk, setting!(OFFSETS, sk_num))?;
         let flow = unknown(sk, local, remote, service, 0)?;
         follow(
             sk,
@@ -138,8 +172,8 @@ fn closed(sk: u64, old: i32) -> Option<()> {
         }
         // It was there before the probe.
         let (local, remote) = addresses(sk)?;
-        let sport = u16::from_be(read(sk, setting!(inet_sport))?);
-        let dport = u16::from_be(read(sk, setting!(sk_dport))?);
+        let sport = u16::from_be(read(sk, setting!(OFFSETS, inet_sport))?);
+        let dport = u16::from_be(read(sk, setting!(OFFSETS, sk_dport))?);
         (unknown(sk, local, remote, sport, dport)?, true)
     };
     if !established {
@@ -152,10 +186,10 @@ fn closed(sk: u64, old: i32) -> Option<()> {
         );
         return Some(());
     }
-    let sent: u64 = read(sk, setting!(tcp_bytes_sent))?;
-    let again: u64 = read(sk, setting!(tcp_bytes_retrans))?;
-    let received: u64 = read(sk, setting!(tcp_bytes_received))?;
-    let flags: u64 = read(sk, setting!(sk_flags))?;
+    let sent: u64 = read(sk, setting!(OFFSETS, tcp_bytes_sent))?;
+    let again: u64 = read(sk, setting!(OFFSETS, tcp_bytes_retrans))?;
+    let received: u64 = read(sk, setting!(OFFSETS, tcp_bytes_received))?;
+    let flags: u64 = read(sk, setting!(OFFSETS, sk_flags))?;
     let fin = u64::from(flags & SOCK_DONE != 0);
     add(
         &flow,
@@ -175,7 +209,7 @@ fn closed(sk: u64, old: i32) -> Option<()> {
 fn unknown(sk: u64, local: Address, remote: Address, sport: u16, dport: u16) -> Option<FlowKey> {
     let netns = netns(sk)?;
     let owner = listener(netns, sport, local);
-    if owner.is_none() && setting!(root_level) != 0 && netns != setting!(netns) {
+    if owner.is_none() && setting!(SCOPE, root_level) != 0 && netns != setting!(SCOPE, netns) {
         return None; // another host on this kernel
     }
     let inbound = owner.is_some() || dport == 0;
@@ -193,14 +227,14 @@ fn unknown(sk: u64, local: Address, remote: Address, sport: u16, dport: u16) -> 
 /// The control group of the task that made the socket, or its listening parent; 0 if unknown.
 #[inline(always)]
 fn creator(sk: u64) -> u64 {
-    let offset = setting!(sk_cgroup);
+    let offset = setting!(OFFSETS, sk_cgroup);
     if offset == 0 {
         return 0;
     }
     let id = || {
         let cgroup: u64 = read(sk, offset)?;
-        let node: u64 = read(cgroup, setting!(cgroup_node))?;
-        read(node, setting!(node_id))
+        let node: u64 = read(cgroup, setting!(OFFSETS, cgroup_node))?;
+        read(node, setting!(OFFSETS, node_id))
     };
     id().unwrap_or(0)
 }
@@ -225,7 +259,7 @@ fn listening(sk: u64) -> Option<()> {
         sockets: 1,
     };
     if LISTENERS.insert(&key, &owner, 0).is_err() {
-        lost(Loss::Listeners);
+        lost(loss::LISTENERS, 1);
     }
     Some(())
 }
@@ -248,9 +282,9 @@ fn unlistening(sk: u64) -> Option<()> {
 #[inline(always)]
 fn listener_key(sk: u64) -> Option<ListenerKey> {
     let (address, _) = addresses(sk)?;
-    let num: u16 = read(sk, setting!(sk_num))?;
+    let num: u16 = read(sk, setting!(OFFSETS, sk_num))?;
     let port = if num == 0 {
-        u16::from_be(read(sk, setting!(inet_sport))?)
+        u16::from_be(read(sk, setting!(OFFSETS, inet_sport))?)
     } else {
         num
     };
@@ -290,31 +324,31 @@ fn listener(netns: u32, port: u16, address: Address) -> Option<(u32, u64)> {
 
 #[inline(always)]
 fn netns(sk: u64) -> Option<u32> {
-    let net: u64 = read(sk, setting!(sk_net))?;
-    read(net, setting!(net_inum))
+    let net: u64 = read(sk, setting!(OFFSETS, sk_net))?;
+    read(net, setting!(OFFSETS, net_inum))
 }
 
 /// Local and remote address, IPv4 as IPv4-mapped.
 #[inline(always)]
 fn addresses(sk: u64) -> Option<(Address, Address)> {
-    let family: u16 = read(sk, setting!(sk_family))?;
+    let family: u16 = read(sk, setting!(OFFSETS, sk_family))?;
     if family == AF_INET6 {
-        let remote: Address = read(sk, setting!(sk_v6_daddr))?;
+        let remote: Address = read(sk, setting!(OFFSETS, sk_v6_daddr))?;
         if !(remote[0] == 0 && remote[1] == 0 && remote[2] == MAPPED) {
-            return Some((read(sk, setting!(sk_v6_rcv_saddr))?, remote));
+            return Some((read(sk, setting!(OFFSETS, sk_v6_rcv_saddr))?, remote));
         }
     } else if family != AF_INET {
         return None;
     }
-    let local: u32 = read(sk, setting!(sk_rcv_saddr))?;
-    let remote: u32 = read(sk, setting!(sk_daddr))?;
+    let local: u32 = read(sk, setting!(OFFSETS, sk_rcv_saddr))?;
+    let remote: u32 = read(sk, setting!(OFFSETS, sk_daddr))?;
     Some(([0, 0, MAPPED, local], [0, 0, MAPPED, remote]))
 }
 
 #[inline(always)]
 fn follow(sk: u64, socket: Socket) {
     if SOCKETS.insert(&sk, &socket, 0).is_err() {
-        lost(Loss::Sockets);
+        lost(loss::SOCKETS, 1);
     }
 }
 
@@ -328,7 +362,7 @@ const NOTHING: FlowValue = FlowValue {
 
 #[inline(always)]
 fn add(key: &FlowKey, more: &FlowValue) {
-    let flows = if generation() == 0 {
+    let flows = if GENERATION.get(0).copied().unwrap_or(0) == 0 {
         &FLOWS_0
     } else {
         &FLOWS_1
@@ -338,7 +372,7 @@ fn add(key: &FlowKey, more: &FlowValue) {
         let _ = flows.insert(key, &NOTHING, BPF_NOEXIST);
     }
     let Some(value) = flows.get_ptr_mut(key) else {
-        lost(Loss::Flows);
+        lost(loss::FLOWS, 1);
         return;
     };
     // SAFETY: the verifier checked the pointer; the fields are aligned and only added to.
@@ -348,26 +382,5 @@ fn add(key: &FlowKey, more: &FlowValue) {
         plus(&raw mut (*value).failed, more.failed);
         plus(&raw mut (*value).rx_bytes, more.rx_bytes);
         plus(&raw mut (*value).tx_bytes, more.tx_bytes);
-    }
-}
-
-/// Adds atomically, without reading the sum back: kernels before 5.12 have no fetch-and-add, and
-/// `core` has no atomic addition for this target.
-///
-/// # Safety
-///
-/// `sum` points to an aligned field of a live map value.
-#[inline(always)]
-unsafe fn plus(sum: *mut u64, more: u64) {
-    if more != 0 {
-        // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
-        unsafe {
-            core::arch::asm!(
-                "lock *(u64 *)({sum} + 0) += {more}",
-                sum = in(reg) sum,
-                more = in(reg) more,
-                options(nostack),
-            )
-        };
     }
 }

@@ -1,0 +1,20 @@
+//! What capture saw: raw samples, and the observations made of them.
+
+mod counts;
+mod histogram;
+mod observation;
+mod probe;
+mod sample;
+
+pub use counts::{
+    BlockCounts, FileCounts, FlowCounts, IoDirection, Pressure, Resources, SyscallCounts, Timing,
+};
+pub use histogram::Histogram;
+pub use observation::{
+    DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse, UnitTotals, UnitUse,
+};
+pub use probe::{Losses, ProbeLosses, ProbeStatus};
+pub use sample::{
+    BlockDelta, Direction, FileDelta, FileOpen, FlowDelta, GroupReading, HostReading, Lifecycle,
+    LifecycleKind, ListenerReading, NameAnswer, ProcessReading, Protocol, Sample, SyscallDelta,
+};

@@ -1,0 +1,53 @@
+//! The probes themselves: what feeds them, what they cost, what they lost.
+
+use serde::{Deserialize, Serialize};
+
+/// A feature of capture and how it is fed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeStatus {
+    /// Name of the feature, such as `tcp`.
+    pub name: String,
+    /// What it feeds, in words.
+    pub feeds: String,
+    /// The hook in use, such as `tp_btf inet_sock_set_state`; none when off.
+    pub hook: Option<String>,
+    /// The better hooks that are not in use, and why.
+    pub refused: Vec<String>,
+    /// Why it is off or reduced.
+    pub degraded: Option<String>,
+    /// What the kernel side handled since it was attached: programs run, where it is known.
+    pub events: Option<u64>,
+    /// Of these, per second in the last interval.
+    pub events_per_second: Option<f64>,
+    /// What was lost.
+    pub losses: ProbeLosses,
+    /// Measured time of one run of its programs, ns; none before the first measurement.
+    pub cost_ns: Option<f64>,
+    /// What that is of one processor at the last interval's rate: 0.01 is one percent.
+    pub cpu_share: Option<f64>,
+}
+
+/// What one feature saw and lost since capture began. Everything that happened is in exactly one
+/// of the three; totals never go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeLosses {
+    /// Reached the daemon and was given to a process or unit.
+    pub seen: u64,
+    /// Was refused by a full map or buffer, or by a bound of the daemon.
+    pub dropped: u64,
+    /// Reached the daemon and could not be given to a process or unit.
+    pub unattributed: u64,
+}
+
+/// The sum of all features' [`ProbeLosses`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// Records that reached the daemon.
+    pub seen: u64,
+    /// Records that a full map or a full buffer refused.
+    pub dropped: u64,
+    /// Records that reached the daemon but could not be given to a process or unit.
+    pub unattributed: u64,
+}
