@@ -17,6 +17,7 @@ macro_rules! pod {
 }
 pub(crate) use pod;
 
+pub mod block;
 pub mod lifecycle;
 pub mod sockets;
 pub mod syscalls;

@@ -3,6 +3,7 @@
 //! Observe reads and never acts: no probe changes what a task or a packet does, and whatever the
 //! kernel refuses degrades one probe, not the daemon.
 
+mod block;
 mod btf;
 pub mod carrier;
 mod cgroups;
@@ -10,6 +11,7 @@ mod fields;
 mod lifecycle;
 mod probes;
 mod processes;
+mod readings;
 mod sampler;
 mod scope;
 mod seed;

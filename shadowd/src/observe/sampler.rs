@@ -7,9 +7,11 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
 use shadowd_common::lifecycle::EVENTS_BYTES;
 use shadowd_common::syscalls::SYSCALLS_MAX;
 
+use super::block::BlockProbes;
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
 use super::probes::{self, Attached, LoadError, Prepared, reason};
@@ -34,6 +36,10 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most records of block I/O, at least 1.
+    pub block: u32,
+    /// Most block requests under way, at least 1.
+    pub requests: u32,
 }
 
 impl Default for Limits {
@@ -41,6 +47,8 @@ impl Default for Limits {
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            block: BLOCK_MAX,
+            requests: REQUESTS_MAX,
         }
     }
 }
@@ -51,6 +59,7 @@ pub struct Capture {
     syscalls: Option<SyscallProbe>,
     sockets: Option<SocketProbes>,
     events: Option<LifecycleProbes>,
+    block: Option<BlockProbes>,
     cgroups: Cgroups,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
@@ -91,6 +100,10 @@ impl Capture {
             &[probes::PROCESSES, probes::CGROUPS],
             LifecycleProbes::start(&prepared, limits),
         );
+        capture.block = capture.keep(
+            &[probes::BLOCK],
+            BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
+        );
         capture.statuses.push(Attached::procfs());
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
@@ -105,6 +118,7 @@ impl Capture {
             syscalls: None,
             sockets: None,
             events: None,
+            block: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
@@ -212,11 +226,15 @@ impl Capture {
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("tcp", &format!("a drain failed: {error}"));
         }
+        if let Some(Err(error)) = self.block.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("block", &format!("a reading failed: {error}"));
+        }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
         let lost = self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
             + self.sockets.as_mut().map_or(0, SocketProbes::lost)
-            + self.events.as_mut().map_or(0, LifecycleProbes::lost);
+            + self.events.as_mut().map_or(0, LifecycleProbes::lost)
+            + self.block.as_mut().map_or(0, BlockProbes::lost);
         sample.losses = Losses {
             seen: self.seen,
             dropped: lost + self.dropped,
@@ -280,5 +298,6 @@ fn records(sample: &Sample) -> u64 {
         .iter()
         .map(|flow| flow.counts.opened + flow.counts.closed + flow.counts.failed)
         .sum();
-    calls + flows + sample.lifecycle.len() as u64
+    let requests: u64 = sample.block.iter().map(|one| one.counts.operations).sum();
+    calls + flows + requests + sample.lifecycle.len() as u64
 }

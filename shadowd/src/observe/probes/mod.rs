@@ -119,8 +119,58 @@ pub const CGROUPS: Feature = Feature {
     }],
 };
 
+const BLOCK_ISSUE: Program = Program {
+    name: "block_rq_issue",
+    hook: Hook::RawTracepoint("block_rq_issue"),
+};
+const BLOCK_MERGE: Program = Program {
+    name: "block_rq_merge",
+    hook: Hook::RawTracepoint("block_rq_merge"),
+};
+const BLOCK_COMPLETE: Program = Program {
+    name: "block_rq_complete",
+    hook: Hook::RawTracepoint("block_rq_complete"),
+};
+
+/// Block I/O.
+pub const BLOCK: Feature = Feature {
+    name: "block",
+    feeds: "block I/O by process, unit and disk: operations, bytes, errors, latency",
+    ways: &[
+        // From 6.5: the request is seen in the context of whoever makes it.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_io_start",
+                    hook: Hook::RawTracepoint("block_io_start"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[
+                Need::Arguments("block_io_start", 1),
+                Need::Arguments("block_rq_complete", 3),
+            ],
+        },
+        // A request that waits is seen when the scheduler takes it, another one when it is issued.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_rq_insert",
+                    hook: Hook::RawTracepoint("block_rq_insert"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[Need::Arguments("block_rq_complete", 3)],
+        },
+    ],
+};
+
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 4] = [SYSCALLS, TCP, PROCESSES, CGROUPS];
+pub const FEATURES: [Feature; 5] = [SYSCALLS, TCP, PROCESSES, CGROUPS, BLOCK];
 
 /// What needs no eBPF: name, what it feeds, hook.
 pub const PROCFS: (&str, &str, &str) = (
