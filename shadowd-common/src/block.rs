@@ -77,7 +77,7 @@ pub struct BlockValue {
     pub bytes: u64,
     /// Of these, with an error.
     pub errors: u64,
-    /// From issue to completion.
+    /// From issue to completion; a request that only flushes is not issued as it is and has none.
     pub latency: [u64; BUCKETS],
 }
 

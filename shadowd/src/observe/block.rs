@@ -2,12 +2,12 @@
 
 use std::io;
 
-use aya::{Ebpf, include_bytes_aligned};
+use aya::include_bytes_aligned;
 use shadowd_common::block::{BlockKey, BlockOffsets, BlockValue, OTHER, READ, loss};
 
 use super::btf::Btf;
 use super::fields::{Field, field, resolve};
-use super::probes::{self, Attached, LoadError, Losses, Prepared};
+use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::readings::{Readings, Sums};
 use super::sampler::Limits;
 use crate::facts::{BlockCounts, BlockDelta, Histogram, IoDirection, Sample};
@@ -46,8 +46,7 @@ impl Sums for BlockValue {
 
 /// The probes and their table.
 pub struct BlockProbes {
-    #[expect(dead_code, reason = "keeps the programs attached")]
-    object: Ebpf,
+    object: Object,
     counts: Readings<BlockKey, BlockValue>,
     losses: Losses,
 }
@@ -62,7 +61,7 @@ impl BlockProbes {
         let offsets = offsets(&prepared.btf)?;
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/block.bpf.o"));
         let sizes = [("BLOCK", limits.block), ("REQUESTS", limits.requests)];
-        let mut object = prepared.object(bytes, &offsets, &sizes)?;
+        let mut object = prepared.object("block", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::BLOCK);
         let counts = object.take_map("BLOCK").ok_or(LoadError::NoMap("BLOCK"))?;
         let probes = Self {
@@ -71,6 +70,11 @@ impl BlockProbes {
             object,
         };
         Ok((probes, attached))
+    }
+
+    /// The object, for what a successor needs.
+    pub fn object(&self) -> &Object {
+        &self.object
     }
 
     /// Adds what was counted to a sample.

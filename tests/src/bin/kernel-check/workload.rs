@@ -33,6 +33,7 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
+        ("direct", [device]) => super::block::direct(device),
         ("refused", []) => refused(),
         _ => bail!("unknown role"),
     }
