@@ -104,7 +104,7 @@ impl Capture {
             SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
         );
         capture.events = capture.keep(
-            &[probes::PROCESSES, probes::CGROUPS],
+            &[probes::PROCESSES, probes::CGROUPS, probes::OOM],
             LifecycleProbes::start(&prepared, limits),
         );
         capture.block = capture.keep(

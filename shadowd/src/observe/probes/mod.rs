@@ -171,8 +171,21 @@ pub const BLOCK: Feature = Feature {
     ],
 };
 
+/// Kills for want of memory.
+pub const OOM: Feature = Feature {
+    name: "oom",
+    feeds: "processes killed for want of memory",
+    ways: &[Way {
+        programs: &[Program {
+            name: "mark_victim",
+            hook: Hook::RawTracepoint("mark_victim"),
+        }],
+        needs: &[Need::Arguments("mark_victim", 1)],
+    }],
+};
+
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 5] = [SYSCALLS, TCP, PROCESSES, CGROUPS, BLOCK];
+pub const FEATURES: [Feature; 6] = [SYSCALLS, TCP, PROCESSES, CGROUPS, BLOCK, OOM];
 
 /// What needs no eBPF: name, what it feeds, hook.
 pub const PROCFS: (&str, &str, &str) = (

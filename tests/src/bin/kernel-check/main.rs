@@ -6,6 +6,7 @@
 
 mod block;
 mod init;
+mod lifecycle;
 mod overflow;
 mod tcp;
 mod workload;
@@ -42,6 +43,14 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "an_exit_during_a_tick_is_heard_once",
         an_exit_during_a_tick_is_heard_once,
+    ),
+    (
+        "the_exit_tells_the_processor_time",
+        lifecycle::the_exit_tells_the_processor_time,
+    ),
+    (
+        "a_kill_for_want_of_memory_is_told",
+        lifecycle::a_kill_for_want_of_memory_is_told,
     ),
     (
         "block_io_equals_the_disks_statistics",

@@ -34,6 +34,8 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
         ("direct", [device]) => super::block::direct(device),
+        ("burn", []) => super::lifecycle::burn(),
+        ("eat", []) => super::lifecycle::eat(),
         ("refused", []) => refused(),
         _ => bail!("unknown role"),
     }
