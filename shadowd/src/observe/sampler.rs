@@ -86,18 +86,15 @@ impl Capture {
             Err(error) => return Self::without(&reason(error.as_ref())),
         };
         let mut capture = Self::empty(&prepared.scope);
-        capture.syscalls = capture.keep(
-            &[probes::SYSCALLS],
-            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.sockets = capture.keep(
-            &[probes::TCP],
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.events = capture.keep(
-            &[probes::PROCESSES, probes::CGROUPS],
-            LifecycleProbes::start(&prepared, limits),
-        );
+        capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
+            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.sockets = capture.keep(&[probes::TCP], || {
+            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.statuses.push(Attached::procfs());
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
@@ -138,9 +135,11 @@ impl Capture {
     fn keep<T>(
         &mut self,
         features: &[probes::Feature],
-        started: Result<(T, Vec<Attached>), LoadError>,
+        start: impl Fn() -> Result<(T, Vec<Attached>), LoadError>,
     ) -> Option<T> {
-        match started {
+        // What was left by the daemon before this one may be incomplete; it is gone after the first
+        // attempt, and the second one loads the object anew.
+        match start().or_else(|_| start()) {
             Ok((object, attached)) => {
                 let any = attached.iter().any(Attached::is_on);
                 self.statuses
