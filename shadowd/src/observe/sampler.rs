@@ -9,12 +9,16 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
+use shadowd_common::files::FILES_MAX;
 use shadowd_common::lifecycle::EVENTS_BYTES;
+use shadowd_common::opens::OPENS_BYTES;
 use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::block::BlockProbes;
 use super::cgroups::Cgroups;
+use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::opens::{OpenProbes, default_roots};
 use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
@@ -22,7 +26,7 @@ use super::sys::boot_time;
 use super::syscalls::SyscallProbe;
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
-use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
+use crate::facts::{BootTime, FileDelta, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
@@ -41,6 +45,10 @@ pub struct Limits {
     pub block: u32,
     /// Most block requests under way, at least 1.
     pub requests: u32,
+    /// Most records of file I/O, at least 1.
+    pub files: u32,
+    /// Bytes of the ring buffer of opened files: a power of two, at least a page.
+    pub opens_bytes: u32,
 }
 
 impl Default for Limits {
@@ -50,6 +58,8 @@ impl Default for Limits {
             events_bytes: EVENTS_BYTES,
             block: BLOCK_MAX,
             requests: REQUESTS_MAX,
+            files: FILES_MAX,
+            opens_bytes: OPENS_BYTES,
         }
     }
 }
@@ -61,6 +71,8 @@ pub struct Capture {
     sockets: Option<SocketProbes>,
     events: Option<LifecycleProbes>,
     block: Option<BlockProbes>,
+    files: Option<FileProbes>,
+    opens: Option<OpenProbes>,
     cgroups: Cgroups,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
@@ -95,22 +107,26 @@ impl Capture {
             Err(error) => return Self::without(&reason(error.as_ref())),
         };
         let mut capture = Self::empty(&prepared.scope);
-        capture.syscalls = capture.keep(
-            &[probes::SYSCALLS],
-            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.sockets = capture.keep(
-            &[probes::TCP],
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.events = capture.keep(
-            &[probes::PROCESSES, probes::CGROUPS, probes::OOM],
-            LifecycleProbes::start(&prepared, limits),
-        );
-        capture.block = capture.keep(
-            &[probes::BLOCK],
-            BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
-        );
+        capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
+            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.sockets = capture.keep(&[probes::TCP], || {
+            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
+        capture.block = capture.keep(&[probes::BLOCK], || {
+            BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.files = capture.keep(&[probes::FILES], || {
+            FileProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        let roots = default_roots();
+        capture.opens = capture.keep(&[probes::OPENS], || {
+            OpenProbes::start(&prepared, limits, &roots)
+                .map(|(probe, attached)| (probe, vec![attached]))
+        });
         capture.statuses.push(Attached::procfs());
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
@@ -126,6 +142,8 @@ impl Capture {
             sockets: None,
             events: None,
             block: None,
+            files: None,
+            opens: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
@@ -152,9 +170,11 @@ impl Capture {
     fn keep<T>(
         &mut self,
         features: &[probes::Feature],
-        started: Result<(T, Vec<Attached>), LoadError>,
+        start: impl Fn() -> Result<(T, Vec<Attached>), LoadError>,
     ) -> Option<T> {
-        match started {
+        // What was left by the daemon before this one may be incomplete; it is gone after the first
+        // attempt, and the second one loads the object anew.
+        match start().or_else(|_| start()) {
             Ok((object, attached)) => {
                 let any = attached.iter().any(Attached::is_on);
                 self.statuses
@@ -185,11 +205,13 @@ impl Capture {
     /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
     /// programs running, and [`Capture::go_on`] goes on with them.
     pub fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        let objects: [Option<&Object>; 4] = [
+        let objects: [Option<&Object>; 6] = [
             self.syscalls.as_ref().map(SyscallProbe::object),
             self.sockets.as_ref().map(SocketProbes::object),
             self.events.as_ref().map(LifecycleProbes::object),
             self.block.as_ref().map(BlockProbes::object),
+            self.files.as_ref().map(FileProbes::object),
+            self.opens.as_ref().map(OpenProbes::object),
         ];
         objects.into_iter().flatten().flat_map(Object::descriptors)
     }
@@ -248,12 +270,20 @@ impl Capture {
         if let Some(Err(error)) = self.block.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("block", &format!("a reading failed: {error}"));
         }
+        if let Some(Err(error)) = self.files.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("files", &format!("a reading failed: {error}"));
+        }
+        if let Some(opens) = &mut self.opens {
+            opens.drain(&mut sample);
+        }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
         let lost = self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
             + self.sockets.as_mut().map_or(0, SocketProbes::lost)
             + self.events.as_mut().map_or(0, LifecycleProbes::lost)
-            + self.block.as_mut().map_or(0, BlockProbes::lost);
+            + self.block.as_mut().map_or(0, BlockProbes::lost)
+            + self.files.as_mut().map_or(0, FileProbes::lost)
+            + self.opens.as_mut().map_or(0, OpenProbes::lost);
         sample.losses = Losses {
             seen: self.seen,
             dropped: lost + self.dropped,
@@ -318,5 +348,7 @@ fn records(sample: &Sample) -> u64 {
         .map(|flow| flow.counts.opened + flow.counts.closed + flow.counts.failed)
         .sum();
     let requests: u64 = sample.block.iter().map(|one| one.counts.operations).sum();
-    calls + flows + requests + sample.lifecycle.len() as u64
+    let file = |one: &FileDelta| one.counts.reads + one.counts.writes + one.counts.opens;
+    let files = sample.files.iter().map(file).sum::<u64>() + sample.opens.len() as u64;
+    calls + flows + requests + files + sample.lifecycle.len() as u64
 }

@@ -37,7 +37,8 @@ pub fn keep(capture: &Capture, left: &BTreeSet<String>) {
     for (name, descriptor) in capture.descriptors() {
         used.insert(name.to_owned());
         if !left.contains(name) {
-            let words = [("FDSTORE", "1"), ("FDNAME", name)];
+            // Asked whether it is ready, a map answers with an error, for which systemd would close it.
+            let words = [("FDSTORE", "1"), ("FDPOLL", "0"), ("FDNAME", name)];
             let told =
                 systemd::daemon::pid_notify_with_fds(0, words.iter(), &[descriptor.as_raw_fd()]);
             if let Err(error) = told {

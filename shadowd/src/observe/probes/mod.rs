@@ -184,8 +184,61 @@ pub const OOM: Feature = Feature {
     }],
 };
 
+/// File I/O.
+pub const FILES: Feature = Feature {
+    name: "files",
+    feeds: "reads, writes and opens of regular files by process and unit",
+    ways: &[
+        // The registers are read without a helper: all other system calls pay less.
+        Way {
+            programs: &[Program {
+                name: "files_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "files",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
+/// Files opened under the configuration roots.
+pub const OPENS: Feature = Feature {
+    name: "opens",
+    feeds: "files opened under the configuration roots, by unit",
+    ways: &[
+        // Costs nothing but at an open, and sees io_uring and programs that are run too.
+        Way {
+            programs: &[Program {
+                name: "do_filp_open",
+                hook: Hook::FunctionExit("do_filp_open"),
+            }],
+            needs: &[],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 6] = [SYSCALLS, TCP, PROCESSES, CGROUPS, BLOCK, OOM];
+pub const FEATURES: [Feature; 8] = [SYSCALLS, TCP, PROCESSES, CGROUPS, BLOCK, OOM, FILES, OPENS];
 
 /// What needs no eBPF: name, what it feeds, hook.
 pub const PROCFS: (&str, &str, &str) = (
