@@ -5,6 +5,7 @@
 //! started with the name of a role, so nothing else has to be installed.
 
 mod block;
+mod files;
 mod init;
 mod lifecycle;
 mod overflow;
@@ -55,6 +56,11 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "block_io_equals_the_disks_statistics",
         block::equals_the_disks_statistics,
+    ),
+    ("file_io_is_exact", files::io_is_exact),
+    (
+        "opened_files_are_told_once_with_their_real_path",
+        files::opened_files_are_told_once_with_their_real_path,
     ),
     ("tcp_v4_bytes_are_exact", |capture| {
         tcp::bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
@@ -216,6 +222,8 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
     whole.block.extend(part.block);
+    whole.files.extend(part.files);
+    whole.opens.extend(part.opens);
     whole.losses = part.losses;
 }
 

@@ -36,6 +36,11 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("direct", [device]) => super::block::direct(device),
         ("burn", []) => super::lifecycle::burn(),
         ("eat", []) => super::lifecycle::eat(),
+        ("files", [folder]) => super::files::read_and_write(folder),
+        ("wait-opens", [folder]) => {
+            wait_for_end()?;
+            super::files::open_all(folder)
+        }
         ("refused", []) => refused(),
         _ => bail!("unknown role"),
     }
