@@ -16,7 +16,7 @@ use super::lifecycle::{Event, LifecycleProbes};
 use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
-use super::sys::boot_time;
+use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
@@ -100,6 +100,8 @@ impl Capture {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
             capture.dropped += sockets.seed(listeners);
         }
+        drop(prepared);
+        release_free_memory();
         capture
     }
 
