@@ -31,6 +31,17 @@ pub fn boot_time() -> BootTime {
     BootTime::from_nanos(nanos)
 }
 
+/// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
+/// raises its thresholds with every large piece that is freed, and keeps what the start needed.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number; called before other threads allocate.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 512 * 1024);
+    }
+}
+
 /// Gives memory that was freed back to the kernel. Reading the kernel's types takes some 20 MiB for
 /// a moment, in pieces so small that the allocator would keep them.
 pub fn release_free_memory() {

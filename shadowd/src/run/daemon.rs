@@ -17,7 +17,7 @@ use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::Descriptors;
-use crate::observe::sys::boot_time;
+use crate::observe::sys::{boot_time, return_large_allocations};
 use crate::serve::Socket;
 use crate::store::Store;
 
@@ -47,6 +47,7 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 /// # Errors
 /// When it cannot start, or a part that it cannot do without fails.
 pub fn run(path: &Path) -> anyhow::Result<()> {
+    return_large_allocations();
     logging::init();
     let left = keep::left();
     let settings = crate::config::load(path)?;
