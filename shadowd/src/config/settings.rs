@@ -84,4 +84,28 @@ pub struct CaptureSettings {
     pub tick: Duration,
     /// Whether eBPF may be used; procfs alone otherwise.
     pub ebpf: bool,
+    /// When the cost of programs is measured.
+    pub cost: CostMeasurement,
+}
+
+/// When the kernel's statistics of programs are switched on, for 200 ms at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CostMeasurement {
+    /// A few times after the start; CAP_SYS_ADMIN is given up afterwards.
+    #[default]
+    Start,
+    /// And then once a minute; CAP_SYS_ADMIN is kept by the capturing thread.
+    Always,
+    /// Never.
+    Off,
+}
+
+impl Default for CaptureSettings {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(1),
+            ebpf: true,
+            cost: CostMeasurement::default(),
+        }
+    }
 }

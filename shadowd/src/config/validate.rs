@@ -54,6 +54,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let capture = CaptureSettings {
         tick,
         ebpf: file.capture.ebpf.unwrap_or(true),
+        ..CaptureSettings::default()
     };
     Ok(Settings {
         host,

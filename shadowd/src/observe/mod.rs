@@ -8,6 +8,7 @@ pub mod carrier;
 mod cgroups;
 mod fields;
 mod lifecycle;
+mod own;
 mod probes;
 mod processes;
 mod sampler;
@@ -16,6 +17,7 @@ mod seed;
 mod sockets;
 pub mod sys;
 mod syscalls;
+mod tally;
 pub mod units;
 
 pub use sampler::Capture;

@@ -10,7 +10,7 @@ use super::board::Board;
 use super::failover::Input;
 use crate::config::settings::CaptureSettings;
 use crate::decide::aggregate::Aggregator;
-use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind};
+use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind, ProbeLosses};
 use crate::observe::Capture;
 use crate::observe::sys::boot_time;
 
@@ -42,12 +42,25 @@ pub fn start(
             if boot_time() >= due {
                 due = due.after(settings.tick).max(boot_time());
                 let observation = aggregator.absorb(capture.tick_with(&hand_over));
-                let (probes, losses) = (capture.probes(), observation.losses);
-                board.publish_capture(observation, CaptureStatus { probes, losses });
+                let mut probes = capture.probes();
+                for probe in &mut probes {
+                    probe.losses = of_probe(&aggregator, &probe.name);
+                    probe.events = probe.hook.is_some().then(|| probe.losses.total());
+                }
+                let status = CaptureStatus {
+                    probes,
+                    losses: observation.losses,
+                    cost: capture.cost(),
+                };
+                board.publish_capture(observation, status);
             }
         }
     };
     std::thread::Builder::new()
         .name("capture".to_owned())
         .spawn(work)
+}
+
+fn of_probe(aggregator: &Aggregator, name: &str) -> ProbeLosses {
+    aggregator.losses().get(name).copied().unwrap_or_default()
 }

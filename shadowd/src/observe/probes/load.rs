@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aya::maps::{MapData, MapError, PerCpuArray};
-use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, RawTracePoint};
+use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, ProgramFd, RawTracePoint};
 use aya::{Btf as KernelBtf, Ebpf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
@@ -91,7 +91,11 @@ impl Prepared {
         let mut refused = Vec::new();
         for way in feature.ways {
             match self.take(object, way) {
-                Ok(hook) => return Attached::on(feature, hook, refused),
+                Ok(hook) => {
+                    let mut attached = Attached::on(feature, hook, refused);
+                    attached.programs = programs(object, way);
+                    return attached;
+                }
                 Err(why) => refused.push(format!("{}: {why}", way.describe())),
             }
         }
@@ -188,8 +192,18 @@ impl Way {
     }
 }
 
+/// Handles of a way's programs, to read what the kernel counts of them.
+fn programs(object: &Ebpf, way: &Way) -> Vec<ProgramFd> {
+    way.programs
+        .iter()
+        .filter_map(|program| object.program(program.name)?.fd().ok()?.try_clone().ok())
+        .collect()
+}
+
 /// How one feature is fed.
 pub struct Attached {
+    /// Its loaded programs.
+    pub programs: Vec<ProgramFd>,
     /// Its line in the table of probes.
     pub status: ProbeStatus,
 }
@@ -203,7 +217,10 @@ impl Attached {
             refused,
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     fn off(feature: &Feature, refused: Vec<String>) -> Self {
@@ -221,7 +238,10 @@ impl Attached {
             degraded: Some(why.to_owned()),
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     /// The line of what needs no eBPF.

@@ -4,8 +4,10 @@
 //! that it refuses makes room for the next way. A feature that nothing feeds is off and says why;
 //! the others go on.
 
+mod cost;
 mod load;
 
+pub use cost::CostMeter;
 pub use load::{Attached, LoadError, Losses, Prepared, reason};
 
 /// Where a program hangs.
