@@ -92,4 +92,6 @@ pub struct Capture {
     pub tick: Option<Spanned<String>>,
     /// Whether eBPF may be used. Default true.
     pub ebpf: Option<bool>,
+    /// When the cost of programs is measured: `"start"`, `"always"` or `"off"`. Default `start`.
+    pub cost: Option<Spanned<String>>,
 }

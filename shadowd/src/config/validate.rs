@@ -11,7 +11,8 @@ use toml::Spanned;
 use super::error::{ConfigError, line_of};
 use super::file;
 use super::settings::{
-    CaptureSettings, GroupSettings, HostSettings, PeerSettings, Settings, UnitSettings,
+    CaptureSettings, CostMeasurement, GroupSettings, HostSettings, PeerSettings, Settings,
+    UnitSettings,
 };
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
@@ -54,6 +55,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let capture = CaptureSettings {
         tick,
         ebpf: file.capture.ebpf.unwrap_or(true),
+        cost: source.cost(file.capture.cost.as_ref())?,
         ..CaptureSettings::default()
     };
     Ok(Settings {
@@ -298,6 +300,22 @@ impl Source<'_> {
                 value: "(missing)".to_owned(),
                 allowed: allowed.to_owned(),
             }),
+        }
+    }
+
+    fn cost(&self, written: Option<&Spanned<String>>) -> Checked<CostMeasurement> {
+        let Some(written) = written else {
+            return Ok(CostMeasurement::default());
+        };
+        match written.get_ref().as_str() {
+            "start" => Ok(CostMeasurement::Start),
+            "always" => Ok(CostMeasurement::Always),
+            "off" => Ok(CostMeasurement::Off),
+            _ => {
+                let allowed = "\"start\" (a few times, then the right to do so is given up), \
+                               \"always\" (each minute) or \"off\"";
+                Err(self.refuse("capture.cost", written, allowed))
+            }
         }
     }
 

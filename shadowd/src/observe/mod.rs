@@ -9,6 +9,7 @@ mod cgroups;
 mod fields;
 mod lifecycle;
 mod own;
+pub mod privileges;
 mod probes;
 mod processes;
 mod sampler;

@@ -19,7 +19,7 @@ use super::sockets::SocketProbes;
 use super::sys::boot_time;
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{processes, seed};
+use super::{privileges, processes, seed};
 use crate::config::settings::CaptureSettings;
 use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
 
@@ -193,6 +193,16 @@ impl Capture {
     /// Whether the cost of programs will be measured again, which needs CAP_SYS_ADMIN.
     pub fn is_measuring(&self) -> bool {
         self.cost.is_measuring()
+    }
+
+    /// The calling thread, which captures, gives up what only loading takes: once after the start,
+    /// and again when [`Capture::is_measuring`] has turned false.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn give_up_privileges(&self) -> std::io::Result<()> {
+        privileges::keep_for_capture(self.is_measuring(), || self.cost.answers())
     }
 
     /// Waits until a process begins a program or ends, at most for `patience`, and returns what

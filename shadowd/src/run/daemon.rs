@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::board::Board;
+use super::capture::Capturing;
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, logging};
@@ -16,6 +17,7 @@ use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
+use crate::observe::privileges;
 use crate::observe::sys::boot_time;
 use crate::serve::Socket;
 use crate::store::Store;
@@ -48,16 +50,20 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 pub fn run(path: &Path) -> anyhow::Result<()> {
     logging::init();
     let settings = crate::config::load(path)?;
+    // This order decides which thread may load programs: see the module of privileges.
+    let capturing = Capturing::start(settings.capture.clone())
+        .context("the capturing thread cannot be started")?;
+    privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("main")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(daemon(settings))
+    runtime.block_on(daemon(settings, capturing))
 }
 
-async fn daemon(settings: Settings) -> anyhow::Result<()> {
+async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> {
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
@@ -106,7 +112,7 @@ async fn daemon(settings: Settings) -> anyhow::Result<()> {
         board,
         inputs,
     };
-    let end = parts.run(inbox, listener, socket).await;
+    let end = parts.run(inbox, listener, socket, capturing).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();

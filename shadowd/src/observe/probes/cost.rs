@@ -100,6 +100,11 @@ impl CostMeter {
         !matches!(self.phase, Phase::Done)
     }
 
+    /// Whether the kernel answers about the programs; true when there are none.
+    pub fn answers(&self) -> bool {
+        self.read().is_ok()
+    }
+
     /// Opens or closes a window if it is time to.
     pub fn step(&mut self, now: BootTime) {
         match &self.phase {

@@ -7,6 +7,7 @@
 mod cost;
 mod init;
 mod overflow;
+mod privileges;
 mod tcp;
 mod workload;
 
@@ -68,6 +69,10 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "losses_are_the_sum_of_the_features",
         cost::losses_are_the_sum_of_the_features,
+    ),
+    (
+        "counting_goes_on_without_privileges",
+        privileges::counting_goes_on_without_them,
     ),
     (
         "overflow_is_counted_and_logged_once",
