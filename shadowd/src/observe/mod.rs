@@ -21,6 +21,7 @@ mod syscalls;
 mod tally;
 pub mod units;
 
+pub use probes::Descriptors;
 pub use sampler::Capture;
 pub use sampler::Limits;
 pub use sys::boot_time;

@@ -1,5 +1,6 @@
 //! The capture thread: hands exits to the failover loop at once, and drains the probes on a tick.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,11 +13,12 @@ use tracing::warn;
 
 use super::board::Board;
 use super::failover::Input;
+use super::keep::keep;
 use crate::config::settings::CaptureSettings;
 use crate::decide::aggregate::Aggregator;
 use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind, Observation, ProbeLosses};
-use crate::observe::Capture;
 use crate::observe::sys::boot_time;
+use crate::observe::{Capture, Descriptors, Limits};
 
 /// The thread looks this often whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
@@ -36,15 +38,15 @@ pub struct Capturing {
 }
 
 impl Capturing {
-    /// Starts the thread.
+    /// Starts the thread; `left` is what the daemon before this one left.
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(settings: CaptureSettings) -> io::Result<Self> {
+    pub fn start(settings: CaptureSettings, left: Descriptors) -> io::Result<Self> {
         let (orders, order) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("capture".to_owned())
-            .spawn(move || work(&settings, &order))?;
+            .spawn(move || work(&settings, left, &order))?;
         Ok(Self { thread, orders })
     }
 
@@ -67,7 +69,7 @@ impl Capturing {
     }
 }
 
-fn work(settings: &CaptureSettings, order: &Receiver<Order>) {
+fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) {
     let Ok(order) = order.recv() else {
         return; // the daemon could not start
     };
@@ -77,7 +79,9 @@ fn work(settings: &CaptureSettings, order: &Receiver<Order>) {
             let _ = order.inputs.try_send(Input::Exit(event.pid));
         }
     };
-    let mut capture = Capture::start(settings);
+    let names: BTreeSet<String> = left.keys().cloned().collect();
+    let mut capture = Capture::go_on(settings, Limits::default(), left);
+    keep(&capture, &names);
     let mut measuring = capture.is_measuring();
     give_up_privileges(&capture);
     let mut aggregator = Aggregator::default();

@@ -11,7 +11,7 @@ use super::board::Board;
 use super::capture::Capturing;
 use super::parts::Parts;
 use super::record::Recorder;
-use super::{check, logging};
+use super::{check, keep, logging};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
@@ -49,9 +49,10 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 /// When it cannot start, or a part that it cannot do without fails.
 pub fn run(path: &Path) -> anyhow::Result<()> {
     logging::init();
+    let left = keep::left();
     let settings = crate::config::load(path)?;
     // This order decides which thread may load programs: see the module of privileges.
-    let capturing = Capturing::start(settings.capture.clone())
+    let capturing = Capturing::start(settings.capture.clone(), left)
         .context("the capturing thread cannot be started")?;
     privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

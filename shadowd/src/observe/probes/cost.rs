@@ -9,7 +9,6 @@ use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use aya::programs::ProgramFd;
 use aya::sys::{Stats, enable_stats};
 
 use super::reason;
@@ -29,7 +28,7 @@ const FIRST_WINDOWS: u32 = 4;
 /// One program that is measured.
 struct Program {
     feature: String,
-    fd: ProgramFd,
+    fd: OwnedFd,
 }
 
 /// What is known of one feature's programs.
@@ -87,7 +86,7 @@ impl CostMeter {
     }
 
     /// Measures these programs too, as the feature's.
-    pub fn watch(&mut self, feature: &str, programs: Vec<ProgramFd>) {
+    pub fn watch(&mut self, feature: &str, programs: Vec<OwnedFd>) {
         let of_feature = |fd| Program {
             feature: feature.to_owned(),
             fd,

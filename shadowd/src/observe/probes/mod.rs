@@ -6,9 +6,11 @@
 
 mod cost;
 mod load;
+mod object;
 
 pub use cost::CostMeter;
 pub use load::{Attached, LoadError, Losses, Prepared, reason};
+pub use object::{Descriptors, Object};
 
 /// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
