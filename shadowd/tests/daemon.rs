@@ -65,6 +65,17 @@ impl Running {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
+    /// What `shadowctl` prints.
+    fn shadowctl(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_shadowctl"))
+            .arg("--socket")
+            .arg(self.directory.join("socket"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// What it answers, once it does.
     fn probes(&mut self) -> CaptureStatus {
         self.answer(|_| true)
@@ -73,13 +84,8 @@ impl Running {
     /// What it answers, once that is as wanted.
     fn answer(&mut self, wanted: impl Fn(&CaptureStatus) -> bool) -> CaptureStatus {
         self.until("probes", |daemon| {
-            let output = Command::new(env!("CARGO_BIN_EXE_shadowctl"))
-                .arg("--socket")
-                .arg(daemon.directory.join("socket"))
-                .args(["--json", "probes"])
-                .output()
-                .unwrap();
-            let answer: Probes = serde_json::from_slice(&output.stdout).ok()?;
+            let answer: Probes =
+                serde_json::from_str(&daemon.shadowctl(&["--json", "probes"])).ok()?;
             let ready = !answer.capture.probes.is_empty() && wanted(&answer.capture);
             ready.then_some(answer.capture)
         })
@@ -200,4 +206,25 @@ fn without_the_right_to_load_programs_it_runs_and_says_why() {
         "{:?}",
         status.cost
     );
+}
+
+#[test]
+fn what_is_switched_off_or_left_out_is_said_and_counted() {
+    let capture = "probes_off = [\"cgroups\"]\nunits = { exclude = [\"*\"] }\n\
+                   paths = [\"/etc\", \"/nonexistent\"]\n";
+    let mut daemon = Running::start("filter", &[], capture);
+    let status = daemon.answer(|status| probe(status, "syscalls").losses.filtered > 0);
+    let syscalls = probe(&status, "syscalls").losses;
+    assert_eq!(
+        (syscalls.seen, syscalls.unattributed),
+        (0, 0),
+        "{syscalls:?}"
+    );
+    let why = probe(&status, "cgroups").degraded.as_deref();
+    assert_eq!(why, Some("switched off in the configuration"));
+    let status = daemon.shadowctl(&["status"]);
+    assert!(status.contains("/nonexistent does not exist"), "{status}");
+    let units = daemon.shadowctl(&["--json", "units"]);
+    let units: shadowd::serve::protocol::Units = serde_json::from_str(&units).unwrap();
+    assert!(units.units.is_empty(), "{units:?}");
 }

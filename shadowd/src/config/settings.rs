@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::capture::{
+    CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
+    Redaction,
+};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -75,37 +79,4 @@ pub struct UnitSettings {
     pub name: Name,
     /// How it is kept.
     pub mode: UnitMode,
-}
-
-/// Capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaptureSettings {
-    /// Between two drains of the kernel's tables: 100 ms to 1 min.
-    pub tick: Duration,
-    /// Whether eBPF may be used; procfs alone otherwise.
-    pub ebpf: bool,
-    /// When the cost of programs is measured.
-    pub cost: CostMeasurement,
-}
-
-/// When the kernel's statistics of programs are switched on, for 200 ms at a time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CostMeasurement {
-    /// A few times after the start; CAP_SYS_ADMIN is given up afterwards.
-    #[default]
-    Start,
-    /// And then once a minute; CAP_SYS_ADMIN is kept by the capturing thread.
-    Always,
-    /// Never.
-    Off,
-}
-
-impl Default for CaptureSettings {
-    fn default() -> Self {
-        Self {
-            tick: Duration::from_secs(1),
-            ebpf: true,
-            cost: CostMeasurement::default(),
-        }
-    }
 }

@@ -11,8 +11,8 @@ mod status;
 mod time;
 
 pub use capture::{
-    BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FileCounts, FileDelta, FileOpen,
-    FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse,
+    BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FEATURES, FileCounts, FileDelta,
+    FileOpen, FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse,
     IoDirection, Lifecycle, LifecycleKind, Listener, ListenerReading, Losses, NameAnswer,
     Observation, Pressure, ProbeLosses, ProbeStatus, ProcessReading, ProcessUse, Protocol,
     Resources, Sample, SyscallCounts, SyscallDelta, Timing, UnitTotals, UnitUse,

@@ -14,14 +14,16 @@ use shadowd_common::syscalls::SYSCALLS_MAX;
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
 use super::own::Own;
-use super::probes::{self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, reason};
+use super::probes::{
+    self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
+};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::boot_time;
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
 use super::{privileges, processes, seed};
-use crate::config::settings::CaptureSettings;
+use crate::config::settings::{CaptureSettings, LimitSettings};
 use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
 
 /// Most process events that wait for a sample; more are counted as dropped.
@@ -44,6 +46,17 @@ impl Default for Limits {
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults, but for what the configuration says.
+    pub fn of(settings: &LimitSettings) -> Self {
+        let default = Self::default();
+        Self {
+            syscalls: settings.syscalls.unwrap_or(default.syscalls),
+            events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
         }
     }
 }
@@ -73,7 +86,7 @@ impl Capture {
     /// Loads what the kernel allows and takes over what exists. Never fails: see
     /// [`Capture::probes`] for what is off.
     pub fn start(settings: &CaptureSettings) -> Self {
-        Self::start_with(settings, Limits::default())
+        Self::start_with(settings, Limits::of(&settings.limits))
     }
 
     /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
@@ -85,9 +98,9 @@ impl Capture {
     /// one left, as far as its build and settings were the same.
     pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
-            return Self::without(settings, "switched off in the configuration");
+            return Self::without(settings, SWITCHED_OFF);
         }
-        let prepared = match Prepared::new(left) {
+        let prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(settings, &reason(error.as_ref())),
         };

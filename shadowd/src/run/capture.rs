@@ -14,8 +14,9 @@ use tracing::warn;
 use super::board::Board;
 use super::failover::Input;
 use super::keep::keep;
-use crate::config::settings::CaptureSettings;
-use crate::decide::aggregate::Aggregator;
+use crate::config::settings::{CaptureSettings, LimitSettings};
+use crate::decide::aggregate::{AggregateLimits, Aggregator};
+use crate::decide::filter::Filter;
 use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind, Observation, ProbeLosses};
 use crate::observe::sys::boot_time;
 use crate::observe::{Capture, Descriptors, Limits};
@@ -80,11 +81,12 @@ fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) 
         }
     };
     let names: BTreeSet<String> = left.keys().cloned().collect();
-    let mut capture = Capture::go_on(settings, Limits::default(), left);
+    let mut capture = Capture::go_on(settings, Limits::of(&settings.limits), left);
     keep(&capture, &names);
     let mut measuring = capture.is_measuring();
     give_up_privileges(&capture);
-    let mut aggregator = Aggregator::default();
+    let mut filter = Filter::new(settings, redaction_key());
+    let mut aggregator = aggregator(&settings.limits);
     let mut due = boot_time().after(settings.tick);
     while !order.stop.load(Ordering::Relaxed) {
         capture
@@ -97,11 +99,27 @@ fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) 
         }
         if boot_time() >= due {
             due = due.after(settings.tick).max(boot_time());
-            let observation = aggregator.absorb(capture.tick_with(&hand_over));
+            let observation = aggregator.absorb(filter.apply(capture.tick_with(&hand_over)));
             let status = status(&capture, &aggregator, &observation);
             order.board.publish_capture(observation, status);
         }
     }
+}
+
+/// A key of this run of the daemon alone: what it hides cannot be guessed back with it later.
+fn redaction_key() -> Option<[u8; 32]> {
+    let key = ring::rand::generate::<[u8; 32]>(&ring::rand::SystemRandom::new());
+    key.ok().map(|key| key.expose())
+}
+
+fn aggregator(limits: &LimitSettings) -> Aggregator {
+    let default = AggregateLimits::default();
+    let set = |value: Option<u32>, default| value.map_or(default, |value| value as usize);
+    Aggregator::new(AggregateLimits {
+        flows: set(limits.flows, default.flows),
+        processes: set(limits.processes, default.processes),
+        ..default
+    })
 }
 
 fn give_up_privileges(capture: &Capture) {

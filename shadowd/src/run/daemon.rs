@@ -1,6 +1,6 @@
 //! Start of the daemon: what must be there before anything runs, in an order that harms nobody.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,7 +14,7 @@ use super::record::Recorder;
 use super::{check, keep, logging};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
-use crate::config::settings::{GroupSettings, Settings};
+use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
@@ -103,6 +103,13 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         warn!(warning, "socket");
         board.note(warning.to_owned());
     }
+    for path in missing_paths(&settings) {
+        warn!(path = %path.display(), "no such directory");
+        board.note(format!(
+            "capture.paths: {} does not exist: nothing is opened below it",
+            path.display()
+        ));
+    }
     let parts = Parts {
         settings,
         identity,
@@ -118,6 +125,19 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
     recorder.stop();
     let _ = record_thread.join();
     end
+}
+
+/// Configuration roots that somebody wrote down and that are not there.
+fn missing_paths(settings: &Settings) -> Vec<PathBuf> {
+    let paths = &settings.capture.paths;
+    if *paths == CaptureSettings::default_paths() {
+        return Vec::new();
+    }
+    paths
+        .iter()
+        .filter(|path| !path.is_dir())
+        .cloned()
+        .collect()
 }
 
 /// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is

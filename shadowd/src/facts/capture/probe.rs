@@ -2,6 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Every feature that can be switched off, by the name it has everywhere.
+pub const FEATURES: &[&str] = &[
+    "syscalls",
+    "tcp",
+    "udp",
+    "dns",
+    "block",
+    "files",
+    "opens",
+    "processes",
+    "oom",
+    "cgroups",
+];
+
 /// A feature of capture and how it is fed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
