@@ -19,7 +19,7 @@ use super::probes::{
 };
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
-use super::sys::boot_time;
+use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
 use super::{privileges, processes, seed};
@@ -119,6 +119,8 @@ impl Capture {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
             capture.unseeded += sockets.seed(listeners);
         }
+        drop(prepared);
+        release_free_memory();
         capture
     }
 

@@ -70,7 +70,7 @@ impl SocketProbes {
         let mut object = prepared.object("sockets", bytes, &offsets, &[])?;
         let attached = prepared.attach(&mut object, &probes::TCP);
         let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
-        let probes = Self {
+        let mut probes = Self {
             generation: take("GENERATION")?.try_into()?,
             open: 0,
             flows: [take("FLOWS_0")?, take("FLOWS_1")?],
@@ -78,6 +78,7 @@ impl SocketProbes {
             losses: Losses::take(&mut object, SENTENCES)?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached))
     }
 
