@@ -167,15 +167,10 @@ pub struct Volume {
 /// Buckets of a histogram of times.
 pub const BUCKETS: usize = 32;
 
-/// What happened on a flow since it is known. Never goes back, except `moved`.
-///
-/// What open connections moved is not in `done`. The look at them in tick `live_tick` left its sum
-/// in `live`, and in `before` what `done` was then; so the flow's whole volume is `before + live`,
-/// and `done` for a flow at which the newest look found no connection. A connection that ends
-/// during a look is then in one of them or, until the next look, in neither, never in both.
+/// Sums of what happened on a flow. They never go back, except `moved`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct FlowValue {
+pub struct Sums {
     /// Connections established.
     pub opened: u64,
     /// Connections that were there before.
@@ -198,6 +193,19 @@ pub struct FlowValue {
     pub connect_sum_ns: u64,
     /// Answers that were timed.
     pub responses: u64,
+}
+
+/// What happened on a flow since it is known.
+///
+/// What open connections moved is not in `done`. The look at them in tick `live_tick` left its sum
+/// in `live`, and in `before` what `done` was then; so the flow's whole volume is `before + live`,
+/// and `done` for a flow at which the newest look found no connection. A connection that ends
+/// during a look is then in one of them or, until the next look, in neither, never in both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowValue {
+    /// What happened.
+    pub sums: Sums,
     /// What connections moved that ended or changed their owner, and all datagrams.
     pub done: Volume,
     /// `done` when the newest look came to the flow.
@@ -206,27 +214,32 @@ pub struct FlowValue {
     pub live: Volume,
     /// Which look that was.
     pub live_tick: u64,
-    /// Sum of all that was reported last; differs when something changed since.
-    pub reported: u64,
+    /// The look at which there was something to tell last.
+    pub changed: u64,
+    /// What user space was told of `sums`.
+    pub told: Sums,
+    /// What user space was told of the whole volume.
+    pub told_volume: Volume,
     /// The answers by their time, as `Histogram` counts; each wraps.
     pub response: [u32; BUCKETS],
+    /// What user space was told of these.
+    pub told_response: [u32; BUCKETS],
 }
 
-impl FlowValue {
-    /// The whole volume, after the look of `tick`.
-    #[inline(always)]
-    pub fn volume(&self, tick: u64) -> Volume {
-        if self.live_tick != tick {
-            return self.done;
-        }
-        Volume {
-            rx_bytes: self.before.rx_bytes.wrapping_add(self.live.rx_bytes),
-            tx_bytes: self.before.tx_bytes.wrapping_add(self.live.tx_bytes),
-            rx_packets: self.before.rx_packets.wrapping_add(self.live.rx_packets),
-            tx_packets: self.before.tx_packets.wrapping_add(self.live.tx_packets),
-            retransmits: self.before.retransmits.wrapping_add(self.live.retransmits),
-        }
-    }
+/// What came on a flow since user space was told last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowNews {
+    /// Which.
+    pub key: FlowKey,
+    /// What happened since.
+    pub sums: Sums,
+    /// What moved since.
+    pub volume: Volume,
+    /// Connections open now; may be below 0 for a moment.
+    pub open: i64,
+    /// Answers since.
+    pub response: [u32; BUCKETS],
 }
 
 /// Counters of a connection, as the kernel keeps them.
@@ -346,14 +359,18 @@ pub struct Peer {
     pub port: u32,
 }
 
-/// Index into the settings that change: number of the look.
+/// Index into the settings that change: when the look began, CLOCK_BOOTTIME, ns.
 pub const TICK: u32 = 0;
 /// Index into the settings that change: what is being taken over, one of the `PHASE_` constants.
 pub const PHASE: u32 = 1;
 /// Index into the settings that change: connections that the full table of sockets refused.
 pub const REFUSED: u32 = 2;
+/// Index into the settings that change: flows that were idle since before that look are removed.
+pub const IDLE_SINCE: u32 = 3;
+/// Index into the settings that change: flows in the table, counted by each report.
+pub const FLOW_COUNT: u32 = 4;
 /// Settings that change.
-pub const CHANGING: u32 = 3;
+pub const CHANGING: u32 = 5;
 
 /// Listening sockets are being taken over.
 pub const PHASE_LISTENERS: u64 = 0;
@@ -366,7 +383,9 @@ crate::pod!(
     SocketOffsets,
     FlowKey,
     Volume,
+    Sums,
     FlowValue,
+    FlowNews,
     Counters,
     Socket,
     ListenerKey,
@@ -378,7 +397,8 @@ crate::pod!(
 // A gap between fields would be uninitialised bytes in a map's key.
 const _: () = {
     assert!(size_of::<FlowKey>() == 48);
-    assert!(size_of::<FlowValue>() == 11 * 8 + 3 * 40 + 16 + 128);
+    assert!(size_of::<FlowValue>() == 2 * 88 + 4 * 40 + 16 + 2 * 128);
+    assert!(size_of::<FlowNews>() == 48 + 88 + 40 + 8 + 128);
     assert!(size_of::<Counters>() == 32);
     assert!(size_of::<Socket>() == 48 + 32 + 6 * 8 + 6 * 4);
     assert!(size_of::<ListenerKey>() == 24);

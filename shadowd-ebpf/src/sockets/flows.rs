@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use shadowd_common::sockets::{
-    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowValue, Volume, loss,
+    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, Volume, loss,
 };
 
 use crate::context::{BPF_NOEXIST, lost, plus};
@@ -19,8 +19,7 @@ const NO_VOLUME: Volume = Volume {
     retransmits: 0,
 };
 
-/// A flow on which nothing happened; in memory that cannot be written, so it takes no stack.
-static NOTHING: FlowValue = FlowValue {
+const NO_SUMS: Sums = Sums {
     opened: 0,
     adopted: 0,
     closed: 0,
@@ -32,12 +31,20 @@ static NOTHING: FlowValue = FlowValue {
     connect_count: 0,
     connect_sum_ns: 0,
     responses: 0,
+};
+
+/// A flow on which nothing happened; in memory that cannot be written, so it takes no stack.
+static NOTHING: FlowValue = FlowValue {
+    sums: NO_SUMS,
     done: NO_VOLUME,
     before: NO_VOLUME,
     live: NO_VOLUME,
     live_tick: 0,
-    reported: 0,
+    changed: 0,
+    told: NO_SUMS,
+    told_volume: NO_VOLUME,
     response: [0; BUCKETS],
+    told_response: [0; BUCKETS],
 };
 
 /// Times below 2^(FIRST_BUCKET + 1) ns are in bucket 0 (`Histogram` of user space).
@@ -104,8 +111,8 @@ pub unsafe fn credit_rtt(value: *mut FlowValue, rtt_us: u32) {
     if rtt_us != 0 {
         // SAFETY: the caller vouches for the pointer; the fields are aligned and only added to.
         unsafe {
-            plus(&raw mut (*value).rtt_count, 1);
-            plus(&raw mut (*value).rtt_sum_ns, u64::from(rtt_us) * 1_000);
+            plus(&raw mut (*value).sums.rtt_count, 1);
+            plus(&raw mut (*value).sums.rtt_sum_ns, u64::from(rtt_us) * 1_000);
         }
     }
 }
@@ -120,7 +127,7 @@ pub unsafe fn credit_response(value: *mut FlowValue, nanos: u64) {
     let bucket = bucket(nanos) & (BUCKETS - 1);
     // SAFETY: the caller vouches for the pointer, and the index is within the array.
     unsafe {
-        plus(&raw mut (*value).responses, 1);
+        plus(&raw mut (*value).sums.responses, 1);
         plus_32((&raw mut (*value).response).cast::<u32>().add(bucket));
     }
 }
@@ -170,46 +177,106 @@ fn bucket(nanos: u64) -> usize {
     log + usize::from(rest >> 1 != 0)
 }
 
-/// Odd and large: no other counter grows by as much between two reports.
-const MOVED_WEIGHT: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// A sum of all that only grows; it differs from the last one if anything changed.
+/// What came on a flow since user space was told.
 ///
 /// # Safety
 ///
 /// `value` is a live map value.
 #[inline(always)]
-pub unsafe fn sum(value: *const FlowValue, tick: u64) -> u64 {
-    // SAFETY: the caller vouches for the pointer.
+pub unsafe fn news(key: &FlowKey, value: *const FlowValue, tick: u64, to: &mut FlowNews) -> bool {
+    // SAFETY: the caller vouches for the pointer. Each counter is read once.
     unsafe {
-        let done = if (*value).live_tick == tick {
-            let (before, live) = (&raw const (*value).before, &raw const (*value).live);
-            volume(before) + volume(live)
-        } else {
-            volume(&raw const (*value).done)
-        };
-        (*value).opened
-            + (*value).adopted
-            + (*value).closed
-            + (*value).failed
-            + (*value).resets
-            // The only one that goes back: it must not undo another one's step.
-            + (*value).moved * MOVED_WEIGHT
-            + (*value).rtt_count
-            + (*value).connect_count
-            + (*value).responses
-            + done
+        let (now, told) = (&raw const (*value).sums, &raw const (*value).told);
+        macro_rules! since_told {
+            ($($field:ident),*) => {
+                $(
+                    let latest = core::ptr::read_volatile(&raw const (*now).$field);
+                    to.sums.$field = latest.wrapping_sub((*told).$field);
+                )*
+            };
+        }
+        since_told!(
+            opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns, connect_count,
+            connect_sum_ns, responses
+        );
+        to.open = ((*told).opened + to.sums.opened)
+            .wrapping_add((*told).adopted + to.sums.adopted)
+            .wrapping_add((*told).moved.wrapping_add(to.sums.moved))
+            .wrapping_sub((*told).closed + to.sums.closed) as i64;
+        let told = &raw const (*value).told_volume;
+        let looked = (*value).live_tick == tick;
+        macro_rules! volume {
+            ($($field:ident),*) => {
+                $(
+                    let now = if looked {
+                        (*value).before.$field + (*value).live.$field
+                    } else {
+                        core::ptr::read_volatile(&raw const (*value).done.$field)
+                    };
+                    let past = (*told).$field;
+                    to.volume.$field = if now > past { now - past } else { 0 };
+                )*
+            };
+        }
+        volume!(rx_bytes, tx_bytes, rx_packets, tx_packets, retransmits);
+        if to.sums.responses != 0 {
+            for index in 0..BUCKETS {
+                let now = core::ptr::read_volatile(&raw const (*value).response[index]);
+                to.response[index] = now.wrapping_sub((*value).told_response[index]);
+            }
+        }
+    }
+    to.key = *key;
+    let (sums, volume) = (&to.sums, &to.volume);
+    let happened = sums.opened | sums.adopted | sums.closed | sums.failed | sums.resets;
+    let timed = sums.moved | sums.rtt_count | sums.connect_count | sums.responses;
+    let moved = volume.rx_bytes | volume.tx_bytes | volume.rx_packets | volume.tx_packets;
+    (happened | timed | moved | volume.retransmits) != 0
+}
+
+/// Notes what user space was told.
+///
+/// # Safety
+///
+/// `value` is a live map value, and one report runs at a time.
+#[inline(always)]
+pub unsafe fn told(value: *mut FlowValue, tick: u64, news: &FlowNews) {
+    // SAFETY: the caller vouches for the pointer; only the report writes these fields.
+    unsafe {
+        (*value).changed = tick;
+        let told = &raw mut (*value).told;
+        macro_rules! add {
+            ($to:ident, $from:expr, $($field:ident),*) => {
+                $((*$to).$field = (*$to).$field.wrapping_add($from.$field);)*
+            };
+        }
+        add!(
+            told, news.sums, opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns,
+            connect_count, connect_sum_ns, responses
+        );
+        let volume = &raw mut (*value).told_volume;
+        add!(volume, news.volume, rx_bytes, tx_bytes, rx_packets, tx_packets, retransmits);
+        if news.sums.responses != 0 {
+            for index in 0..BUCKETS {
+                (*value).told_response[index] =
+                    (*value).told_response[index].wrapping_add(news.response[index]);
+            }
+        }
     }
 }
 
-#[inline(always)]
-unsafe fn volume(volume: *const Volume) -> u64 {
-    // SAFETY: the caller vouches for the pointer.
-    unsafe {
-        (*volume).rx_bytes
-            + (*volume).tx_bytes
-            + (*volume).rx_packets
-            + (*volume).tx_packets
-            + (*volume).retransmits
-    }
-}
+pub const NO_NEWS: FlowNews = FlowNews {
+    key: FlowKey {
+        cgroup: 0,
+        tgid: 0,
+        service: 0,
+        direction: 0,
+        protocol: 0,
+        local: [0; 4],
+        remote: [0; 4],
+    },
+    sums: NO_SUMS,
+    volume: NO_VOLUME,
+    open: 0,
+    response: [0; BUCKETS],
+};

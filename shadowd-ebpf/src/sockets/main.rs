@@ -24,7 +24,9 @@ use aya_ebpf::helpers::generated::bpf_seq_write;
 use aya_ebpf::macros::{cgroup_sock_addr, fentry, fexit, raw_tracepoint};
 use aya_ebpf::programs::{FEntryContext, FExitContext, RawTracePointContext, SockAddrContext};
 use shadowd_common::MAPPED;
-use shadowd_common::sockets::{FlowKey, FlowValue, Listening, Socket, TCP, TICK};
+use shadowd_common::sockets::{
+    FLOW_COUNT, FlowKey, FlowValue, IDLE_SINCE, Listening, Socket, TCP, TICK, UDP,
+};
 
 use crate::context::{current, read, setting};
 use crate::io::Way;
@@ -185,6 +187,10 @@ const GO_ON: i32 = 1;
 
 #[inline(always)]
 fn peer4(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the context is the kernel's; this field may be read.
+    if unsafe { (*ctx.sock_addr).protocol } != u32::from(UDP) {
+        return GO_ON;
+    }
     // SAFETY: the context is the kernel's; these fields may be read.
     let (address, port) = unsafe {
         let addr = ctx.sock_addr;
@@ -196,6 +202,10 @@ fn peer4(ctx: &SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn peer6(ctx: &SockAddrContext) -> i32 {
+    // SAFETY: the context is the kernel's; this field may be read.
+    if unsafe { (*ctx.sock_addr).protocol } != u32::from(UDP) {
+        return GO_ON;
+    }
     // SAFETY: the context is the kernel's; these fields may be read, word by word.
     let (address, port) = unsafe {
         let addr = ctx.sock_addr;
@@ -229,21 +239,16 @@ pub struct Element<K, V> {
     value: *mut V,
 }
 
-/// Hands an entry to whoever reads the iterator; whether there was room.
+/// Hands a record to whoever reads the iterator; whether there was room. Without room the element
+/// is come to again.
 ///
 /// # Safety
 ///
-/// `element` is the context of an iterator, and its key and value are not null.
+/// `meta` is of the context of an iterator.
 #[inline(always)]
-unsafe fn write<K, V>(element: *const Element<K, V>) -> bool {
-    // SAFETY: the caller vouches for the pointers; the sizes are the types' own.
-    unsafe {
-        let seq = (*(*element).meta).seq;
-        let key = (*element).key;
-        let value = (*element).value;
-        bpf_seq_write(seq.cast(), key as *const c_void, size_of::<K>() as u32) == 0
-            && bpf_seq_write(seq.cast(), value as *const c_void, size_of::<V>() as u32) == 0
-    }
+unsafe fn write<T>(meta: *const Meta, record: *const T) -> bool {
+    // SAFETY: the caller vouches for the pointer; the size is the type's own.
+    unsafe { bpf_seq_write((*meta).seq.cast(), record.cast(), size_of::<T>() as u32) == 0 }
 }
 
 /// The look at open connections: an element of SOCKETS.
@@ -273,13 +278,13 @@ pub extern "C" fn look_at_listeners(element: *const Element<u64, Listening>) -> 
         let key = (*element).key;
         let value = (*element).value;
         if !key.is_null() && !value.is_null() && listen::look(*key, value).is_some() {
-            write(element);
+            write((*element).meta, value);
         }
     }
     0
 }
 
-/// What changed since the last time: an element of FLOWS.
+/// What user space was not told yet: an element of FLOWS. Removes what is idle for long.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_map_elem")]
 pub extern "C" fn report_flows(element: *const Element<FlowKey, FlowValue>) -> i32 {
@@ -288,10 +293,20 @@ pub extern "C" fn report_flows(element: *const Element<FlowKey, FlowValue>) -> i
         let key = (*element).key;
         let value = (*element).value;
         if !key.is_null() && !value.is_null() {
-            let now = flows::sum(value, tcp::setting_now(TICK));
-            // An entry that finds no room is come to again.
-            if (*value).reported != now && write(element) {
-                (*value).reported = now;
+            let tick = tcp::setting_now(TICK);
+            let mut news = flows::NO_NEWS;
+            if flows::news(&*key, value, tick, &mut news) {
+                if write((*element).meta, &raw const news) {
+                    flows::told(value, tick, &news);
+                }
+            } else if news.open <= 0
+                && (*value).live_tick != tick
+                && (*value).changed < tcp::setting_now(IDLE_SINCE)
+            {
+                let _ = flows::FLOWS.remove(&news.key);
+            }
+            if let Some(count) = tcp::STATE.get_ptr_mut(FLOW_COUNT) {
+                *count += 1;
             }
         }
     }

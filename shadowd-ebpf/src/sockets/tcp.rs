@@ -133,10 +133,10 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
                 let began = (*socket).connecting_ns;
                 core::ptr::write_volatile(&raw mut (*socket).established, 1);
                 let value = flow_or_lost(&key, 1, 0)?;
-                plus(&raw mut (*value).opened, 1);
+                plus(&raw mut (*value).sums.opened, 1);
                 if began != 0 {
-                    plus(&raw mut (*value).connect_count, 1);
-                    plus(&raw mut (*value).connect_sum_ns, now_ns().saturating_sub(began));
+                    plus(&raw mut (*value).sums.connect_count, 1);
+                    plus(&raw mut (*value).sums.connect_sum_ns, now_ns().saturating_sub(began));
                 }
                 return Some(());
             }
@@ -203,7 +203,7 @@ pub fn closed(sk: u64, old: i32) -> Option<()> {
         if (*socket).established == 0 {
             let key = (*socket).flow;
             if SOCKETS.remove(&sk).is_ok() {
-                plus(&raw mut (*flow_or_lost(&key, 1, 0)?).failed, 1);
+                plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
             }
             return Some(());
         }
@@ -261,8 +261,8 @@ fn unknown_closed(sk: u64, old: i32) -> Option<()> {
     let value = flow_or_lost(&key, 2, 0)?;
     // SAFETY: the verifier checked the pointer.
     unsafe {
-        plus(&raw mut (*value).adopted, 1);
-        plus(&raw mut (*value).closed, 1);
+        plus(&raw mut (*value).sums.adopted, 1);
+        plus(&raw mut (*value).sums.closed, 1);
     }
     Some(())
 }
@@ -286,9 +286,9 @@ unsafe fn settle(socket: *mut Socket, key: &FlowKey) {
         }
         if let Some(value) = flow_or_lost(key, 1, 0) {
             if pending == ADOPTED {
-                plus(&raw mut (*value).adopted, 1);
+                plus(&raw mut (*value).sums.adopted, 1);
             } else {
-                plus(&raw mut (*value).opened, 1);
+                plus(&raw mut (*value).sums.opened, 1);
             }
         }
     }
@@ -317,15 +317,15 @@ unsafe fn finish(sk: u64, socket: *mut Socket) -> Option<()> {
     // SAFETY: the verifier checked the pointers.
     unsafe {
         if pending == OPENED {
-            plus(&raw mut (*value).opened, 1);
+            plus(&raw mut (*value).sums.opened, 1);
         } else if pending == ADOPTED {
-            plus(&raw mut (*value).adopted, 1);
+            plus(&raw mut (*value).sums.adopted, 1);
         }
-        plus(&raw mut (*value).closed, 1);
+        plus(&raw mut (*value).sums.closed, 1);
         credit(value, &more);
         credit_rtt(value, now.rtt_us);
         if reset {
-            plus(&raw mut (*value).resets, 1);
+            plus(&raw mut (*value).sums.resets, 1);
         } else if let Some(last) = LAST.get_ptr_mut(0) {
             (*last).sk = sk;
             (*last).flow = key;
@@ -421,12 +421,12 @@ unsafe fn hand_over(
         (*socket).flow.tgid = tgid;
         (*socket).flow.cgroup = cgroup;
         if let Some(value) = flow_or_lost(old, 0, more.rx_bytes + more.tx_bytes) {
-            plus(&raw mut (*value).moved, u64::MAX);
+            plus(&raw mut (*value).sums.moved, u64::MAX);
             credit(value, &more);
         }
         let key = (*socket).flow;
         if let Some(value) = flow(&key) {
-            plus(&raw mut (*value).moved, 1);
+            plus(&raw mut (*value).sums.moved, 1);
         }
     }
     Some(())
@@ -446,7 +446,7 @@ pub fn reset(sk: u64) -> Option<()> {
         if (*last).sk == sk {
             (*last).sk = 0;
             let key = (*last).flow;
-            plus(&raw mut (*flow(&key)?).resets, 1);
+            plus(&raw mut (*flow(&key)?).sums.resets, 1);
         }
     }
     Some(())

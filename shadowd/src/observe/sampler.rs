@@ -2,6 +2,7 @@
 //!
 //! Blocking, for a thread of its own. It decides nothing and keeps no history.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -12,14 +13,14 @@ use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
-use super::probes::{self, Attached, LoadError, Prepared, reason};
+use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::boot_time;
 use super::syscalls::SyscallProbe;
-use super::{processes, seed};
+use super::{processes, sockets};
 use crate::config::settings::CaptureSettings;
-use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
+use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Protocol, Sample};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
@@ -34,13 +35,23 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most flows the kernel side holds, at least 1.
+    pub flows: u32,
+    /// Most live TCP sockets that are followed, at least 1.
+    pub sockets: u32,
+    /// Most listening sockets that are followed, at least 1.
+    pub listeners: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let (flows, sockets, listeners) = sockets::limits();
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            flows,
+            sockets,
+            listeners,
         }
     }
 }
@@ -71,31 +82,31 @@ impl Capture {
 
     /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
     pub fn start_with(settings: &CaptureSettings, limits: Limits) -> Self {
+        Self::go_on(settings, limits, Descriptors::new())
+    }
+
+    /// As [`Capture::start_with`], taking over the programs and counts that a daemon before this
+    /// one left, as far as its build and settings were the same.
+    pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
             return Self::without("switched off in the configuration");
         }
-        let prepared = match Prepared::new() {
+        let prepared = match Prepared::new(left) {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(&reason(error.as_ref())),
         };
         let mut capture = Self::empty(&prepared.scope);
-        capture.syscalls = capture.keep(
-            &[probes::SYSCALLS],
-            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.sockets = capture.keep(
-            &[probes::TCP],
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.events = capture.keep(
-            &[probes::PROCESSES, probes::CGROUPS],
-            LifecycleProbes::start(&prepared, limits),
-        );
+        capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
+            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
+        capture.sockets = capture.keep(&probes::SOCKETS, || {
+            SocketProbes::start(&prepared, limits, &cgroups)
+        });
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.statuses.push(Attached::procfs());
-        if let Some(sockets) = &mut capture.sockets {
-            let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
-            capture.dropped += sockets.seed(listeners);
-        }
         capture
     }
 
@@ -131,9 +142,11 @@ impl Capture {
     fn keep<T>(
         &mut self,
         features: &[probes::Feature],
-        started: Result<(T, Vec<Attached>), LoadError>,
+        start: impl Fn() -> Result<(T, Vec<Attached>), LoadError>,
     ) -> Option<T> {
-        match started {
+        // What was left by the daemon before this one may be incomplete; it is gone after the first
+        // attempt, and the second one loads the object anew.
+        match start().or_else(|_| start()) {
             Ok((object, attached)) => {
                 let any = attached.iter().any(Attached::is_on);
                 self.statuses
@@ -159,6 +172,17 @@ impl Capture {
     /// Every probe and how it is fed.
     pub fn probes(&self) -> Vec<ProbeStatus> {
         self.statuses.clone()
+    }
+
+    /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
+    /// programs running, and [`Capture::go_on`] goes on with them.
+    pub fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let objects: [Option<&Object>; 3] = [
+            self.syscalls.as_ref().map(SyscallProbe::object),
+            self.sockets.as_ref().map(SocketProbes::object),
+            self.events.as_ref().map(LifecycleProbes::object),
+        ];
+        objects.into_iter().flatten().flat_map(Object::descriptors)
     }
 
     /// Waits until a process begins a program or ends, at most for `patience`, and returns what
@@ -190,9 +214,6 @@ impl Capture {
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
         if let Some(syscalls) = &mut self.syscalls {
             syscalls.turn();
-        }
-        if let Some(sockets) = &mut self.sockets {
-            sockets.turn();
         }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
@@ -272,13 +293,20 @@ impl Capture {
     }
 }
 
-/// Happenings in a sample: calls, changes of connections, process events.
+/// Happenings in a sample: calls, changes of connections, datagrams, process events.
 fn records(sample: &Sample) -> u64 {
     let calls: u64 = sample.syscalls.iter().map(|delta| delta.counts.calls).sum();
     let flows: u64 = sample
         .flows
         .iter()
-        .map(|flow| flow.counts.opened + flow.counts.closed + flow.counts.failed)
+        .map(|flow| {
+            let counts = &flow.counts;
+            let datagrams = match flow.protocol {
+                Protocol::Tcp => 0,
+                Protocol::Udp => counts.rx_packets + counts.tx_packets,
+            };
+            counts.opened + counts.adopted + counts.closed + counts.failed + datagrams
+        })
         .sum();
     calls + flows + sample.lifecycle.len() as u64
 }

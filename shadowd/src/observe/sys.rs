@@ -1,13 +1,14 @@
 //! The one module of user space that makes system calls itself: what no crate offers.
 //!
-//! bpf(2) map operations on many entries at once and iterators over a map (aya 0.14 has neither)
+//! bpf(2) map operations on many entries at once and iterators over a map (aya 0.14 has neither),
 //! and the boot-time clock.
 //! Nothing here decides; errors go up as the kernel gave them.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
 use nix::time::{ClockId, clock_gettime};
@@ -18,16 +19,18 @@ use crate::facts::BootTime;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
-const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
-const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
-/// enum bpf_attach_type
+/// An enum bpf_attach_type.
 const BPF_TRACE_ITER: u32 = 28;
 
 /// Entries that one call takes; more than any hash bucket of our maps holds.
 const BATCH: usize = 1024;
+
+/// Bytes read from a walk at once; the kernel hands out up to 32 KiB.
+const WALK_BYTES: usize = 1 << 16;
 
 /// Now, on CLOCK_BOOTTIME.
 pub fn boot_time() -> BootTime {
@@ -62,7 +65,35 @@ struct ElementAttributes {
     flags: u64,
 }
 
-/// `struct { ... } link_create` of `union bpf_attr`, as far as iterators use it.
+/// `struct { ... } raw_tracepoint` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct TracepointAttributes {
+    name: u64,
+    prog_fd: u32,
+    reserved: u32,
+    cookie: u64,
+}
+
+/// Attaches a tracing program: to the raw tracepoint `name`, or to where it was loaded for. It runs
+/// as long as the link that is returned, or a copy of it, is open.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn attach_tracing(program: BorrowedFd<'_>, name: Option<&str>) -> io::Result<OwnedFd> {
+    let name = name.map(CString::new).transpose()?;
+    let mut attributes = TracepointAttributes {
+        name: name.as_ref().map_or(0, |name| name.as_ptr() as u64),
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        ..TracepointAttributes::default()
+    };
+    let descriptor = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// `struct { ... } link_create` of `union bpf_attr`, as far as iterators and groups use it.
 #[derive(Default)]
 #[repr(C)]
 struct LinkAttributes {
@@ -80,6 +111,7 @@ struct LinkAttributes {
 #[repr(C)]
 struct IteratorTarget {
     map_fd: u32,
+    reserved: [u32; 3],
 }
 
 /// `struct { ... } iter_create` of `union bpf_attr`.
@@ -90,36 +122,6 @@ struct IteratorAttributes {
     flags: u32,
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
-    call(command, attributes).map(|_| ())
-}
-
-/// A call that returns a descriptor.
-fn bpf_descriptor<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd> {
-    let number = call(command, attributes)?;
-    let number = i32::try_from(number).map_err(io::Error::other)?;
-    // SAFETY: the kernel made this descriptor for the caller, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
-}
-
-fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are the command's own, of the size given, and their pointers are to
-    // buffers that the callers below size by the map's key and value.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attributes),
-            size_of::<T>(),
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
-}
-
 /// Ties an iterator program to the map it walks, or to nothing for one that walks no map.
 ///
 /// # Errors
@@ -128,6 +130,7 @@ fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long>
 pub fn iterator_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
     let target = IteratorTarget {
         map_fd: map.map_or(0, |map| map.as_raw_fd().unsigned_abs()),
+        ..IteratorTarget::default()
     };
     let mut attributes = LinkAttributes {
         prog_fd: program.as_raw_fd().unsigned_abs(),
@@ -136,9 +139,33 @@ pub fn iterator_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io
     };
     if map.is_some() {
         attributes.iter_info = (&raw const target) as u64;
+        // Older kernels know the first word only, and take more when it is 0.
         attributes.iter_info_len = size_of::<IteratorTarget>() as u32;
     }
-    bpf_descriptor(BPF_LINK_CREATE, &mut attributes)
+    let descriptor = bpf(BPF_LINK_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Attaches a program to a control group and all below it, beside the programs of others.
+///
+/// # Errors
+///
+/// The kernel's, which knows such links from 5.7 on.
+pub fn attach_group(
+    program: BorrowedFd<'_>,
+    group: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkAttributes {
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        target_fd: group.as_raw_fd().unsigned_abs(),
+        attach_type,
+        ..LinkAttributes::default()
+    };
+    let descriptor = bpf(BPF_LINK_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Begins a walk: the program runs for each element while the file is read, and what it writes is
@@ -152,37 +179,63 @@ pub fn iterator(link: BorrowedFd<'_>) -> io::Result<File> {
         link_fd: link.as_raw_fd().unsigned_abs(),
         flags: 0,
     };
-    bpf_descriptor(BPF_ITER_CREATE, &mut attributes).map(File::from)
+    let descriptor = bpf(BPF_ITER_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
-/// Takes one entry out of a hash map; none if there is none.
-///
-/// Kernels before 5.14 need two calls for it, and lose what the kernel side adds between them.
+/// Reads what the program of a walk writes, to its end: records of type `T`.
 ///
 /// # Errors
 ///
-/// The kernel's.
-pub fn take<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
-    let mut value = V::default();
-    let mut attributes = ElementAttributes {
-        map_fd: map.as_raw_fd().unsigned_abs(),
-        key: std::ptr::from_ref(key) as u64,
-        value: (&raw mut value) as u64,
-        ..ElementAttributes::default()
-    };
-    let taken = match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) {
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
-            bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes).and_then(|()| {
-                attributes.value = 0;
-                bpf(BPF_MAP_DELETE_ELEM, &mut attributes)
-            })
+/// The kernel's; the records until then were handed to `each`.
+pub fn records<T: Pod>(mut walk: File, mut each: impl FnMut(&T)) -> io::Result<()> {
+    let mut buffer = vec![0_u8; WALK_BYTES];
+    let mut filled = 0;
+    loop {
+        let count = match walk.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            // A million elements passed without a record.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        filled += count;
+        let whole = filled - filled % size_of::<T>();
+        for bytes in buffer[..whole].chunks_exact(size_of::<T>()) {
+            // SAFETY: the bytes are as many as the type has, and any bytes are a value of it.
+            each(&unsafe { bytes.as_ptr().cast::<T>().read_unaligned() });
         }
-        result => result,
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
+}
+
+/// Takes over a descriptor that this process was started with; none when it is not open.
+///
+/// Call it once for each number, before anything else in the process could own it.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: asking for the flags of any number does no harm.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // SAFETY: it is open, and the caller vouches that nobody else owns it.
+    (flags >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
+    // SAFETY: the attributes are the command's own, of the size given, and their pointers are to
+    // buffers that the callers below size by the map's key and value.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<T>(),
+        )
     };
-    match taken {
-        Ok(()) => Ok(Some(value)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(RawFd::try_from(result).unwrap_or(0))
     }
 }
 
@@ -196,28 +249,6 @@ pub fn take<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Resul
 ///
 /// The kernel's, when neither the batch operation nor the single ones work.
 pub fn drain<K: Pod + Default, V: Pod + Default>(
-    map: BorrowedFd<'_>,
-    cpus: usize,
-    each: impl FnMut(&K, &[V]),
-) -> io::Result<()> {
-    batches(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, cpus, each)
-}
-
-/// As [`drain`], and leaves the entries in the map.
-///
-/// # Errors
-///
-/// The kernel's, when it has no batch operation.
-pub fn read_all<K: Pod + Default, V: Pod + Default>(
-    map: BorrowedFd<'_>,
-    cpus: usize,
-    each: impl FnMut(&K, &[V]),
-) -> io::Result<()> {
-    batches(BPF_MAP_LOOKUP_BATCH, map, cpus, each)
-}
-
-fn batches<K: Pod + Default, V: Pod + Default>(
-    command: libc::c_int,
     map: BorrowedFd<'_>,
     cpus: usize,
     mut each: impl FnMut(&K, &[V]),
@@ -241,12 +272,10 @@ fn batches<K: Pod + Default, V: Pod + Default>(
             map_fd: map.as_raw_fd().unsigned_abs(),
             ..BatchAttributes::default()
         };
-        let done = match bpf(command, &mut attributes) {
-            Ok(()) => false,
+        let done = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attributes) {
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(_) if first && command == BPF_MAP_LOOKUP_AND_DELETE_BATCH => {
-                return drain_singly(map, cpus, each);
-            }
+            Err(_) if first => return drain_singly(map, cpus, each),
             Err(error) => return Err(error),
         };
         let count = (attributes.count as usize).min(BATCH);
@@ -278,7 +307,7 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
             ..ElementAttributes::default()
         };
         match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             Err(error) => return Err(error),
         }

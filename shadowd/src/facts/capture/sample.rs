@@ -66,6 +66,8 @@ pub struct Sample {
     pub cgroups: Vec<(u64, String)>,
     /// What was seen and what was lost since capture began.
     pub losses: Losses,
+    /// Payload bytes of flows and connections that full tables refused, since capture began.
+    pub flow_bytes_dropped: u64,
 }
 
 /// System calls of one number by one process in one control group.
