@@ -22,7 +22,7 @@ use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{privileges, processes, seed};
+use super::{privileges, processes, sockets};
 use crate::config::settings::{CaptureSettings, LimitSettings};
 use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
 
@@ -39,13 +39,23 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most flows the kernel side holds, at least 1.
+    pub flows: u32,
+    /// Most live TCP sockets that are followed, at least 1.
+    pub sockets: u32,
+    /// Most listening sockets that are followed, at least 1.
+    pub listeners: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let (flows, sockets, listeners) = sockets::limits();
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            flows,
+            sockets,
+            listeners,
         }
     }
 }
@@ -57,6 +67,7 @@ impl Limits {
         Self {
             syscalls: settings.syscalls.unwrap_or(default.syscalls),
             events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
+            ..default
         }
     }
 }
@@ -73,8 +84,6 @@ pub struct Capture {
     /// Was taken by a tick and not returned by a wait yet.
     unheard: Vec<Lifecycle>,
     last: BootTime,
-    /// Sockets that listened before and did not fit.
-    unseeded: u64,
     /// Process events that did not fit on this side of the border.
     overflowed: u64,
     tally: Tally,
@@ -108,17 +117,14 @@ impl Capture {
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
-        capture.sockets = capture.keep(&[probes::TCP], || {
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
+        capture.sockets = capture.keep(&probes::SOCKETS, || {
+            SocketProbes::start(&prepared, limits, &cgroups)
         });
         capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
             LifecycleProbes::start(&prepared, limits)
         });
         capture.statuses.push(Attached::procfs());
-        if let Some(sockets) = &mut capture.sockets {
-            let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
-            capture.unseeded += sockets.seed(listeners);
-        }
         drop(prepared);
         release_free_memory();
         capture
@@ -135,7 +141,6 @@ impl Capture {
             lifecycle: Vec::new(),
             unheard: Vec::new(),
             last: now,
-            unseeded: 0,
             overflowed: 0,
             tally: Tally::default(),
             cost: CostMeter::new(settings.cost, now),
@@ -268,9 +273,6 @@ impl Capture {
         if let Some(syscalls) = &mut self.syscalls {
             syscalls.turn();
         }
-        if let Some(sockets) = &mut self.sockets {
-            sockets.turn();
-        }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let processes = self.read_procfs(&mut urgent);
@@ -298,14 +300,13 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 5] {
+    fn lost(&mut self) -> [(&'static str, u64); 4] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
         [
             (probes::SYSCALLS.name, syscalls),
             (probes::TCP.name, sockets),
-            (probes::TCP.name, self.unseeded),
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
