@@ -64,11 +64,12 @@ impl BlockProbes {
         let mut object = prepared.object("block", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::BLOCK);
         let counts = object.take_map("BLOCK").ok_or(LoadError::NoMap("BLOCK"))?;
-        let probes = Self {
+        let mut probes = Self {
             counts: Readings::new(counts, limits.block),
             losses: Losses::take(&mut object, SENTENCES)?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached))
     }
 

@@ -78,7 +78,7 @@ impl FileProbes {
         let mut object = prepared.object("files", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::FILES);
         let counts = object.take_map("FILES").ok_or(LoadError::NoMap("FILES"))?;
-        let probes = Self {
+        let mut probes = Self {
             counts: Readings::new(counts, limits.files),
             losses: Losses::take(
                 &mut object,
@@ -86,6 +86,7 @@ impl FileProbes {
             )?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached))
     }
 

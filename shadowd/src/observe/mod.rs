@@ -11,6 +11,8 @@ mod fields;
 mod files;
 mod lifecycle;
 mod opens;
+mod own;
+pub mod privileges;
 mod probes;
 mod processes;
 mod readings;
@@ -20,6 +22,7 @@ mod seed;
 mod sockets;
 pub mod sys;
 mod syscalls;
+mod tally;
 pub mod units;
 
 pub use probes::Descriptors;

@@ -24,9 +24,6 @@ use crate::facts::{BootTime, FileOpen, Sample};
 /// Most files in one sample; more are counted as dropped.
 const OPENS_MAX: usize = 16_384;
 
-/// Where configuration lies, unless the configuration says otherwise.
-const ROOTS: [&str; 4] = ["/etc", "/usr/local/etc", "/opt", "/srv"];
-
 const FIELDS: &[Field<OpenOffsets>] = &[
     field!("pt_regs", ["orig_ax"] | ["syscallno"], regs_number),
     field!("task_struct", ["files"], task_files),
@@ -56,11 +53,6 @@ const SENTENCES: &[(u32, &str)] = &[
     (loss::OPENS, "the ring buffer of opened files is full"),
     (loss::PATHS, "the path of an opened file is too long"),
 ];
-
-/// Where configuration lies on most hosts.
-pub fn default_roots() -> Vec<PathBuf> {
-    ROOTS.iter().map(PathBuf::from).collect()
-}
 
 /// The probe and its ring buffer.
 pub struct OpenProbes {
@@ -102,7 +94,7 @@ impl OpenProbes {
             known.insert(beginning(root), 1, 0)?;
         }
         let interval: Array<_, u32> = take("INTERVAL")?.try_into()?;
-        let probes = Self {
+        let mut probes = Self {
             roots,
             number: interval.get(&0, 0)?,
             interval,
@@ -111,6 +103,7 @@ impl OpenProbes {
             dropped: 0,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached))
     }
 

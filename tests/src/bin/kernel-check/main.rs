@@ -5,10 +5,12 @@
 //! started with the name of a role, so nothing else has to be installed.
 
 mod block;
+mod cost;
 mod files;
 mod init;
 mod lifecycle;
 mod overflow;
+mod privileges;
 mod tcp;
 mod workload;
 
@@ -81,6 +83,18 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("nothing_comes_from_outside", nothing_comes_from_outside),
     (
+        "cost_is_measured_and_then_off",
+        cost::is_measured_and_then_off,
+    ),
+    (
+        "losses_are_the_sum_of_the_features",
+        cost::losses_are_the_sum_of_the_features,
+    ),
+    (
+        "counting_goes_on_without_privileges",
+        privileges::counting_goes_on_without_them,
+    ),
+    (
         "overflow_is_counted_and_logged_once",
         overflow::is_counted_and_logged_once,
     ),
@@ -113,6 +127,7 @@ fn check_all() -> bool {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let mut capture = Capture::start(&settings);
     println!("\nrunning {} tests", CHECKS.len() + 1);
@@ -225,6 +240,7 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.files.extend(part.files);
     whole.opens.extend(part.opens);
     whole.losses = part.losses;
+    whole.probe_losses = part.probe_losses;
 }
 
 fn run_role(capture: &mut Capture, arguments: &[&str]) -> Result<(u32, Sample)> {
@@ -403,6 +419,7 @@ fn nothing_comes_from_outside(_: &mut Capture) -> Result<()> {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let mut second = Capture::start(&settings);
     let mut sample = second.tick();
