@@ -3,6 +3,7 @@
 //! Blocking, for a thread of its own. It decides nothing and keeps no history.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -23,14 +24,18 @@ use super::own::Own;
 use super::probes::{
     self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
 };
+use super::processes::Processes;
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{privileges, processes, sockets};
+use super::{groups, host, privileges, sockets};
 use crate::config::settings::{CaptureSettings, LimitSettings};
-use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
+use crate::facts::{
+    BootTime, CaptureCost, GroupReading, HostReading, Lifecycle, ProbeStatus, ProcessReading,
+    Sample,
+};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
@@ -90,6 +95,34 @@ impl Limits {
     }
 }
 
+/// What is read on each tick beside the kernel side's tables.
+#[derive(Default)]
+struct Procfs {
+    /// Mount point of the control groups.
+    groups: Option<PathBuf>,
+    processes: Processes,
+}
+
+/// What was read.
+struct Read {
+    processes: Vec<ProcessReading>,
+    groups: Vec<GroupReading>,
+    host: HostReading,
+}
+
+impl Procfs {
+    fn read(&mut self) -> Read {
+        Read {
+            processes: self.processes.read_all(),
+            groups: self
+                .groups
+                .as_deref()
+                .map_or_else(Vec::new, groups::read_all),
+            host: host::read(),
+        }
+    }
+}
+
 /// A running capture.
 pub struct Capture {
     statuses: Vec<ProbeStatus>,
@@ -100,6 +133,7 @@ pub struct Capture {
     files: Option<FileProbes>,
     opens: Option<OpenProbes>,
     cgroups: Cgroups,
+    procfs: Procfs,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
     /// Was taken by a tick and not returned by a wait yet.
@@ -172,6 +206,10 @@ impl Capture {
             files: None,
             opens: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
+            procfs: Procfs {
+                groups: scope.cgroups.clone(),
+                processes: Processes::default(),
+            },
             lifecycle: Vec::new(),
             unheard: Vec::new(),
             last: now,
@@ -312,11 +350,13 @@ impl Capture {
         }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
-        let processes = self.read_procfs(&mut urgent);
+        let read = self.read_procfs(&mut urgent);
         let mut sample = Sample {
             at,
             interval: at.since(self.last),
-            processes,
+            processes: read.processes,
+            groups: read.groups,
+            host: read.host,
             lifecycle: std::mem::take(&mut self.lifecycle),
             ..Sample::default()
         };
@@ -373,22 +413,25 @@ impl Capture {
 
     /// Reads procfs in a thread of its own and listens to the kernel meanwhile: on a host with
     /// many processes the reading takes longer than a death may go unnoticed.
-    fn read_procfs(&mut self, urgent: &mut impl FnMut(&Lifecycle)) -> Vec<ProcessReading> {
-        let processes = std::thread::scope(|scope| {
+    fn read_procfs(&mut self, urgent: &mut impl FnMut(&Lifecycle)) -> Read {
+        let mut procfs = std::mem::take(&mut self.procfs);
+        let mut read = None;
+        std::thread::scope(|scope| {
             let reader = std::thread::Builder::new()
                 .name("procfs".to_owned())
-                .spawn_scoped(scope, processes::read_all);
+                .spawn_scoped(scope, || read = Some(procfs.read()));
             let Ok(reader) = reader else {
-                return processes::read_all(); // no thread to be had: late is better than never
+                return; // no thread to be had: late is better than never
             };
             while !reader.is_finished() {
                 self.sleep(LISTEN);
                 self.take_events().iter().for_each(&mut *urgent);
             }
-            reader.join().unwrap_or_default()
         });
+        let read = read.unwrap_or_else(|| procfs.read());
+        self.procfs = procfs;
         self.take_events().iter().for_each(urgent);
-        processes
+        read
     }
 
     /// Until the ring buffer has a record, at most for `patience`.

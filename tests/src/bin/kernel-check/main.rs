@@ -61,6 +61,14 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("file_io_is_exact", files::io_is_exact),
     (
+        "full_tables_of_io_are_counted",
+        files::full_tables_are_counted,
+    ),
+    (
+        "a_successor_goes_on_with_the_counts",
+        files::a_successor_goes_on_with_the_counts,
+    ),
+    (
         "opened_files_are_told_once_with_their_real_path",
         files::opened_files_are_told_once_with_their_real_path,
     ),
