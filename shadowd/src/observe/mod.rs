@@ -8,6 +8,7 @@ pub mod carrier;
 mod cgroups;
 mod fields;
 mod lifecycle;
+mod names;
 mod probes;
 mod processes;
 mod sampler;

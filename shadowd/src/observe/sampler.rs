@@ -13,6 +13,7 @@ use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::names::{self, Names};
 use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
@@ -52,6 +53,7 @@ pub struct Capture {
     syscalls: Option<SyscallProbe>,
     sockets: Option<SocketProbes>,
     events: Option<LifecycleProbes>,
+    names: Option<Names>,
     cgroups: Cgroups,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
@@ -96,6 +98,7 @@ impl Capture {
             LifecycleProbes::start(&prepared, limits)
         });
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names();
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
             capture.dropped += sockets.seed(listeners);
@@ -109,6 +112,7 @@ impl Capture {
             syscalls: None,
             sockets: None,
             events: None,
+            names: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
@@ -128,7 +132,35 @@ impl Capture {
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names();
         capture
+    }
+
+    fn listen_for_names(&mut self) {
+        match Names::open() {
+            Ok(names) => {
+                self.statuses.push(Names::status(None));
+                self.names = Some(names);
+            }
+            Err(error) => self.statuses.push(Names::status(Some(&error))),
+        }
+    }
+
+    /// Adds names to a sample; returns how many answers were lost since capture began.
+    fn take_names(&mut self, sample: &mut Sample) -> u64 {
+        let Some(names) = &mut self.names else {
+            return 0;
+        };
+        let drained = names.drain(&mut sample.names);
+        let losses = names.losses();
+        let lines = self.statuses.iter_mut();
+        for line in lines.filter(|line| line.name == names::NAME) {
+            line.losses = losses;
+        }
+        if let Err(error) = drained {
+            self.degrade(names::NAME, &format!("a drain failed: {error}"));
+        }
+        losses.dropped
     }
 
     /// Notes how the features of one object are fed; keeps the object if it feeds any.
@@ -231,7 +263,8 @@ impl Capture {
         }
         self.cgroups.complete(&mut sample);
         self.seen += records(&sample);
-        let lost = self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
+        let lost = self.take_names(&mut sample)
+            + self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
             + self.sockets.as_mut().map_or(0, SocketProbes::lost)
             + self.events.as_mut().map_or(0, LifecycleProbes::lost);
         sample.losses = Losses {

@@ -4,6 +4,7 @@
 //! what it needs, checks, prints and powers the machine off. The workload is this same program,
 //! started with the name of a role, so nothing else has to be installed.
 
+mod dns;
 mod flows;
 mod generator;
 mod init;
@@ -82,6 +83,11 @@ const CHECKS: &[(&str, Check)] = &[
         a_group_that_is_gone_keeps_its_unit,
     ),
     ("nothing_comes_from_outside", nothing_comes_from_outside),
+    ("dns_answers_give_names", dns::answers_give_names),
+    (
+        "dns_lost_answers_are_counted",
+        dns::lost_answers_are_counted,
+    ),
     (
         "overflow_is_counted_and_logged_once",
         overflow::is_counted_and_logged_once,
