@@ -27,7 +27,19 @@ pub struct Generator {
 impl Generator {
     /// Starts a role.
     pub fn start(role: &str, plan: &impl Serialize) -> Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
+        Self::spawn(Command::new("/proc/self/exe"), role, plan)
+    }
+
+    /// Starts a role in a network namespace that has a name (ip-netns(8)).
+    pub fn start_in(namespace: &str, role: &str, plan: &impl Serialize) -> Result<Self> {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", namespace])
+            .arg(std::env::current_exe()?);
+        Self::spawn(command, role, plan)
+    }
+
+    fn spawn(mut command: Command, role: &str, plan: &impl Serialize) -> Result<Self> {
         command
             .args(["load", role, &serde_json::to_string(plan)?])
             .stdin(Stdio::piped())

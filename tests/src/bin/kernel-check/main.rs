@@ -10,6 +10,7 @@ mod generator;
 mod init;
 mod overflow;
 mod tcp;
+mod units;
 mod workload;
 
 use std::collections::BTreeSet;

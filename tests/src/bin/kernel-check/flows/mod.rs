@@ -6,13 +6,14 @@ mod listeners;
 mod owners;
 mod tcp;
 mod udp;
+mod wire;
 
 use shadowd::observe::Capture;
 use shadowd_tests::load::Plan;
 use shadowd_tests::load::udp::UdpWay;
 use shadowd_tests::load::ways::Way;
 
-use crate::Check;
+use crate::{Check, units};
 
 /// Every check, by name.
 pub const CHECKS: &[(&str, Check)] = &[
@@ -65,6 +66,13 @@ pub const ON_A_HOST: &[(&str, Check)] = &[
         "flows_start_amid_500_open_and_1000_a_second",
         |_: &mut Capture| adoption::each_once(250, 500, 4),
     ),
+    ("flows_on_a_wire_that_loses", wire::retransmissions),
+    ("units_of_5000_processes_of_20_ms", |capture| {
+        units::short_processes(capture, 5_000)
+    }),
+    ("units_of_200_groups_of_20_ms", |capture| {
+        units::short_groups(capture, 200)
+    }),
 ];
 
 /// The same in a size that fits on emulated processors.
@@ -76,6 +84,12 @@ pub const EMULATED: &[(&str, Check)] = &[
         "flows_start_amid_50_open_and_100_a_second",
         |_: &mut Capture| adoption::each_once(25, 50, 2),
     ),
+    ("units_of_100_processes_of_20_ms", |capture| {
+        units::short_processes(capture, 100)
+    }),
+    ("units_of_20_groups_of_20_ms", |capture| {
+        units::short_groups(capture, 20)
+    }),
 ];
 
 /// What listens, what connects to it, and the address by which both are known.

@@ -17,25 +17,39 @@ use crate::generator::Generator;
 const CLOSING_SEGMENTS: u64 = 4;
 
 /// One exchange from its beginning to its end.
-struct Exchange {
+pub struct Exchange {
     port: u16,
     client: Side,
     server: Side,
     /// What was said while all was open.
     while_open: Ledger,
     /// All of it.
-    whole: Ledger,
+    pub whole: Ledger,
 }
 
 /// One process, before and after the sample that was taken while all was open.
-struct Side {
+pub struct Side {
     direction: Direction,
     before: Report,
-    after: Report,
+    /// What it did.
+    pub after: Report,
 }
 
 impl Exchange {
     fn run(capture: &mut Capture, listen: &str, connect: &str, made: &Plan) -> Result<Self> {
+        Self::run_with(capture, listen, connect, made, |role, plan| {
+            Generator::start(role, plan)
+        })
+    }
+
+    /// Lets `start` start the roles, wherever that is.
+    pub fn run_with(
+        capture: &mut Capture,
+        listen: &str,
+        connect: &str,
+        made: &Plan,
+        start: impl Fn(&str, &Plan) -> Result<Generator>,
+    ) -> Result<Self> {
         let mut whole = Ledger::open(capture);
         let address = |text: &str, port: u16| -> Result<Plan> {
             Ok(Plan {
@@ -43,9 +57,9 @@ impl Exchange {
                 ..made.clone()
             })
         };
-        let mut server = Generator::start("serve", &address(listen, 0)?)?;
+        let mut server = start("serve", &address(listen, 0)?)?;
         let port = server.port()?;
-        let mut client = Generator::start("connect", &address(connect, port)?)?;
+        let mut client = start("connect", &address(connect, port)?)?;
         let before = (client.report()?, server.report()?);
         whole.tick(capture);
         let while_open = Ledger {
@@ -74,18 +88,21 @@ impl Exchange {
         })
     }
 
-    fn sides(&self) -> [&Side; 2] {
+    /// Client and server.
+    pub fn sides(&self) -> [&Side; 2] {
         [&self.client, &self.server]
     }
 }
 
 impl Side {
-    fn counts(&self, ledger: &Ledger) -> FlowCounts {
+    /// What was said of it.
+    pub fn counts(&self, ledger: &Ledger) -> FlowCounts {
         ledger.of(self.after.pid, Protocol::Tcp, self.direction)
     }
 }
 
-fn ends(counts: &FlowCounts) -> [u64; 6] {
+/// What is compared to the byte: connections and bytes.
+pub fn ends(counts: &FlowCounts) -> [u64; 6] {
     [
         counts.opened,
         counts.adopted,
