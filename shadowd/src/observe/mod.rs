@@ -9,6 +9,8 @@ mod cgroups;
 mod fields;
 mod lifecycle;
 mod names;
+mod own;
+pub mod privileges;
 mod probes;
 mod processes;
 mod sampler;
@@ -17,6 +19,7 @@ mod seed;
 mod sockets;
 pub mod sys;
 mod syscalls;
+mod tally;
 pub mod units;
 
 pub use probes::Descriptors;

@@ -17,7 +17,7 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE};
 use socket2::SockFilter;
 
 use super::sys;
-use crate::facts::{NameAnswer, ProbeLosses, ProbeStatus};
+use crate::facts::{NameAnswer, ProbeStatus, Sample};
 
 /// Name of the feature.
 pub const NAME: &str = "dns";
@@ -85,7 +85,7 @@ const RETURN: u16 = 0x06;
 pub struct Names {
     socket: OwnedFd,
     buffer: Vec<u8>,
-    losses: ProbeLosses,
+    lost: u64,
 }
 
 impl Names {
@@ -101,34 +101,32 @@ impl Names {
         Ok(Self {
             socket,
             buffer: vec![0; PACKET_MAX],
-            losses: ProbeLosses::default(),
+            lost: 0,
         })
     }
 
-    /// What came, what was lost: datagrams.
-    pub fn losses(&self) -> ProbeLosses {
-        self.losses
+    /// Datagrams that were refused, here or by the socket's full buffer, since it was opened.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
-    /// Its line in the table of probes, given what kept it from opening or reading.
-    pub fn status(failure: Option<&io::Error>) -> ProbeStatus {
+    /// Its line in the table of probes, given what keeps it from being open.
+    pub fn status(off: Option<&str>) -> ProbeStatus {
         ProbeStatus {
             name: NAME.to_owned(),
             feeds: "names of remote addresses, from DNS answers".to_owned(),
-            hook: failure
-                .is_none()
-                .then(|| "af_packet udp port 53".to_owned()),
-            degraded: failure.map(|error| format!("the packet socket: {error}")),
+            hook: off.is_none().then(|| "af_packet udp port 53".to_owned()),
+            degraded: off.map(str::to_owned),
             ..ProbeStatus::default()
         }
     }
 
-    /// Takes what came since the last time and adds each name once.
+    /// Takes what came since the last time and adds each name once to a sample.
     ///
     /// # Errors
     ///
     /// The kernel's, such as for an interface that went down; the socket stays usable.
-    pub fn drain(&mut self, names: &mut Vec<NameAnswer>) -> io::Result<()> {
+    pub fn drain(&mut self, sample: &mut Sample) -> io::Result<()> {
         let mut known = BTreeSet::new();
         let mut failed = None;
         for _ in 0..DATAGRAMS_MAX {
@@ -152,18 +150,18 @@ impl Names {
                 .and_then(answers);
             match answers {
                 Some(answers) if known.len() + answers.len() <= NAMES_MAX => {
-                    self.losses.seen += 1;
+                    sample.dns_answers += 1;
                     known.extend(answers);
                 }
-                _ => self.losses.dropped += 1,
+                _ => self.lost += 1,
             }
         }
-        names.extend(
+        sample.names.extend(
             known
                 .into_iter()
                 .map(|(address, name)| NameAnswer { address, name }),
         );
-        self.losses.dropped += sys::packet_drops(self.socket.as_fd())?;
+        self.lost += sys::packet_drops(self.socket.as_fd())?;
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

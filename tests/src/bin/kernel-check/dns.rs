@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
-use shadowd::facts::{ProbeLosses, Sample};
+use shadowd::facts::Sample;
 use shadowd::observe::Capture;
 use shadowd_tests::load::{PATIENCE, namespace};
 use simple_dns::rdata::{A, AAAA, CNAME, RData};
@@ -55,7 +55,7 @@ pub fn answers_give_names(_: &mut Capture) -> Result<()> {
             );
         }
         // Two answers came in; their copies on the way out and the questions are not counted.
-        let losses = losses(capture)?;
+        let losses = capture.tick().probe_losses["dns"];
         ensure!(losses.seen == 2 && losses.dropped == 0, "{losses:?}");
         Ok(())
     })
@@ -74,8 +74,7 @@ pub fn lost_answers_are_counted(_: &mut Capture) -> Result<()> {
         ensure!(!sample.names.is_empty(), "no name came through");
         drain(capture);
         responder.send_to(b"no answer at all", to)?;
-        drain(capture);
-        let losses = losses(capture)?;
+        let losses = drain(capture).probe_losses["dns"];
         ensure!(
             losses.seen > 0 && losses.dropped > 1 && losses.seen + losses.dropped == FLOOD + 1,
             "{losses:?} of {}",
@@ -92,12 +91,6 @@ fn drain(capture: &mut Capture) -> Sample {
         last = capture.tick();
     }
     last
-}
-
-fn losses(capture: &Capture) -> Result<ProbeLosses> {
-    let probes = capture.probes();
-    let dns = probes.iter().find(|probe| probe.name == "dns");
-    Ok(dns.context("a line for dns")?.losses)
 }
 
 fn respond(responder: &UdpSocket, bytes: &[u8]) -> Result<()> {

@@ -4,11 +4,13 @@
 //! what it needs, checks, prints and powers the machine off. The workload is this same program,
 //! started with the name of a role, so nothing else has to be installed.
 
+mod cost;
 mod dns;
 mod flows;
 mod generator;
 mod init;
 mod overflow;
+mod privileges;
 mod tcp;
 mod units;
 mod workload;
@@ -45,6 +47,7 @@ fn settings() -> CaptureSettings {
     CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     }
 }
 
@@ -88,6 +91,18 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "dns_lost_answers_are_counted",
         dns::lost_answers_are_counted,
+    ),
+    (
+        "cost_is_measured_and_then_off",
+        cost::is_measured_and_then_off,
+    ),
+    (
+        "losses_are_the_sum_of_the_features",
+        cost::losses_are_the_sum_of_the_features,
+    ),
+    (
+        "counting_goes_on_without_privileges",
+        privileges::counting_goes_on_without_them,
     ),
     (
         "overflow_is_counted_and_logged_once",
@@ -267,6 +282,7 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
     whole.losses = part.losses;
+    whole.probe_losses = part.probe_losses;
 }
 
 fn run_role(capture: &mut Capture, arguments: &[&str]) -> Result<(u32, Sample)> {
