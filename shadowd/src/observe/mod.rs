@@ -10,6 +10,7 @@ mod cgroups;
 mod fields;
 mod files;
 mod lifecycle;
+mod names;
 mod opens;
 mod own;
 pub mod privileges;
