@@ -12,6 +12,7 @@ mod files;
 mod groups;
 mod host;
 mod lifecycle;
+mod names;
 mod opens;
 mod own;
 pub mod privileges;

@@ -19,6 +19,7 @@ use super::block::BlockProbes;
 use super::cgroups::Cgroups;
 use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::names::{self, Names};
 use super::opens::OpenProbes;
 use super::own::Own;
 use super::probes::{
@@ -132,6 +133,7 @@ pub struct Capture {
     block: Option<BlockProbes>,
     files: Option<FileProbes>,
     opens: Option<OpenProbes>,
+    names: Option<Names>,
     cgroups: Cgroups,
     procfs: Procfs,
     /// Waits for the next sample.
@@ -190,6 +192,7 @@ impl Capture {
                 .map(|(probe, attached)| (probe, vec![attached]))
         });
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         drop(prepared);
         release_free_memory();
         capture
@@ -205,6 +208,7 @@ impl Capture {
             block: None,
             files: None,
             opens: None,
+            names: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             procfs: Procfs {
                 groups: scope.cgroups.clone(),
@@ -230,7 +234,31 @@ impl Capture {
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         capture
+    }
+
+    fn listen_for_names(&mut self, settings: &CaptureSettings) {
+        if settings.probes_off.contains(names::NAME) {
+            self.statuses.push(Names::status(Some(SWITCHED_OFF)));
+            return;
+        }
+        match Names::open() {
+            Ok(names) => {
+                self.statuses.push(Names::status(None));
+                self.names = Some(names);
+            }
+            Err(error) => {
+                let why = format!("the packet socket: {}", reason(&error));
+                self.statuses.push(Names::status(Some(&why)));
+            }
+        }
+    }
+
+    fn take_names(&mut self, sample: &mut Sample) {
+        if let Some(Err(error)) = self.names.as_mut().map(|names| names.drain(sample)) {
+            self.degrade(names::NAME, &format!("a drain failed: {error}"));
+        }
     }
 
     /// Notes how the features of one object are fed; keeps the object if it feeds any.
@@ -378,6 +406,7 @@ impl Capture {
             opens.drain(&mut sample);
         }
         self.cgroups.complete(&mut sample);
+        self.take_names(&mut sample);
         let lost = self.lost();
         self.tally.add(&mut sample, &lost);
         self.cost.follow(self.tally.told_per_second());
@@ -386,7 +415,7 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 7] {
+    fn lost(&mut self) -> [(&'static str, u64); 8] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
@@ -408,6 +437,7 @@ impl Capture {
                 probes::OPENS.name,
                 self.opens.as_mut().map_or(0, OpenProbes::lost),
             ),
+            (names::NAME, self.names.as_ref().map_or(0, Names::lost)),
         ]
     }
 

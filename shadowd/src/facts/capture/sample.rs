@@ -57,6 +57,8 @@ pub struct Sample {
     pub opens: Vec<FileOpen>,
     /// Names that DNS answers gave to addresses since the drain before.
     pub names: Vec<NameAnswer>,
+    /// DNS answers that were read since the drain before, with or without an address.
+    pub dns_answers: u64,
     /// Every process that runs now.
     pub processes: Vec<ProcessReading>,
     /// Every control group that holds a unit, now.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::units;
+
 /// The exit status of every role that did its work.
 pub const STATUS: u8 = 7;
 /// getppid calls.
@@ -42,6 +44,9 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
             super::files::open_all(folder)
         }
         ("refused", []) => refused(),
+        ("nap", []) => units::live_a_moment(),
+        ("swarm", [count]) => units::swarm(count.parse()?),
+        ("scopes", [count, prefix]) => units::scopes(count.parse()?, prefix),
         _ => bail!("unknown role"),
     }
 }
