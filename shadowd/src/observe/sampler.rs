@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use shadowd_common::lifecycle::EVENTS_BYTES;
-use shadowd_common::syscalls::SYSCALLS_MAX;
+use shadowd_common::syscalls::SLOTS_MAX;
 
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
@@ -30,8 +30,11 @@ const LISTEN: Duration = Duration::from_millis(1);
 /// How much the tables hold that a test wants to see full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most records of system calls between two drains, at least 1.
+    /// Most slots for system calls (a process's calls of one number), at least 1.
     pub syscalls: u32,
+    /// Count only what one control group and those below it do: its id, and its level below the
+    /// real root.
+    pub only: Option<(u64, u32)>,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
 }
@@ -39,7 +42,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            syscalls: SYSCALLS_MAX,
+            syscalls: SLOTS_MAX,
+            only: None,
             events_bytes: EVENTS_BYTES,
         }
     }
@@ -74,10 +78,13 @@ impl Capture {
         if !settings.ebpf {
             return Self::without("switched off in the configuration");
         }
-        let prepared = match Prepared::new() {
+        let mut prepared = match Prepared::new() {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(&reason(error.as_ref())),
         };
+        if let Some((cgroup, level)) = limits.only {
+            prepared.restrict(cgroup, level);
+        }
         let mut capture = Self::empty(&prepared.scope);
         capture.syscalls = capture.keep(
             &[probes::SYSCALLS],
@@ -188,9 +195,6 @@ impl Capture {
     /// As [`Capture::tick`], for a caller that cannot wait for its end: hands what happens
     /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
-        if let Some(syscalls) = &mut self.syscalls {
-            syscalls.turn();
-        }
         if let Some(sockets) = &mut self.sockets {
             sockets.turn();
         }
@@ -206,7 +210,9 @@ impl Capture {
         };
         self.last = at;
         // What an error leaves behind stays in the kernel for the next turn but one.
-        if let Some(Err(error)) = self.syscalls.as_mut().map(|probe| probe.drain(&mut sample)) {
+        let cgroups = &self.cgroups;
+        let drain = |probe: &mut SyscallProbe| probe.drain(&mut sample, |id| cgroups.is_gone(id));
+        if let Some(Err(error)) = self.syscalls.as_mut().map(drain) {
             self.degrade("syscalls", &format!("a drain failed: {error}"));
         }
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {

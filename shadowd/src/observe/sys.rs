@@ -16,6 +16,7 @@ use crate::facts::BootTime;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 
 /// Entries that one call takes; more than any hash bucket of our maps holds.
@@ -154,5 +155,92 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
         each(&key, &values);
         attributes.value = 0;
         bpf(BPF_MAP_DELETE_ELEM, &mut attributes)?;
+    }
+}
+
+/// Reads `values.len()` elements of an array map from index `first` on. The kernel side may write
+/// to them meanwhile; words of 8 bytes are whole.
+///
+/// `V` is the map's own type, of a multiple of 8 bytes.
+///
+/// # Errors
+///
+/// The kernel's; `first + values.len()` beyond the map's end is one.
+pub fn read_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &mut [V]) -> io::Result<()> {
+    let map_fd = map.as_raw_fd().unsigned_abs();
+    let mut keys = vec![0_u32; values.len()];
+    let before = first.wrapping_sub(1);
+    let mut last = 0_u32;
+    let mut attributes = BatchAttributes {
+        in_batch: if first == 0 {
+            0
+        } else {
+            (&raw const before) as u64
+        },
+        out_batch: (&raw mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(values.len()).map_err(io::Error::other)?,
+        map_fd,
+        ..BatchAttributes::default()
+    };
+    let whole = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+        Ok(()) => true,
+        // The last element of the map was among them.
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+    };
+    if whole && attributes.count as usize == values.len() {
+        return Ok(());
+    }
+    for (index, value) in (first..).zip(values) {
+        let mut attributes = ElementAttributes {
+            map_fd,
+            key: (&raw const index) as u64,
+            value: std::ptr::from_mut(value) as u64,
+            ..ElementAttributes::default()
+        };
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
+    }
+    Ok(())
+}
+
+/// Hands every entry of a hash map that is not per-CPU to `each` and leaves it there. An entry that
+/// is added or removed meanwhile may be missed or come twice.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn read_hash<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut keys = vec![K::default(); BATCH];
+    let mut values = vec![V::default(); BATCH];
+    let (mut last, mut next) = (0_u64, 0_u64);
+    let mut first = true;
+    loop {
+        let mut attributes = BatchAttributes {
+            in_batch: if first { 0 } else { (&raw const last) as u64 },
+            out_batch: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH as u32,
+            map_fd: map.as_raw_fd().unsigned_abs(),
+            ..BatchAttributes::default()
+        };
+        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+            Ok(()) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(error) => return Err(error),
+        };
+        let count = (attributes.count as usize).min(BATCH);
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            each(key, value);
+        }
+        if done {
+            return Ok(());
+        }
+        last = next;
+        first = false;
     }
 }

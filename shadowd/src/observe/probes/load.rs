@@ -65,6 +65,12 @@ impl Prepared {
         })
     }
 
+    /// Counts only what one control group and those below it do, in place of all that is visible.
+    pub fn restrict(&mut self, cgroup: u64, level: u32) {
+        self.settings.root_cgroup = cgroup;
+        self.settings.root_level = level;
+    }
+
     /// Loads an object: makes its maps, with the sizes given for some, and writes its settings.
     ///
     /// # Errors
@@ -79,7 +85,9 @@ impl Prepared {
         let mut loader = EbpfLoader::new();
         loader
             .override_global("SCOPE", &self.settings, true)
-            .override_global("OFFSETS", offsets, true);
+            .override_global("OFFSETS", offsets, true)
+            // Task storage: aya makes such a map but has no type to use it from user space.
+            .allow_unsupported_maps();
         for (map, size) in sizes {
             loader.map_max_entries(map, *size);
         }
