@@ -122,8 +122,8 @@ pub struct Thread {
     pub call: u32,
     /// 1: its calls are counted; 0: it belongs to another host.
     pub ours: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Moves between control groups, of any process, that it knows of; 0: none.
+    pub moves: u32,
     /// Slots by number: `number << SLOT_BITS | slot + 1`; 0 is empty.
     pub slots: [u32; CACHED],
 }

@@ -55,6 +55,11 @@ static ROWS: Array<SyscallRow> = Array::with_max_entries(SLOTS_MAX, 0);
 #[map]
 static ERRORS: HashMap<ErrorKey, u64> = HashMap::with_max_entries(ERRORS_MAX, 0);
 
+/// Goes up whenever a process is moved to another control group. A thread compares it with what it
+/// knows: asking for the control group on each call would cost four times as much.
+#[unsafe(no_mangle)]
+static mut MOVES: u32 = 1;
+
 /// Error codes end here (MAX_ERRNO, include/linux/err.h).
 const MAX_ERRNO: i64 = 4095;
 
@@ -144,13 +149,23 @@ fn unseen(regs: u64, ret: i64) -> Option<u32> {
     })
 }
 
+/// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
+/// bool threadgroup)`: a process or a thread was moved.
+#[inline(always)]
+pub fn moved() {
+    let moves = &raw mut MOVES;
+    // Two at once may count as one: who moved looks at its group either way, as the count differs.
+    // SAFETY: the pointer is to a static.
+    unsafe { moves.write_volatile(moves.read_volatile().wrapping_add(1)) };
+}
+
 #[inline(always)]
 fn count(thread: *mut Thread, number: u32, time: Option<u64>, ret: i64) {
-    // SAFETY: plain helper call.
-    let cgroup = unsafe { bpf_get_current_cgroup_id() };
+    // SAFETY: the pointer is to a static.
+    let moves = unsafe { (&raw const MOVES).read_volatile() };
     // SAFETY: the verifier checked the pointer; only this thread's calls use it.
-    if unsafe { (*thread).cgroup } != cgroup {
-        identify(thread, cgroup);
+    if unsafe { (*thread).moves } != moves {
+        identify(thread, moves);
     }
     // SAFETY: as above.
     if unsafe { (*thread).ours } == 0 {
@@ -200,9 +215,19 @@ fn failed(slot: u32, errno: u32, row: *mut SyscallRow) {
 
 /// Finds out who the thread is, when it is new and after it changed its control group.
 #[inline(always)]
-fn identify(thread: *mut Thread, cgroup: u64) {
-    let task = current();
+fn identify(thread: *mut Thread, moves: u32) {
+    // SAFETY: plain helper call.
+    let cgroup = unsafe { bpf_get_current_cgroup_id() };
     // SAFETY: the verifier checked the pointer; only this thread's calls use it.
+    let same = unsafe {
+        (*thread).moves = moves;
+        (*thread).cgroup == cgroup
+    };
+    if same {
+        return; // another one was moved
+    }
+    let task = current();
+    // SAFETY: as above.
     unsafe {
         (*thread).cgroup = cgroup;
         (*thread).ours = u32::from(task.is_some());

@@ -73,3 +73,10 @@ pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     calls::returned::<InTask>(ctx.arg(0), ctx.arg(1));
     0
 }
+
+/// `cgroup_attach_task(...)`
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+pub fn cgroup_attach_task(_ctx: RawTracePointContext) -> i32 {
+    calls::moved();
+    0
+}

@@ -96,3 +96,10 @@ pub fn sched_process_exit(_ctx: RawTracePointContext) -> i32 {
     let _ = THREADS.remove(&tid());
     0
 }
+
+/// `cgroup_attach_task(...)`
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+pub fn cgroup_attach_task(_ctx: RawTracePointContext) -> i32 {
+    calls::moved();
+    0
+}

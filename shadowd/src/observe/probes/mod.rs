@@ -66,7 +66,7 @@ pub const SYSCALLS: Feature = Feature {
     name: "syscalls",
     feeds: "system calls, their times and errors by process and unit",
     ways: &[Way {
-        programs: &[SYS_ENTER, SYS_EXIT],
+        programs: &[MOVED, SYS_ENTER, SYS_EXIT],
         needs: SYSCALL_NEEDS,
     }],
 };
@@ -86,6 +86,7 @@ pub const SYSCALLS_IN_TABLE: Feature = Feature {
                 name: "sched_process_exit",
                 hook: Hook::RawTracepoint("sched_process_exit"),
             },
+            MOVED,
             SYS_ENTER,
             SYS_EXIT,
         ],
@@ -93,6 +94,10 @@ pub const SYSCALLS_IN_TABLE: Feature = Feature {
     }],
 };
 
+const MOVED: Program = Program {
+    name: "cgroup_attach_task",
+    hook: Hook::RawTracepoint("cgroup_attach_task"),
+};
 const SYS_ENTER: Program = Program {
     name: "sys_enter",
     hook: Hook::RawTracepoint("sys_enter"),
