@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::syscalls;
+
 /// The exit status of every role that did its work.
 pub const STATUS: u8 = 7;
 /// getppid calls.
@@ -27,18 +29,19 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Plays a role.
 pub fn run(role: &str, arguments: &[String]) -> Result<()> {
     match (role, arguments) {
-        ("syscalls", []) => syscalls(),
+        ("syscalls", []) => make_calls(),
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
         ("refused", []) => refused(),
+        (role, []) => syscalls::roles::run(role).unwrap_or_else(|| bail!("unknown role")),
         _ => bail!("unknown role"),
     }
 }
 
-fn syscalls() -> Result<()> {
+fn make_calls() -> Result<()> {
     for _ in 0..GETPPIDS {
         nix::unistd::getppid();
     }
