@@ -55,6 +55,14 @@ static ROWS: Array<SyscallRow> = Array::with_max_entries(SLOTS_MAX, 0);
 #[map]
 static ERRORS: HashMap<ErrorKey, u64> = HashMap::with_max_entries(ERRORS_MAX, 0);
 
+/// What user space read last, for its successor: no program touches these two.
+#[map]
+static ROWS_READ: Array<SyscallRow> = Array::with_max_entries(SLOTS_MAX, 0);
+
+/// The same of the failed calls.
+#[map]
+static ERRORS_READ: HashMap<ErrorKey, u64> = HashMap::with_max_entries(ERRORS_MAX, 0);
+
 /// Goes up whenever a process is moved to another control group. A thread compares it with what it
 /// knows: asking for the control group on each call would cost four times as much.
 #[unsafe(no_mangle)]

@@ -3,9 +3,10 @@
 //! bpf(2) map operations on many entries at once (aya 0.14 has none) and the boot-time clock.
 //! Nothing here decides; errors go up as the kernel gave them.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
 use nix::time::{ClockId, clock_gettime};
@@ -16,6 +17,8 @@ use crate::facts::BootTime;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 
@@ -28,6 +31,27 @@ pub fn boot_time() -> BootTime {
         clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has this clock");
     let nanos = now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs();
     BootTime::from_nanos(nanos)
+}
+
+/// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
+/// raises its thresholds with every large piece that is freed, and keeps what the start needed.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number; called before other threads allocate.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 512 * 1024);
+    }
+}
+
+/// Gives memory that was freed back to the kernel. Reading the kernel's types takes some 20 MiB for
+/// a moment, in pieces so small that the allocator would keep them.
+pub fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks and moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// `struct { ... } batch` of `union bpf_attr`.
@@ -55,7 +79,45 @@ struct ElementAttributes {
     flags: u64,
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
+/// `struct { ... } raw_tracepoint` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct TracepointAttributes {
+    name: u64,
+    prog_fd: u32,
+    reserved: u32,
+    cookie: u64,
+}
+
+/// Attaches a tracing program: to the raw tracepoint `name`, or to where it was loaded for. It runs
+/// as long as the link that is returned, or a copy of it, is open.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn attach_tracing(program: BorrowedFd<'_>, name: Option<&str>) -> io::Result<OwnedFd> {
+    let name = name.map(CString::new).transpose()?;
+    let mut attributes = TracepointAttributes {
+        name: name.as_ref().map_or(0, |name| name.as_ptr() as u64),
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        ..TracepointAttributes::default()
+    };
+    let descriptor = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Takes over a descriptor that this process was started with; none when it is not open.
+///
+/// Call it once for each number, before anything else in the process could own it.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: asking for the flags of any number does no harm.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // SAFETY: it is open, and the caller vouches that nobody else owns it.
+    (flags >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the attributes are the command's own, of the size given, and their pointers are to
     // buffers that the callers below size by the map's key and value.
     let result = unsafe {
@@ -69,8 +131,47 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(RawFd::try_from(result).unwrap_or(0))
     }
+}
+
+/// What the kernel counted of one program while its statistics were on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// Runs.
+    pub count: u64,
+    /// Their time, ns.
+    pub time_ns: u64,
+}
+
+/// `struct { ... } info` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct InfoAttributes {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// How often a program ran and for how long, all processors together; needs no privilege.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn program_runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
+    // struct bpf_prog_info, include/uapi/linux/bpf.h: run_time_ns is its 25th word of 64 bits and
+    // run_cnt the one after it. The words before ask for nothing while they are 0.
+    let mut info = [0_u64; 26];
+    let mut attributes = InfoAttributes {
+        bpf_fd: program.as_raw_fd().unsigned_abs(),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(Runs {
+        count: info[25],
+        time_ns: info[24],
+    })
 }
 
 /// Takes every entry out of a hash map and hands it to `each`, with one value for each possible
@@ -107,7 +208,7 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
             ..BatchAttributes::default()
         };
         let done = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attributes) {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(_) if first => return drain_singly(map, cpus, each),
             Err(error) => return Err(error),
@@ -141,7 +242,7 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
             ..ElementAttributes::default()
         };
         match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -185,7 +286,7 @@ pub fn read_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &mut [V]) -> 
         ..BatchAttributes::default()
     };
     let whole = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-        Ok(()) => true,
+        Ok(_) => true,
         // The last element of the map was among them.
         Err(error) => error.raw_os_error() == Some(libc::ENOENT),
     };
@@ -229,7 +330,7 @@ pub fn read_hash<K: Pod + Default, V: Pod + Default>(
             ..BatchAttributes::default()
         };
         let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) => return Err(error),
         };

@@ -9,15 +9,15 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, Stack};
-use aya::{Ebpf, include_bytes_aligned};
 use shadowd_common::syscalls::{
     ErrorKey, NUMBER_NONE, ROWS_BYTES, SyscallKey, SyscallOffsets, SyscallRow, loss,
 };
 
 use self::table::Table;
 use super::fields::{Field, field, resolve};
-use super::probes::{self, Attached, Feature, LoadError, Losses, Prepared, reason};
+use super::probes::{self, Attached, Feature, LoadError, Losses, Object, Prepared, reason};
 use super::sampler::Limits;
 use super::sys;
 use crate::facts::Sample;
@@ -45,8 +45,7 @@ const CHUNK: usize = 1_024;
 
 /// The probe and its maps.
 pub struct SyscallProbe {
-    #[expect(dead_code, reason = "keeps the programs attached")]
-    object: Ebpf,
+    object: Object,
     maps: Maps,
     losses: Losses,
     /// Slots there are.
@@ -62,6 +61,9 @@ struct Maps {
     owners: Map,
     rows: Map,
     errors: Map,
+    /// What was read and handed out last, for a daemon that goes on with these maps.
+    rows_read: Map,
+    errors_read: Map,
     processors: u32,
 }
 
@@ -74,14 +76,17 @@ impl SyscallProbe {
     pub fn start(prepared: &Prepared, limits: Limits) -> Result<(Self, Attached), LoadError> {
         let in_task = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/syscalls.bpf.o"));
         let in_table = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/syscalls_hash.bpf.o"));
-        let refused = match Self::load(prepared, limits, in_task, &probes::SYSCALLS) {
+        let load = |name, bytes, feature| Self::load(prepared, limits, name, bytes, feature);
+        let refused = match load("syscalls", in_task, &probes::SYSCALLS) {
             Ok((probe, attached)) if attached.is_on() => return Ok((probe, attached)),
+            Ok((probe, attached)) if attached.status.refused.is_empty() => {
+                return Ok((probe, attached)); // switched off
+            }
             Ok((_, attached)) => attached.status.degraded.unwrap_or_default(),
             Err(LoadError::Object(error)) => reason(&error),
             Err(error) => return Err(error),
         };
-        let (probe, mut attached) =
-            Self::load(prepared, limits, in_table, &probes::SYSCALLS_IN_TABLE)?;
+        let (probe, mut attached) = load("syscalls_hash", in_table, &probes::SYSCALLS_IN_TABLE)?;
         let refused = format!("state of threads in task storage: {refused}");
         if let Some(hook) = &mut attached.status.hook {
             hook.push_str(" (state of threads in a hash table)");
@@ -93,6 +98,7 @@ impl SyscallProbe {
     fn load(
         prepared: &Prepared,
         limits: Limits,
+        name: &'static str,
         bytes: &[u8],
         feature: &Feature,
     ) -> Result<(Self, Attached), LoadError> {
@@ -106,8 +112,9 @@ impl SyscallProbe {
             ("SLOTS", slots),
             ("OWNERS", slots),
             ("ROWS", slots * processors),
+            ("ROWS_READ", slots),
         ];
-        let mut object = prepared.object(bytes, &offsets, &sizes)?;
+        let mut object = prepared.object(name, bytes, &offsets, &sizes)?;
         let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
         let mut maps = Maps {
             free: take("FREE")?,
@@ -115,13 +122,18 @@ impl SyscallProbe {
             owners: take("OWNERS")?,
             rows: take("ROWS")?,
             errors: take("ERRORS")?,
+            rows_read: take("ROWS_READ")?,
+            errors_read: take("ERRORS_READ")?,
             processors,
         };
         let losses = Losses::take(&mut object, SENTENCES)?;
-        // The first one taken is 0, so that those in use lie close together.
-        maps.give_back((0..slots).rev())?;
+        if !object.is_kept() {
+            // The first one taken is 0, so that those in use lie close together.
+            maps.give_back((0..slots).rev())?;
+        }
         let attached = prepared.attach(&mut object, feature);
-        let probe = Self {
+        object.settle();
+        let mut probe = Self {
             object,
             maps,
             losses,
@@ -129,7 +141,32 @@ impl SyscallProbe {
             used: 0,
             table: Table::default(),
         };
+        if probe.object.is_kept() {
+            probe.go_on().map_err(LoadError::Kept)?;
+        }
         Ok((probe, attached))
+    }
+
+    /// The object, for what a successor needs.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// Begins where the daemon before this one ended.
+    fn go_on(&mut self) -> io::Result<()> {
+        self.find_owners()?;
+        let mut rows = vec![SyscallRow::default(); self.used as usize];
+        sys::read_array(descriptor(&self.maps.rows_read)?, 0, &mut rows)?;
+        for (slot, row) in (0..).zip(&rows) {
+            self.table.restore_row(slot, row);
+        }
+        let Self { maps, table, .. } = self;
+        sys::read_hash(
+            descriptor(&maps.errors_read)?,
+            |key: &ErrorKey, count: &u64| {
+                table.restore_errors(*key, *count);
+            },
+        )
     }
 
     /// Adds what was counted since the last time to a sample. `gone` tells whether a control group
@@ -153,7 +190,10 @@ impl SyscallProbe {
             table.errors(*key, *count);
         })?;
         self.read_rows()?;
-        self.table.hand_out(&mut sample.syscalls);
+        let (rows, errors) = self.table.hand_out(&mut sample.syscalls);
+        self.maps
+            .remember(&rows, &errors)
+            .map_err(io::Error::other)?;
         self.free(&dead)
     }
 
@@ -252,17 +292,38 @@ impl Maps {
 
     /// Removes all that the kernel side knows of a slot's owner.
     fn forget(&mut self, slot: u32, owner: &SyscallKey, errnos: &[u32]) -> Result<(), MapError> {
-        let mut errors = HashMap::<&mut MapData, ErrorKey, u64>::try_from(&mut self.errors)?;
-        for errno in errnos {
-            errors.remove(&ErrorKey {
-                slot,
-                errno: *errno,
-            })?;
+        for map in [&mut self.errors, &mut self.errors_read] {
+            let mut errors = HashMap::<&mut MapData, ErrorKey, u64>::try_from(map)?;
+            for errno in errnos {
+                let errno = *errno;
+                match errors.remove(&ErrorKey { slot, errno }) {
+                    // None was handed out yet.
+                    Err(MapError::KeyNotFound) => {}
+                    result => result?,
+                }
+            }
         }
         let mut owners = Array::<&mut MapData, SyscallKey>::try_from(&mut self.owners)?;
         owners.set(slot, SyscallKey::default(), 0)?;
         let mut slots = HashMap::<&mut MapData, SyscallKey, u32>::try_from(&mut self.slots)?;
         slots.remove(owner)
+    }
+
+    /// Notes what was read.
+    fn remember(
+        &mut self,
+        rows: &[(u32, SyscallRow)],
+        errors: &[(ErrorKey, u64)],
+    ) -> Result<(), MapError> {
+        let mut read = Array::<&mut MapData, SyscallRow>::try_from(&mut self.rows_read)?;
+        for (slot, row) in rows {
+            read.set(*slot, row, 0)?;
+        }
+        let mut read = HashMap::<&mut MapData, ErrorKey, u64>::try_from(&mut self.errors_read)?;
+        for (key, count) in errors {
+            read.insert(key, count, 0)?;
+        }
+        Ok(())
     }
 
     fn give_back(&mut self, slots: impl Iterator<Item = u32>) -> Result<(), MapError> {

@@ -9,6 +9,9 @@ use shadowd_common::syscalls::{ErrorKey, SyscallKey, SyscallRow};
 
 use crate::facts::{Histogram, SyscallCounts, SyscallDelta};
 
+/// Readings of rows by slot, and of counts of errors.
+pub type Readings = (Vec<(u32, SyscallRow)>, Vec<(ErrorKey, u64)>);
+
 /// The slots that were ever used.
 #[derive(Default)]
 pub struct Table {
@@ -25,6 +28,8 @@ struct Slot {
     errors: BTreeMap<u32, u64>,
     /// Not handed out yet.
     fresh: SyscallCounts,
+    /// The errnos among these.
+    changed: Vec<u32>,
 }
 
 impl Table {
@@ -46,6 +51,20 @@ impl Table {
             self.slots.resize_with(index + 1, Slot::default);
         }
         self.slots[index].owner = Some(owner);
+    }
+
+    /// What a daemon before this one read last of a row.
+    pub fn restore_row(&mut self, slot: u32, row: &SyscallRow) {
+        if let Some(slot) = self.slots.get_mut(slot as usize) {
+            slot.last = *row;
+        }
+    }
+
+    /// What a daemon before this one read last of a count of errors.
+    pub fn restore_errors(&mut self, key: ErrorKey, count: u64) {
+        if let Some(slot) = self.slots.get_mut(key.slot as usize) {
+            slot.errors.insert(key.errno, count);
+        }
     }
 
     /// Takes a reading of a row, all processors together. Rows of nobody wait: who took the slot
@@ -83,6 +102,10 @@ impl Table {
             return;
         }
         let last = slot.errors.insert(key.errno, count).unwrap_or(0);
+        if count == last {
+            return;
+        }
+        slot.changed.push(key.errno);
         let errno = u16::try_from(key.errno).unwrap_or(0);
         slot.fresh.add(&SyscallCounts {
             errors: counted(errno, count.saturating_sub(last)),
@@ -90,9 +113,10 @@ impl Table {
         });
     }
 
-    /// Adds what is new to `deltas`.
-    pub fn hand_out(&mut self, deltas: &mut Vec<SyscallDelta>) {
-        for slot in &mut self.slots {
+    /// Adds what is new to `deltas`; returns the readings up to which all is handed out now.
+    pub fn hand_out(&mut self, deltas: &mut Vec<SyscallDelta>) -> Readings {
+        let mut readings = Readings::default();
+        for (index, slot) in (0_u32..).zip(&mut self.slots) {
             let Some(owner) = slot.owner else { continue };
             if slot.fresh.calls == 0 {
                 continue; // an error that is ahead of its call waits for it
@@ -103,7 +127,13 @@ impl Table {
                 number: owner.number,
                 counts: std::mem::take(&mut slot.fresh),
             });
+            readings.0.push((index, slot.last));
+            for errno in slot.changed.drain(..) {
+                let count = slot.errors.get(&errno).copied().unwrap_or(0);
+                readings.1.push((ErrorKey { slot: index, errno }, count));
+            }
         }
+        readings
     }
 
     /// The slots whose owners are dead: those that `ended` says, and those whose pid is another
@@ -140,6 +170,7 @@ impl Table {
         let slot = self.slots.get_mut(slot as usize)?;
         let owner = slot.owner.take()?;
         slot.fresh = SyscallCounts::default();
+        slot.changed.clear();
         let errnos = std::mem::take(&mut slot.errors).into_keys().collect();
         Some((owner, errnos))
     }
