@@ -14,6 +14,7 @@ mod init;
 mod lifecycle;
 mod overflow;
 mod privileges;
+mod syscalls;
 mod tcp;
 mod units;
 mod workload;
@@ -60,6 +61,32 @@ const CHECKS: &[(&str, Check)] = &[
         "syscalls_and_errors_are_exact",
         syscalls_and_errors_are_exact,
     ),
+    (
+        "counts_and_errnos_are_exact",
+        syscalls::counts_and_errnos_are_exact,
+    ),
+    (
+        "blocking_calls_take_their_time",
+        syscalls::blocking_calls_take_their_time,
+    ),
+    (
+        "a_moved_process_counts_where_it_is",
+        syscalls::a_moved_process_counts_where_it_is,
+    ),
+    (
+        "seen_and_dropped_are_all",
+        syscalls::seen_and_dropped_are_all,
+    ),
+    (
+        "the_dead_leave_their_slots",
+        syscalls::the_dead_leave_their_slots,
+    ),
+    (
+        "a_pid_used_again_is_another_process",
+        syscalls::a_pid_used_again_is_another_process,
+    ),
+    ("perf_counts_the_same", syscalls::perf_counts_the_same),
+    ("strace_counts_the_same", syscalls::strace_counts_the_same),
     (
         "exec_and_exit_are_seen_with_status",
         exec_and_exit_are_seen_with_status,
