@@ -13,8 +13,7 @@ pub const PEERS_MAX: u32 = 8_192;
 
 /// Counters of loss of the `sockets` object.
 pub mod loss {
-    /// Happenings (connections opened, closed, failed; datagrams) that the full table of flows
-    /// refused.
+    /// Happenings on connections that the full table of flows refused.
     pub const FLOWS: u32 = 0;
     /// Happenings on connections that could not be followed: the table of sockets was full.
     pub const SOCKETS: u32 = 1;
@@ -26,6 +25,8 @@ pub mod loss {
     pub const FLOW_BYTES: u32 = 4;
     /// Payload bytes of connections that could not be followed, once they ended.
     pub const SOCKET_BYTES: u32 = 5;
+    /// Datagrams that the full table of flows refused.
+    pub const DATAGRAMS: u32 = 6;
 }
 
 /// Offsets in kernel structures, in bytes.

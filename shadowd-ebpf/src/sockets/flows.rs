@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use shadowd_common::sockets::{
-    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, Volume, loss,
+    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, UDP, Volume, loss,
 };
 
 use crate::context::{BPF_NOEXIST, lost, plus};
@@ -66,7 +66,12 @@ pub fn flow(key: &FlowKey) -> Option<*mut FlowValue> {
 pub fn flow_or_lost(key: &FlowKey, happenings: u64, bytes: u64) -> Option<*mut FlowValue> {
     let value = flow(key);
     if value.is_none() {
-        lost(loss::FLOWS, happenings);
+        let what = if key.protocol == UDP {
+            loss::DATAGRAMS
+        } else {
+            loss::FLOWS
+        };
+        lost(what, happenings);
         lost(loss::FLOW_BYTES, bytes);
     }
     value

@@ -57,7 +57,7 @@ impl LifecycleProbes {
         let events = object
             .take_map("EVENTS")
             .ok_or(LoadError::NoMap("EVENTS"))?;
-        let probes = Self {
+        let mut probes = Self {
             events: events.try_into()?,
             losses: Losses::take(
                 &mut object,
@@ -65,6 +65,7 @@ impl LifecycleProbes {
             )?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached.into()))
     }
 

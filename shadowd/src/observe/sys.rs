@@ -19,6 +19,7 @@ use crate::facts::BootTime;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -38,6 +39,27 @@ pub fn boot_time() -> BootTime {
         clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has this clock");
     let nanos = now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs();
     BootTime::from_nanos(nanos)
+}
+
+/// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
+/// raises its thresholds with every large piece that is freed, and keeps what the start needed.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number; called before other threads allocate.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 512 * 1024);
+    }
+}
+
+/// Gives memory that was freed back to the kernel. Reading the kernel's types takes some 20 MiB for
+/// a moment, in pieces so small that the allocator would keep them.
+pub fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks and moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// `struct { ... } batch` of `union bpf_attr`.
@@ -237,6 +259,45 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
     } else {
         Ok(RawFd::try_from(result).unwrap_or(0))
     }
+}
+
+/// What the kernel counted of one program while its statistics were on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// Runs.
+    pub count: u64,
+    /// Their time, ns.
+    pub time_ns: u64,
+}
+
+/// `struct { ... } info` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct InfoAttributes {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// How often a program ran and for how long, all processors together; needs no privilege.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn program_runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
+    // struct bpf_prog_info, include/uapi/linux/bpf.h: run_time_ns is its 25th word of 64 bits and
+    // run_cnt the one after it. The words before ask for nothing while they are 0.
+    let mut info = [0_u64; 26];
+    let mut attributes = InfoAttributes {
+        bpf_fd: program.as_raw_fd().unsigned_abs(),
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes)?;
+    Ok(Runs {
+        count: info[25],
+        time_ns: info[24],
+    })
 }
 
 /// Takes every entry out of a hash map and hands it to `each`, with one value for each possible

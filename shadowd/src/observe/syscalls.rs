@@ -41,7 +41,7 @@ impl SyscallProbe {
         let mut object = prepared.object("syscalls", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::SYSCALLS);
         let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
-        let probe = Self {
+        let mut probe = Self {
             generation: take("GENERATION")?.try_into()?,
             open: 0,
             counts: [take("SYSCALLS_0")?, take("SYSCALLS_1")?],
@@ -53,6 +53,7 @@ impl SyscallProbe {
                 .map_err(|(_, source)| LoadError::Processors(source))?,
             object,
         };
+        probe.object.settle();
         Ok((probe, attached))
     }
 

@@ -1,6 +1,7 @@
 //! Loads a kernel object and attaches the best way that this kernel takes.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Debug;
 use std::fs::File;
@@ -22,6 +23,8 @@ use crate::observe::btf::Btf;
 use crate::observe::scope::Scope;
 use crate::observe::sys;
 
+/// Why a feature that the configuration switches off is off.
+pub const SWITCHED_OFF: &str = "switched off in the configuration";
 /// Longest reason shown.
 const REASON_MAX: usize = 400;
 
@@ -34,6 +37,8 @@ pub struct Prepared {
     /// This host's extent.
     pub scope: Scope,
     settings: ScopeSettings,
+    /// Features that the configuration switches off.
+    off: BTreeSet<String>,
     /// What the daemon before this one left and nobody has claimed yet.
     left: RefCell<Descriptors>,
 }
@@ -74,7 +79,10 @@ impl Prepared {
     /// # Errors
     ///
     /// When the kernel has no BTF, or this host's extent cannot be told.
-    pub fn new(left: Descriptors) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub fn new(
+        left: Descriptors,
+        off: &BTreeSet<String>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let scope = Scope::find()?;
         let mut settings = ScopeSettings::default();
         scope.write(&mut settings);
@@ -83,6 +91,7 @@ impl Prepared {
             kernel_btf: KernelBtf::from_sys_fs()?,
             scope,
             settings,
+            off: off.clone(),
             left: RefCell::new(left),
         })
     }
@@ -100,7 +109,7 @@ impl Prepared {
         offsets: &O,
         sizes: &[(&str, u32)],
     ) -> Result<Object, LoadError> {
-        let told = format!("{offsets:?} {:?} {sizes:?}", self.settings);
+        let told = format!("{offsets:?} {:?} {sizes:?} {:?}", self.settings, self.off);
         let prefix = object::prefix(name, &[bytes, told.as_bytes()]);
         match Object::kept(prefix.clone(), &mut self.left.borrow_mut()) {
             Ok(Some(object)) => return Ok(object),
@@ -122,6 +131,9 @@ impl Prepared {
     /// Attaches the first way of a feature that this kernel takes; in an object that was kept,
     /// finds the way that is attached.
     pub fn attach(&self, object: &mut Object, feature: &Feature) -> Attached {
+        if self.off.contains(feature.name) {
+            return Attached::without(feature, SWITCHED_OFF);
+        }
         let mut refused = Vec::new();
         for way in feature.ways {
             let taken = if object.is_kept() {
@@ -130,7 +142,11 @@ impl Prepared {
                 self.take(object, way)
             };
             match taken {
-                Ok(()) => return Attached::on(feature, way.describe(), refused),
+                Ok(()) => {
+                    let mut attached = Attached::on(feature, way.describe(), refused);
+                    attached.programs = programs(object, way);
+                    return attached;
+                }
                 Err(why) => refused.push(format!("{}: {why}", way.describe())),
             }
         }
@@ -257,8 +273,18 @@ impl Way {
     }
 }
 
+/// Handles of a way's programs, to read what the kernel counts of them.
+fn programs(object: &Object, way: &Way) -> Vec<OwnedFd> {
+    way.programs
+        .iter()
+        .filter_map(|program| object.program(program.name)?.try_clone_to_owned().ok())
+        .collect()
+}
+
 /// How one feature is fed.
 pub struct Attached {
+    /// Its loaded programs.
+    pub programs: Vec<OwnedFd>,
     /// Its line in the table of probes.
     pub status: ProbeStatus,
 }
@@ -272,7 +298,10 @@ impl Attached {
             refused,
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     fn off(feature: &Feature, refused: Vec<String>) -> Self {
@@ -290,7 +319,10 @@ impl Attached {
             degraded: Some(why.to_owned()),
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     /// The line of what needs no eBPF.

@@ -4,10 +4,12 @@
 //! that it refuses makes room for the next way. A feature that nothing feeds is off and says why;
 //! the others go on.
 
+mod cost;
 mod load;
 mod object;
 
-pub use load::{Attached, LoadError, Losses, Prepared, reason};
+pub use cost::CostMeter;
+pub use load::{Attached, LoadError, Losses, Prepared, SWITCHED_OFF, reason};
 pub use object::{Descriptors, Object};
 
 /// Where a program hangs.
@@ -272,6 +274,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), FEATURES.len());
+        for name in names {
+            assert!(
+                crate::facts::FEATURES.contains(&name),
+                "{name} cannot be switched off"
+            );
+        }
         for feature in FEATURES {
             let programs = feature.ways.iter().map(|way| way.programs.len());
             assert!(

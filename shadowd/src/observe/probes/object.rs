@@ -28,8 +28,9 @@ pub struct Object {
     /// Those that nobody has taken yet.
     maps: BTreeMap<String, Map>,
     descriptors: Descriptors,
-    /// What loads programs; none in an object that was kept.
+    /// What loads programs; none in an object that was kept, or once all is attached.
     loader: Option<Ebpf>,
+    kept: bool,
 }
 
 impl Object {
@@ -50,6 +51,7 @@ impl Object {
             maps: BTreeMap::new(),
             descriptors: Descriptors::new(),
             loader: None,
+            kept: false,
         };
         for name in names {
             let Some(map) = loader.take_map(&name) else {
@@ -85,6 +87,7 @@ impl Object {
             maps: BTreeMap::new(),
             descriptors: Descriptors::new(),
             loader: None,
+            kept: true,
         };
         for name in names {
             let Some(descriptor) = left.remove(&name) else {
@@ -101,7 +104,7 @@ impl Object {
 
     /// Whether a daemon before this one loaded it.
     pub fn is_kept(&self) -> bool {
-        self.loader.is_none()
+        self.kept
     }
 
     /// Takes a map out; none if the object has no such map or it was taken.
@@ -124,6 +127,11 @@ impl Object {
         self.descriptors
             .iter()
             .map(|(name, descriptor)| (name.as_str(), descriptor.as_fd()))
+    }
+
+    /// Forgets how programs are loaded: what runs is held by its descriptors.
+    pub fn settle(&mut self) {
+        self.loader = None;
     }
 
     pub(super) fn loader(&mut self) -> Option<&mut Ebpf> {

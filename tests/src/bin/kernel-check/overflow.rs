@@ -28,6 +28,7 @@ pub fn is_counted_and_logged_once(_: &mut Capture) -> Result<()> {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let limits = Limits {
         syscalls: 1,
