@@ -118,15 +118,16 @@ impl Capture {
             Err(error) => return Self::without(settings, &reason(error.as_ref())),
         };
         let mut capture = Self::empty(settings, &prepared.scope);
+        // First, so that no group is counted in whose name was not heard.
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
         let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
         capture.sockets = capture.keep(&probes::SOCKETS, || {
             SocketProbes::start(&prepared, limits, &cgroups)
-        });
-        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
-            LifecycleProbes::start(&prepared, limits)
         });
         capture.statuses.push(Attached::procfs());
         drop(prepared);

@@ -17,7 +17,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use shadowd::config::settings::CaptureSettings;
+use shadowd::config::settings::{CaptureSettings, CostMeasurement};
 use shadowd::decide::aggregate::Aggregator;
 use shadowd::facts::{Lifecycle, LifecycleKind, Sample};
 use shadowd::observe::{Capture, boot_time};
@@ -154,6 +154,8 @@ fn check_all() -> bool {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        // The check of cost has a capture of its own, and looks for descriptors of the whole process.
+        cost: CostMeasurement::Off,
         ..CaptureSettings::default()
     };
     let mut capture = Capture::start(&settings);

@@ -20,10 +20,7 @@ const REQUEST: usize = 10_007;
 const ANSWER: usize = 70_001;
 
 fn settings() -> CaptureSettings {
-    CaptureSettings {
-        tick: Duration::from_secs(1),
-        ebpf: true,
-    }
+    CaptureSettings::default()
 }
 
 /// The sum of the flows of one process with one service, and the last gauge of open connections.
