@@ -306,6 +306,8 @@ pub struct Socket {
     pub changes: u32,
     /// Both ports, to tell this connection from a later one at the same address.
     pub ports: u32,
+    /// The address of the socket, to tell this entry from a later one in the same place.
+    pub sk: u64,
 }
 
 /// Key of listening sockets that share an address.
@@ -401,7 +403,7 @@ const _: () = {
     assert!(size_of::<FlowValue>() == 2 * 88 + 4 * 40 + 16 + 2 * 128);
     assert!(size_of::<FlowNews>() == 48 + 88 + 40 + 8 + 128);
     assert!(size_of::<Counters>() == 32);
-    assert!(size_of::<Socket>() == 48 + 32 + 6 * 8 + 6 * 4);
+    assert!(size_of::<Socket>() == 48 + 32 + 6 * 8 + 6 * 4 + 8);
     assert!(size_of::<ListenerKey>() == 24);
     assert!(size_of::<Owner>() == 16);
     assert!(size_of::<Listening>() == 48);

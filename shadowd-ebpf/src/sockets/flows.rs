@@ -201,8 +201,17 @@ pub unsafe fn news(key: &FlowKey, value: *const FlowValue, tick: u64, to: &mut F
             };
         }
         since_told!(
-            opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns, connect_count,
-            connect_sum_ns, responses
+            opened,
+            adopted,
+            closed,
+            failed,
+            resets,
+            moved,
+            rtt_count,
+            rtt_sum_ns,
+            connect_count,
+            connect_sum_ns,
+            responses
         );
         to.open = ((*told).opened + to.sums.opened)
             .wrapping_add((*told).adopted + to.sums.adopted)
@@ -256,11 +265,30 @@ pub unsafe fn told(value: *mut FlowValue, tick: u64, news: &FlowNews) {
             };
         }
         add!(
-            told, news.sums, opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns,
-            connect_count, connect_sum_ns, responses
+            told,
+            news.sums,
+            opened,
+            adopted,
+            closed,
+            failed,
+            resets,
+            moved,
+            rtt_count,
+            rtt_sum_ns,
+            connect_count,
+            connect_sum_ns,
+            responses
         );
         let volume = &raw mut (*value).told_volume;
-        add!(volume, news.volume, rx_bytes, tx_bytes, rx_packets, tx_packets, retransmits);
+        add!(
+            volume,
+            news.volume,
+            rx_bytes,
+            tx_bytes,
+            rx_packets,
+            tx_packets,
+            retransmits
+        );
         if news.sums.responses != 0 {
             for index in 0..BUCKETS {
                 (*value).told_response[index] =

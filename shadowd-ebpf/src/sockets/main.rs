@@ -83,7 +83,12 @@ pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
-    let _ = io::moved(ctx.arg(0), ctx.arg(1), ctx.arg::<i32>(2) as u32, Way::Receive);
+    let _ = io::moved(
+        ctx.arg(0),
+        ctx.arg(1),
+        ctx.arg::<i32>(2) as u32,
+        Way::Receive,
+    );
     0
 }
 

@@ -15,9 +15,7 @@ use shadowd_common::sockets::{
 
 use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
 use crate::flows::{credit, credit_rtt, flow, flow_or_lost, since};
-use crate::kernel::{
-    OFFSETS, addresses, counters, creator, local_port, netns, remote_port, state,
-};
+use crate::kernel::{OFFSETS, addresses, counters, creator, local_port, netns, remote_port, state};
 use crate::listen::listener;
 
 // include/net/tcp_states.h
@@ -47,6 +45,9 @@ struct Last {
     flow: FlowKey,
 }
 
+/// A connect that is closed for so long has ended, whether or not its end was seen.
+const MISSED_NS: u64 = 1_000_000_000;
+
 #[inline(always)]
 pub fn setting_now(index: u32) -> u64 {
     STATE.get(index).copied().unwrap_or(0)
@@ -69,7 +70,7 @@ const NO_COUNTERS: Counters = Counters {
 
 /// A socket to follow.
 #[inline(always)]
-pub fn entry(flow: FlowKey, pending: u32, ports: u32) -> Socket {
+pub fn entry(sk: u64, flow: FlowKey, pending: u32, ports: u32) -> Socket {
     Socket {
         flow,
         base: NO_COUNTERS,
@@ -85,6 +86,7 @@ pub fn entry(flow: FlowKey, pending: u32, ports: u32) -> Socket {
         pending,
         changes: 0,
         ports,
+        sk,
     }
 }
 
@@ -110,7 +112,7 @@ pub fn connecting(sk: u64) -> Option<()> {
         local,
         remote,
     };
-    let mut socket = entry(flow, COUNTED, 0);
+    let mut socket = entry(sk, flow, COUNTED, 0);
     socket.established = 0;
     socket.connecting_ns = now_ns();
     // Without room there is another try when it is established.
@@ -136,7 +138,10 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
                 plus(&raw mut (*value).sums.opened, 1);
                 if began != 0 {
                     plus(&raw mut (*value).sums.connect_count, 1);
-                    plus(&raw mut (*value).sums.connect_sum_ns, now_ns().saturating_sub(began));
+                    plus(
+                        &raw mut (*value).sums.connect_sum_ns,
+                        now_ns().saturating_sub(began),
+                    );
                 }
                 return Some(());
             }
@@ -172,7 +177,10 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
             remote,
         }
     };
-    if SOCKETS.insert(&sk, &entry(key, OPENED, ports(sk)?), BPF_NOEXIST).is_err() {
+    if SOCKETS
+        .insert(&sk, &entry(sk, key, OPENED, ports(sk)?), BPF_NOEXIST)
+        .is_err()
+    {
         lost(loss::SOCKETS, 1);
         if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
             // SAFETY: the verifier checked the pointer.
@@ -201,11 +209,7 @@ pub fn closed(sk: u64, old: i32) -> Option<()> {
     // SAFETY: the verifier checked the pointer.
     unsafe {
         if (*socket).established == 0 {
-            let key = (*socket).flow;
-            if SOCKETS.remove(&sk).is_ok() {
-                plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
-            }
-            return Some(());
+            return connect_failed(sk, socket);
         }
         // From these states only a timeout, which leaves an error, or a reset leads here.
         let direct = old == ESTABLISHED || old == CLOSE_WAIT;
@@ -215,6 +219,23 @@ pub fn closed(sk: u64, old: i32) -> Option<()> {
         plus(&raw mut (*socket).closed, 1);
         if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
             finish(sk, socket);
+        }
+    }
+    Some(())
+}
+
+/// A connect ended without a connection.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`.
+#[inline(always)]
+unsafe fn connect_failed(sk: u64, socket: *const Socket) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer, the verifier for the flow's.
+    unsafe {
+        let key = (*socket).flow;
+        if SOCKETS.remove(&sk).is_ok() {
+            plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
         }
     }
     Some(())
@@ -463,12 +484,27 @@ pub unsafe fn look(sk: u64, socket: *mut Socket, tick: u64) -> Option<()> {
     // SAFETY: the caller vouches for the pointer, the verifier for what is looked up. The fields
     // of the look are written by the look only.
     unsafe {
-        let established = core::ptr::read_volatile(&raw const (*socket).established);
-        if established == 0 || (*socket).visited == tick {
+        if (*socket).visited == tick {
             return None;
         }
+        let established = core::ptr::read_volatile(&raw const (*socket).established);
         let state = state(sk)?;
-        if state == CLOSE && ports(sk)? == (*socket).ports {
+        if established == 0 {
+            // The entry is made before the state changes.
+            let began = (*socket).connecting_ns;
+            if state == CLOSE && now_ns().saturating_sub(began) > MISSED_NS {
+                connect_failed(sk, socket);
+            }
+            return None;
+        }
+        if ports(sk)? != (*socket).ports {
+            // Its end was missed, and another socket lies there now.
+            if SOCKETS.remove(&sk).is_ok() {
+                lost(loss::SOCKETS, 1);
+            }
+            return None;
+        }
+        if state == CLOSE {
             // Its end was missed: the tracepoint comes before the state changes.
             plus(&raw mut (*socket).closed, 1);
             if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
@@ -497,6 +533,7 @@ pub unsafe fn look(sk: u64, socket: *mut Socket, tick: u64) -> Option<()> {
         if ended
             || version & 1 != 0
             || core::ptr::read_volatile(&raw const (*socket).version) != version
+            || core::ptr::read_volatile(&raw const (*socket).sk) != sk
         {
             return None;
         }

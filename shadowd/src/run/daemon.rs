@@ -17,8 +17,8 @@ use crate::act::vip::Vips;
 use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
+use crate::observe::privileges;
 use crate::observe::sys::{boot_time, return_large_allocations};
-use crate::observe::{Descriptors, privileges};
 use crate::serve::Socket;
 use crate::store::Store;
 

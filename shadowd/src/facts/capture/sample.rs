@@ -69,10 +69,10 @@ pub struct Sample {
     pub cgroups: Vec<(u64, String)>,
     /// What was seen and what was lost since capture began: the sums of `probe_losses`.
     pub losses: Losses,
-    /// Payload bytes of flows and connections that full tables refused, since capture began.
-    pub flow_bytes_dropped: u64,
     /// The same by feature; `seen` holds what is attributed and what is not.
     pub probe_losses: BTreeMap<String, ProbeLosses>,
+    /// Payload bytes of flows and connections that full tables refused, since capture began.
+    pub flow_bytes_dropped: u64,
 }
 
 /// System calls of one number by one process in one control group.

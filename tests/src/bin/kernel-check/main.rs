@@ -95,6 +95,10 @@ const CHECKS: &[(&str, Check)] = &[
         "connections_from_before_are_adopted",
         sockets::connections_from_before_are_adopted,
     ),
+    (
+        "many_short_connections_are_exact",
+        sockets::many_short_connections_are_exact,
+    ),
     ("queues_are_shown", sockets::queues_are_shown),
     (
         "refused_sockets_are_counted",

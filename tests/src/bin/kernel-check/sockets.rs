@@ -456,6 +456,66 @@ pub fn refused_flows_are_counted(_: &mut Capture) -> Result<()> {
     })
 }
 
+/// Many short connections from several threads, while ticks go on: none is lost or counted twice.
+pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
+    const THREADS: u64 = 4;
+    const EACH: u64 = 1_500;
+    const BYTES: u64 = 123;
+    let pid = std::process::id();
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let mut whole = Sample::default();
+    std::thread::scope(|scope| -> Result<()> {
+        let accepter = scope.spawn(|| -> std::io::Result<()> {
+            for _ in 0..THREADS * EACH {
+                let (mut server, _) = listener.accept()?;
+                let mut request = [0; BYTES as usize];
+                server.read_exact(&mut request)?;
+                server.write_all(&request)?;
+            }
+            Ok(())
+        });
+        let clients: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| -> std::io::Result<()> {
+                    for _ in 0..EACH {
+                        let mut client = TcpStream::connect(("127.0.0.1", port))?;
+                        client.write_all(&[b'x'; BYTES as usize])?;
+                        client.read_to_end(&mut Vec::new())?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            absorb(&mut whole, capture.tick());
+        }
+        for thread in clients.into_iter().chain([accepter]) {
+            thread.join().map_err(|_| anyhow::anyhow!("a thread"))??;
+        }
+        Ok(())
+    })?;
+    let count = THREADS * EACH;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        absorb(&mut whole, capture.tick());
+        let ends = [Direction::Outbound, Direction::Inbound].map(|direction| {
+            let (end, open) = of(&whole, pid, direction, port);
+            [end.opened, end.closed, end.rx_bytes, end.tx_bytes, open]
+        });
+        let wanted = [count, count, count * BYTES, count * BYTES, 0];
+        if ends == [wanted; 2] {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "{ends:?}, wanted {wanted:?}; dropped {}",
+            whole.losses.dropped
+        );
+        capture.wait(Duration::from_millis(20));
+    }
+}
+
 /// Reads until the end, then sends it back: the role of a process that was handed a connection.
 pub fn echo() -> Result<()> {
     use std::os::fd::AsFd;
