@@ -17,8 +17,9 @@ use crate::kernel::{
     state,
 };
 use crate::listen::listener;
+use crate::owner::refine;
 use crate::tcp::{CLOSE, LISTEN, NEW_SYN_RECV, SOCKETS, SYN_RECV, SYN_SENT, now_ns};
-use crate::tcp::{entry, ports, refine, setting_now};
+use crate::tcp::{entry, ports, setting_now};
 
 /// Owners of one connection that are told apart; later ones are the last one's.
 const CHANGES_MAX: u32 = 16;

@@ -16,6 +16,8 @@ mod flows;
 mod io;
 mod kernel;
 mod listen;
+mod look;
+mod owner;
 mod tcp;
 
 use core::ffi::c_void;
@@ -267,7 +269,7 @@ pub extern "C" fn look_at_connections(element: *const Element<u64, Socket>) -> i
         if !key.is_null() && !value.is_null() {
             let sk = *key;
             if let Some(socket) = tcp::SOCKETS.get_ptr_mut(&sk) {
-                let _ = tcp::look(sk, socket, tcp::setting_now(TICK));
+                let _ = look::connection(sk, socket, tcp::setting_now(TICK));
             }
         }
     }
