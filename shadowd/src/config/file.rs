@@ -161,6 +161,8 @@ pub struct Limits {
     pub events_bytes: Option<Spanned<i64>>,
     /// Flows remembered, 16 to 1048576. Default 4096.
     pub flows: Option<Spanned<i64>>,
+    /// Live TCP sockets followed in the kernel, 16 to 1048576. Default by memory, at most 131072.
+    pub sockets: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,
 }

@@ -95,6 +95,10 @@ impl Limits {
         Self {
             syscalls: settings.syscalls.unwrap_or(default.syscalls),
             events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
+            flows: settings
+                .flows
+                .map_or(default.flows, |flows| flows.max(sockets::ENTRIES_MIN)),
+            sockets: settings.sockets.unwrap_or(default.sockets),
             ..default
         }
     }
@@ -178,15 +182,16 @@ impl Capture {
             prepared.restrict(cgroup, level);
         }
         let mut capture = Self::empty(settings, &prepared.scope);
+        // First, so that no group is counted in whose name was not heard.
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
         let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
         capture.sockets = capture.keep(&probes::SOCKETS, || {
             SocketProbes::start(&prepared, limits, &cgroups)
-        });
-        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
-            LifecycleProbes::start(&prepared, limits)
         });
         capture.block = capture.keep(&[probes::BLOCK], || {
             BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
@@ -421,13 +426,15 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 8] {
+    fn lost(&mut self) -> [(&'static str, u64); 9] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
-        let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
+        let sockets = self.sockets.as_mut();
+        let (connections, datagrams) = sockets.map_or((0, 0), SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
         [
             (probes::SYSCALLS.name, syscalls),
-            (probes::TCP.name, sockets),
+            (probes::TCP.name, connections),
+            (probes::UDP.name, datagrams),
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),

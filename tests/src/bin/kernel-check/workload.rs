@@ -33,6 +33,7 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("syscalls", []) => make_calls(),
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
+        ("echo", []) => super::sockets::echo(),
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
