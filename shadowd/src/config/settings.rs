@@ -17,6 +17,8 @@ pub struct Settings {
     pub groups: Vec<GroupSettings>,
     /// Capture.
     pub capture: CaptureSettings,
+    /// What Prometheus may read.
+    pub metrics: MetricsSettings,
 }
 
 /// This host.
@@ -84,4 +86,25 @@ pub struct CaptureSettings {
     pub tick: Duration,
     /// Whether eBPF may be used; procfs alone otherwise.
     pub ebpf: bool,
+}
+
+/// What Prometheus may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Where `GET /metrics` is answered over TCP; none: on the query socket alone.
+    pub listen: Option<SocketAddr>,
+    /// Units with series of their own; the others are summed.
+    pub units: usize,
+    /// Remotes with series of their own; 0: none, not even a sum.
+    pub remotes: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            units: 200,
+            remotes: 0,
+        }
+    }
 }

@@ -97,6 +97,7 @@ fn probe(name: &str, hook: Option<&str>, degraded: Option<&str>) -> ProbeStatus 
         feeds: format!("{name} of processes"),
         hook: hook.map(str::to_owned),
         degraded: degraded.map(str::to_owned),
+        ..ProbeStatus::default()
     }
 }
 
@@ -215,6 +216,7 @@ pub fn observation() -> Observation {
             dropped: 0,
             unattributed: 1,
         },
+        ..Observation::default()
     }
 }
 
