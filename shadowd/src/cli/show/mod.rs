@@ -4,6 +4,6 @@ mod capture;
 mod events;
 mod status;
 
-pub(super) use capture::{flows, top, units};
+pub(super) use capture::{direction, end, flows, protocol, remote_end, syscalls, top, units};
 pub(super) use events::events;
 pub(super) use status::{peers, status};
