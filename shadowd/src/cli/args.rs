@@ -107,6 +107,16 @@ Examples:
   shadowctl syscalls --unit nginx.service
   shadowctl syscalls --pid 812 --watch 1")]
     Syscalls(SyscallsArguments),
+    /// Who depends on whom: units, the services they use, the clients they serve
+    #[command(after_help = "\
+`->` is what the unit uses, `<-` who comes to it. Clients are grouped by network (/24, /64). Rates
+are of the last interval, failures since capture began.
+
+Examples:
+  shadowctl map
+  shadowctl map --svg --output map.svg
+  shadowctl map --dot | dot -Tpdf > map.pdf")]
+    Map(MapArguments),
     /// What each unit used in the last interval
     #[command(after_help = "\
 Examples:
@@ -213,6 +223,28 @@ pub struct SyscallsArguments {
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
+}
+
+/// Arguments of `map`.
+#[derive(Clone, Debug, Args)]
+pub struct MapArguments {
+    /// As a graph for Graphviz
+    #[arg(long, conflicts_with_all = ["svg", "json"])]
+    pub dot: bool,
+    /// As a picture
+    #[arg(long, conflicts_with = "json")]
+    pub svg: bool,
+    /// Into this file instead of the output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// At most so many units, services and networks; the others are summed
+    #[arg(long, value_name = "N", default_value_t = 40,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub nodes: u32,
+    /// At most so many edges
+    #[arg(long, value_name = "N", default_value_t = 80,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub edges: u32,
 }
 
 /// Which transport protocol.
@@ -359,6 +391,9 @@ mod tests {
             "shadowctl flows --port 65536",
             "shadowctl flows --proto icmp",
             "shadowctl syscalls --pid 0",
+            "shadowctl map --dot --svg",
+            "shadowctl map --json --svg",
+            "shadowctl map --nodes 0",
             "shadowctl failover handover a/b",
             "shadowctl",
         ] {

@@ -8,6 +8,7 @@ mod choose;
 pub mod client;
 mod failure;
 mod human;
+mod map;
 mod show;
 mod table;
 mod tui;
@@ -20,11 +21,12 @@ use std::time::Duration;
 use clap::CommandFactory;
 use serde::Serialize;
 
-use crate::facts::{HostId, Name};
+use crate::decide::map::{self as graph, MapLimits};
+use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
     self, Events, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Units,
 };
-use args::{Arguments, Command, EventsArguments, Failover, Sort, TopArguments};
+use args::{Arguments, Command, EventsArguments, Failover, MapArguments, Sort, TopArguments};
 use client::{CallError, Client};
 use table::Paint;
 
@@ -152,6 +154,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
+        Command::Map(wanted) => draw_map(&client, screen, &wanted).await,
         Command::Syscalls(wanted) => {
             repeat(screen, wanted.watch.watch, async || {
                 let answer = choose::syscalls(client.get(protocol::TOP).await?, &wanted);
@@ -175,6 +178,43 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             clap_complete::generate(shell, &mut Arguments::command(), "shadowctl", &mut script);
             Ok(screen.out.write_all(&script)?)
         }
+    }
+}
+
+async fn draw_map(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: &MapArguments,
+) -> Result<(), Failure> {
+    let seen: Observation = client.get(protocol::OBSERVATION).await?;
+    let bound = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let limits = MapLimits {
+        nodes: bound(wanted.nodes),
+        edges: bound(wanted.edges),
+    };
+    let drawn = graph::map(&seen, limits);
+    let mut written = Vec::new();
+    if wanted.svg {
+        let id: Id = client.get(protocol::ID).await?;
+        let host = id.host.map_or_else(String::new, |host| host.to_string());
+        written = map::svg(&drawn, &host, seen.wall_ms).into_bytes();
+    } else if wanted.dot {
+        written = map::dot(&drawn).into_bytes();
+    } else {
+        let paint = Paint(screen.paint.0 && wanted.output.is_none());
+        let mut inner = Screen {
+            out: &mut written,
+            paint,
+            ..*screen
+        };
+        inner.show(&drawn, map::text(&drawn, paint))?;
+    }
+    match &wanted.output {
+        Some(path) => fs::write(path, &written).map_err(|source| Failure::File {
+            path: path.clone(),
+            source,
+        }),
+        None => Ok(screen.out.write_all(&written)?),
     }
 }
 

@@ -5,4 +5,5 @@
 
 pub mod aggregate;
 pub mod cluster;
+pub mod map;
 mod unit_names;
