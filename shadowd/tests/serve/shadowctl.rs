@@ -185,6 +185,33 @@ fn system_calls_are_shown_by_unit_or_process_with_their_errors() {
 }
 
 #[test]
+fn the_map_has_four_forms_and_goes_into_a_file() {
+    let daemon = Daemon::start();
+    let tree = shown(&daemon, "map");
+    assert!(tree.contains("<-  192.0.2.7       tcp 80"), "{tree}");
+    assert_eq!(
+        parsed::<Value>(&daemon, "map")["edges"][0]["to"],
+        "unit:cron.service"
+    );
+    let dot = shown(&daemon, "map --dot");
+    assert!(dot.starts_with("digraph shadowd {") && dot.ends_with("}\n"));
+    let svg = shown(&daemon, "map --svg");
+    assert!(svg.contains("Dependencies of a<") && svg.ends_with("</svg>\n"));
+    let file = daemon.scratch.0.join("map.svg");
+    let arguments = format!("map --svg --output {}", file.display());
+    assert_eq!(shown(&daemon, &arguments), "");
+    assert_eq!(fs::read_to_string(&file).unwrap(), svg);
+    let nowhere = format!("map --output {}/no/map", daemon.scratch.0.display());
+    let output = command(&daemon.socket, &nowhere).output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(
+        words(&output).contains("cannot write"),
+        "{}",
+        words(&output)
+    );
+}
+
+#[test]
 fn events_are_a_line_each() {
     let daemon = Daemon::start();
     let line = "     2  2023-11-14T22:13:20.002Z  role_changed     group=web  epoch=4  \

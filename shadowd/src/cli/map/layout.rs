@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::decide::map::{Map, NodeKind};
 
+/// Height of the way of an edge past a column.
+const LANE: f64 = 16.0;
 /// Width of a box.
 pub(super) const WIDTH: f64 = 210.0;
 /// Between the places of two edges at a box.
@@ -17,7 +19,7 @@ const HEAD: f64 = 46.0;
 /// Between two boxes of a column.
 const APART: f64 = 26.0;
 /// Between two columns: room for labels.
-const GAP: f64 = 250.0;
+const GAP: f64 = 310.0;
 /// Around everything; above it stands the title.
 const MARGIN: f64 = 36.0;
 const TITLE: f64 = 52.0;
@@ -33,9 +35,11 @@ pub(super) struct Place {
 }
 
 /// Where an edge begins and ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Path {
     pub(super) from: (f64, f64),
+    /// The left ends of its ways past columns; each is as wide as a box.
+    pub(super) past: Vec<(f64, f64)>,
     pub(super) to: (f64, f64),
     /// Whether it runs to a column at the right.
     pub(super) forward: bool,
@@ -72,18 +76,26 @@ pub(super) fn layout(map: &Map) -> Layout {
             ))
         })
         .collect();
-    let columns = columns(map, &edges);
-    let ordered = order(&columns, &edges, map.nodes.len());
-    let places = place(&ordered, &edges, map.nodes.len());
-    let paths = paths(&places, &edges);
+    let mut columns = columns(map, &edges);
+    let (steps, lanes) = steps(&mut columns, &edges);
+    let ordered = order(&columns, &steps, columns.len());
+    let real = map.nodes.len();
+    let mut places = place(&ordered, &steps, columns.len(), real);
+    let mut paths = paths(&places, real, &edges, &lanes);
+    for (path, lanes) in paths.iter_mut().zip(&lanes) {
+        let past = lanes.iter().map(|lane| &places[*lane]);
+        path.past = past.map(|place| (place.x, place.y + LANE / 2.0)).collect();
+    }
     let width = places
         .iter()
         .map(|place| place.x + WIDTH)
         .fold(0.0, f64::max);
     let height = places.iter().map(|place| place.y + place.height);
+    let height = height.fold(TITLE + MARGIN, f64::max) + MARGIN;
+    places.truncate(real);
     Layout {
         width: width + MARGIN,
-        height: height.fold(TITLE + MARGIN, f64::max) + MARGIN,
+        height,
         places,
         paths,
     }
@@ -132,6 +144,29 @@ fn columns(map: &Map, edges: &[(usize, usize)]) -> Vec<usize> {
         *column = used.binary_search(column).unwrap_or(0);
     }
     columns
+}
+
+/// Edges as steps from column to column: one that passes columns gets a lane in each of them, as if
+/// it were a node. Gives the steps, and the lanes of each edge.
+fn steps(
+    columns: &mut Vec<usize>,
+    edges: &[(usize, usize)],
+) -> (Vec<(usize, usize)>, Vec<Vec<usize>>) {
+    let (mut steps, mut all) = (Vec::new(), Vec::new());
+    for (from, to) in edges {
+        let mut lanes = Vec::new();
+        let mut at = *from;
+        for column in columns[*from] + 1..columns[*to] {
+            let lane = columns.len();
+            columns.push(column);
+            steps.push((at, lane));
+            lanes.push(lane);
+            at = lane;
+        }
+        steps.push((at, *to));
+        all.push(lanes);
+    }
+    (steps, all)
 }
 
 /// The nodes of each column from top to bottom.
@@ -187,8 +222,16 @@ fn order(columns: &[usize], edges: &[(usize, usize)], nodes: usize) -> Vec<Vec<u
 }
 
 /// Columns side by side, each in the middle of the height.
-fn place(ordered: &[Vec<usize>], edges: &[(usize, usize)], nodes: usize) -> Vec<Place> {
+fn place(
+    ordered: &[Vec<usize>],
+    edges: &[(usize, usize)],
+    nodes: usize,
+    real: usize,
+) -> Vec<Place> {
     let height = |node: usize| {
+        if node >= real {
+            return LANE;
+        }
         let ins = edges.iter().filter(|(_, to)| *to == node).count();
         let outs = edges.iter().filter(|(from, _)| *from == node).count();
         HEAD.max(ins.max(outs) as f64 * STEP + 12.0)
@@ -222,33 +265,41 @@ fn place(ordered: &[Vec<usize>], edges: &[(usize, usize)], nodes: usize) -> Vec<
 }
 
 /// Each edge from its place at the right of a box to its place at the left of another.
-fn paths(places: &[Place], edges: &[(usize, usize)]) -> Vec<Path> {
+fn paths(
+    places: &[Place],
+    real: usize,
+    edges: &[(usize, usize)],
+    lanes: &[Vec<usize>],
+) -> Vec<Path> {
     let middle = |node: usize| places[node].y + places[node].height / 2.0;
+    let end_of = |(from, to): &(usize, usize), right: bool| if right { *from } else { *to };
     let mut paths = vec![Path::default(); edges.len()];
-    for node in 0..places.len() {
-        let Place { x, y, height } = places[node];
-        let mut side = |mine: fn(&(usize, usize)) -> usize,
-                        other: fn(&(usize, usize)) -> usize,
-                        right: bool| {
-            let mut ends: Vec<usize> = (0..edges.len())
-                .filter(|number| mine(&edges[*number]) == node)
+    for (node, Place { x, y, height }) in places[..real].iter().enumerate() {
+        for right in [true, false] {
+            let mut ends: Vec<(f64, usize)> = edges
+                .iter()
+                .enumerate()
+                .filter(|(_, edge)| end_of(edge, right) == node)
+                .map(|(number, (from, to))| {
+                    let next = if right {
+                        lanes[number].first().unwrap_or(to)
+                    } else {
+                        lanes[number].last().unwrap_or(from)
+                    };
+                    (middle(*next), number)
+                })
                 .collect();
-            ends.sort_by(|a, b| {
-                let [a_at, b_at] = [a, b].map(|number| middle(other(&edges[*number])));
-                a_at.total_cmp(&b_at).then(a.cmp(b))
-            });
+            ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
             let top = y + height / 2.0 - STEP * (ends.len() as f64 - 1.0) / 2.0;
-            for (at, number) in ends.iter().enumerate() {
+            for (at, (_, number)) in ends.into_iter().enumerate() {
                 let here = top + at as f64 * STEP;
                 if right {
-                    paths[*number].from = (x + WIDTH, here);
+                    paths[number].from = (x + WIDTH, here);
                 } else {
-                    paths[*number].to = (x, here);
+                    paths[number].to = (*x, here);
                 }
             }
-        };
-        side(|edge| edge.0, |edge| edge.1, true);
-        side(|edge| edge.1, |edge| edge.0, false);
+        }
     }
     let degree = |end: fn(&(usize, usize)) -> usize, node: usize| {
         edges.iter().filter(|edge| end(edge) == node).count()

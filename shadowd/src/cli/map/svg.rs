@@ -128,14 +128,6 @@ fn shortened(label: &str) -> String {
 
 fn line(edge: &Edge, path: &Path) -> String {
     let failed = edge.failures > 0;
-    let ((x1, y1), (x2, y2)) = (path.from, path.to);
-    // The arrow's head stands before the box.
-    let end = x2 - 7.0;
-    let bend = if path.forward {
-        ((end - x1) * 0.45).max(30.0)
-    } else {
-        110.0
-    };
     let rate = edge.forward_bytes_per_second + edge.back_bytes_per_second;
     let thick = (1.2 + (1.0 + rate / 1024.0).log10()).min(6.0);
     let (class, head) = if failed {
@@ -143,17 +135,40 @@ fn line(edge: &Edge, path: &Path) -> String {
     } else {
         ("edge", "head")
     };
-    // One that runs back leaves its box and comes to the other in a bow.
-    let away = if path.forward { 0.0 } else { 60.0 };
+    let (x, y) = path.to;
     format!(
-        "<path class=\"{class}\" stroke-width=\"{thick:.1}\" \
-         d=\"M{x1:.1} {y1:.1}C{:.1} {:.1} {:.1} {:.1} {end:.1} {y2:.1}\"/>\
-         <path class=\"{head}\" d=\"M{x2:.1} {y2:.1}l-9 -4.5v9z\"/>\n",
-        x1 + bend,
-        y1 - away,
-        end - bend,
-        y2 - away,
+        "<path class=\"{class}\" stroke-width=\"{thick:.1}\" d=\"{}\"/>\
+         <path class=\"{head}\" d=\"M{x:.1} {y:.1}l-9 -4.5v9z\"/>\n",
+        curve(path),
     )
+}
+
+/// From box to box, straight past the columns between; the arrow's head stands before the box.
+fn curve(path: &Path) -> String {
+    let (mut x, mut y) = path.from;
+    let mut text = format!("M{x:.1} {y:.1}");
+    let last = (path.to.0 - 7.0, path.to.1);
+    for (number, (to_x, to_y)) in path.past.iter().copied().chain([last]).enumerate() {
+        let (bend, away) = if path.forward {
+            (((to_x - x) * 0.45).max(30.0), 0.0)
+        } else {
+            // One that runs back leaves its box and comes to the other in a bow.
+            (110.0, 60.0)
+        };
+        text.push_str(&format!(
+            "C{:.1} {:.1} {:.1} {:.1} {to_x:.1} {to_y:.1}",
+            x + bend,
+            y - away,
+            to_x - bend,
+            to_y - away,
+        ));
+        (x, y) = (to_x, to_y);
+        if number < path.past.len() {
+            x += WIDTH;
+            text.push_str(&format!("H{x:.1}"));
+        }
+    }
+    text
 }
 
 fn label(edge: &Edge, path: &Path) -> String {
@@ -164,28 +179,34 @@ fn label(edge: &Edge, path: &Path) -> String {
     };
     let mut first = service(edge);
     if edge.connections_per_second > 0.0 {
-        first.push_str(&format!("  {}", each_second(edge.connections_per_second)));
+        first.push_str(&format!(
+            " \u{b7} {}",
+            each_second(edge.connections_per_second)
+        ));
     } else if edge.open > 0 {
-        first.push_str(&format!("  {} open", edge.open));
+        first.push_str(&format!(" \u{b7} {} open", edge.open));
     }
     if let Some(rtt) = round_trip(edge) {
-        first.push_str(&format!("  {rtt}"));
+        first.push_str(&format!(" \u{b7} {rtt}"));
     }
     let mut second = escape(&format!(
-        "\u{2192} {}  \u{2190} {}",
+        "\u{2192} {} \u{b7} \u{2190} {}",
         flowing(edge.forward_bytes_per_second),
         flowing(edge.back_bytes_per_second)
     ));
     if edge.failures > 0 {
-        let failed = format!("<tspan class=\"bad\">  {} failed</tspan>", edge.failures);
+        let failed = format!(
+            "<tspan class=\"bad\"> \u{b7} {} failed</tspan>",
+            edge.failures
+        );
         second.push_str(&failed);
     }
     format!(
         "<text class=\"label\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>\
          <text class=\"label\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{second}</text>\n",
-        y - 3.5,
+        y - 15.5,
         escape(&first),
-        y + 9.5,
+        y - 4.5,
     )
 }
 
