@@ -188,7 +188,7 @@ fn system_calls_are_shown_by_unit_or_process_with_their_errors() {
 fn the_map_has_four_forms_and_goes_into_a_file() {
     let daemon = Daemon::start();
     let tree = shown(&daemon, "map");
-    assert!(tree.contains("<-  192.0.2.7       tcp 80"), "{tree}");
+    assert!(tree.contains("<-  192.0.2.7  tcp 80"), "{tree}");
     assert_eq!(
         parsed::<Value>(&daemon, "map")["edges"][0]["to"],
         "unit:cron.service"
