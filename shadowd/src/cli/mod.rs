@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::decide::map::{self as graph, MapLimits};
 use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
-    self, Events, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Units,
+    self, Events, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes, StatusAnswer, Units,
 };
 use args::{Arguments, Command, EventsArguments, Failover, MapArguments, Sort, TopArguments};
 use client::{CallError, Client};
@@ -114,6 +114,14 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             repeat(screen, watch.watch, async || {
                 let answer: StatusAnswer = client.get(protocol::STATUS).await?;
                 let text = show::status(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Probes(watch) => {
+            repeat(screen, watch.watch, async || {
+                let answer: Probes = client.get(protocol::PROBES).await?;
+                let text = show::probes(&answer, paint);
                 Ok((answer, text))
             })
             .await

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::unit_names::unit_of;
 use crate::facts::{
     BootTime, Direction, Flow, FlowCounts, FlowDelta, Lifecycle, LifecycleKind, Losses,
-    Observation, ProcessReading, ProcessUse, Protocol, Sample, SyscallCounts, UnitUse,
+    Observation, ProbeLosses, ProcessReading, ProcessUse, Protocol, Sample, SyscallCounts, UnitUse,
 };
 
 /// What belongs to no unit, or to no known process.
@@ -80,6 +80,10 @@ pub struct Aggregator {
     flows: BTreeMap<FlowKey, Flow>,
     evicted_flows: u64,
     unattributed: u64,
+    /// Of that, by feature.
+    unattributed_of: BTreeMap<&'static str, u64>,
+    /// What each feature saw and lost, complete.
+    losses: BTreeMap<String, ProbeLosses>,
 }
 
 impl Default for Aggregator {
@@ -100,6 +104,8 @@ impl Aggregator {
             flows: BTreeMap::new(),
             evicted_flows: 0,
             unattributed: 0,
+            unattributed_of: BTreeMap::new(),
+            losses: BTreeMap::new(),
         }
     }
 
@@ -121,9 +127,11 @@ impl Aggregator {
         }
         let mut units = BTreeMap::<String, UnitUse>::new();
         self.learn_cgroups(sample.cgroups);
+        let mut before = self.unattributed;
         for event in &sample.lifecycle {
             self.follow(event, &mut units);
         }
+        self.blame("processes", &mut before);
         self.read(sample.processes, sample.interval);
         for delta in &sample.syscalls {
             let unit = self.attribute(delta.pid, delta.cgroup, delta.counts.calls);
@@ -132,9 +140,16 @@ impl Aggregator {
             }
             of(&mut units, &unit).syscalls.add(&delta.counts);
         }
+        self.blame("syscalls", &mut before);
         for delta in &sample.flows {
             self.add_flow(delta, sample.at, &mut units);
+            let feature = match delta.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+            };
+            self.blame(feature, &mut before);
         }
+        let losses = self.complete(sample.losses, sample.probe_losses);
         for process in self.processes.values() {
             let entry = of(&mut units, &process.unit);
             entry.cpu += process.cpu;
@@ -153,14 +168,41 @@ impl Aggregator {
                 .collect(),
             processes: self.process_uses(),
             flows: self.flows.values().cloned().collect(),
-            losses: Losses {
-                unattributed: sample.losses.unattributed.saturating_add(self.unattributed),
-                ..sample.losses
-            },
+            losses,
             ..Observation::default()
         };
         self.forget();
         observation
+    }
+
+    /// What each feature saw and lost until the last sample; what could not be attributed is no
+    /// longer among what was seen.
+    pub fn losses(&self) -> &BTreeMap<String, ProbeLosses> {
+        &self.losses
+    }
+
+    /// Gives what was not attributed since `before` to a feature.
+    fn blame(&mut self, feature: &'static str, before: &mut u64) {
+        let more = self.unattributed - *before;
+        *before = self.unattributed;
+        if more > 0 {
+            *self.unattributed_of.entry(feature).or_default() += more;
+        }
+    }
+
+    /// Moves what could not be attributed out of what was seen, feature by feature and in the sum.
+    fn complete(&mut self, sum: Losses, features: BTreeMap<String, ProbeLosses>) -> Losses {
+        self.losses = features;
+        for (name, more) in &self.unattributed_of {
+            let feature = self.losses.entry((*name).to_owned()).or_default();
+            feature.seen = feature.seen.saturating_sub(*more);
+            feature.unattributed = feature.unattributed.saturating_add(*more);
+        }
+        Losses {
+            seen: sum.seen.saturating_sub(self.unattributed),
+            unattributed: sum.unattributed.saturating_add(self.unattributed),
+            ..sum
+        }
     }
 
     fn learn_cgroups(&mut self, names: Vec<(u64, String)>) {
@@ -271,8 +313,7 @@ impl Aggregator {
 
     fn add_flow(&mut self, delta: &FlowDelta, at: BootTime, units: &mut BTreeMap<String, UnitUse>) {
         let counts = &delta.counts;
-        let happenings = counts.opened + counts.closed + counts.failed;
-        let unit = self.attribute(delta.pid, delta.cgroup, happenings);
+        let unit = self.attribute(delta.pid, delta.cgroup, delta.happenings());
         of(units, &unit).network.add(counts);
         if delta.pid != 0 {
             self.process(delta.pid, &unit).network.add(counts);

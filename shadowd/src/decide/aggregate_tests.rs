@@ -45,6 +45,7 @@ fn event(pid: u32, kind: LifecycleKind) -> Lifecycle {
         cgroup: 9,
         command: String::from("short"),
         at: BootTime::default(),
+        cpu_ns: None,
         kind,
     }
 }
@@ -148,6 +149,7 @@ fn an_ended_process_is_forgotten_after_the_grace() {
         ..at(5)
     });
     assert_eq!(unknown.losses.unattributed, 3);
+    assert_eq!(aggregator.losses()["syscalls"].unattributed, 3);
     assert_eq!(unknown.units[0].unit, NOBODY);
 }
 

@@ -5,5 +5,6 @@
 
 pub mod aggregate;
 pub mod cluster;
+pub mod filter;
 pub mod map;
 mod unit_names;

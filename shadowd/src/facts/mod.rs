@@ -12,11 +12,11 @@ mod time;
 
 pub use capture::errno_name;
 pub use capture::{
-    BlockCounts, BlockDelta, DeviceUse, Direction, FileCounts, FileDelta, FileOpen, FileUse, Flow,
-    FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse, IoDirection, Lifecycle,
-    LifecycleKind, Listener, ListenerReading, Losses, NameAnswer, Observation, Pressure,
-    ProbeLosses, ProbeStatus, ProcessReading, ProcessUse, Protocol, Resources, Sample,
-    SyscallCounts, SyscallDelta, Timing, UnitTotals, UnitUse,
+    BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FEATURES, FileCounts, FileDelta,
+    FileOpen, FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse,
+    IoDirection, Lifecycle, LifecycleKind, Listener, ListenerReading, Losses, NameAnswer,
+    Observation, Pressure, ProbeLosses, ProbeStatus, ProcessReading, ProcessUse, Protocol,
+    Resources, Sample, SyscallCounts, SyscallDelta, Timing, UnitTotals, UnitUse,
 };
 pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMode, Vip, VipError};
 pub use event::{Event, EventKind};

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Epoch, HostId, Losses, Name, ProbeStatus, Protection, Role, UnitMode, Vip};
+use super::{
+    BootTime, CaptureCost, Epoch, HostId, Losses, Name, ProbeStatus, Protection, Role, UnitMode,
+    Vip,
+};
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,4 +145,7 @@ pub struct CaptureStatus {
     pub probes: Vec<ProbeStatus>,
     /// What was seen and lost.
     pub losses: Losses,
+    /// What capture itself costs.
+    #[serde(default)]
+    pub cost: CaptureCost,
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::board::Board;
-use super::capture;
+use super::capture::Capturing;
 use super::daemon::VERSION;
 use super::failover::Input;
 use super::record::Recorder;
@@ -58,6 +58,7 @@ impl Parts {
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
+        capturing: Capturing,
     ) -> anyhow::Result<()> {
         let (jobs, workers) = start_workers(
             &self.settings,
@@ -68,12 +69,11 @@ impl Parts {
         let failover = start_failover(self.failover(jobs), inbox).await?;
         let _watches = watch_host(&self.settings, &self.inputs).await?;
         let stop_capture = Arc::new(AtomicBool::new(false));
-        let capture_thread = capture::start(
-            self.settings.capture.clone(),
+        let capture_thread = capturing.begin(
             Arc::clone(&self.board),
             self.inputs.clone(),
             Arc::clone(&stop_capture),
-        )?;
+        );
         let (stop, stopped) = watch::channel(false);
         let mut tasks = self.tasks(listener, socket, &stopped);
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{
-    BootTime, Event, Flow, HostId, Losses, Name, Observation, PeerStatus, ProcessUse, Status,
-    UnitUse,
+    BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
+    ProcessUse, Status, UnitUse,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -43,6 +43,8 @@ pub const UNITS: &str = "/v1/units";
 pub const OBSERVATION: &str = "/v1/observation";
 /// `GET`: OpenMetrics text.
 pub const METRICS: &str = "/metrics";
+/// `GET`: [`Probes`].
+pub const PROBES: &str = "/v1/probes";
 /// `GET`: [`Peers`].
 pub const PEERS: &str = "/v1/peers";
 /// `GET` with [`EventsQuery`]: [`Events`].
@@ -168,6 +170,14 @@ impl From<&Observation> for Units {
             losses: observation.losses,
         }
     }
+}
+
+/// The probes: how each feature is fed, what it lost, what it costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probes {
+    /// Every probe, the totals of loss, and what capture itself costs.
+    #[serde(flatten)]
+    pub capture: CaptureStatus,
 }
 
 /// The other hosts.

@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use super::metrics::{CONTENT_TYPE, OwnUse};
 use super::protocol::{
-    self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Refusal,
-    StatusAnswer, Top, Units,
+    self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
+    Refusal, StatusAnswer, Top, Units,
 };
 use super::{Answers, Counters, Metrics};
 use crate::facts::Name;
@@ -65,6 +65,7 @@ pub(super) fn router<A: Answers>(
         .route(protocol::UNITS, get(units::<A>))
         .route(protocol::OBSERVATION, get(observation::<A>))
         .route(protocol::METRICS, get(metrics_text::<A>))
+        .route(protocol::PROBES, get(probes::<A>))
         .route(protocol::PEERS, get(peers::<A>))
         .route(protocol::EVENTS, get(events::<A>))
         .route(protocol::ID, get(id::<A>))
@@ -124,6 +125,11 @@ pub(super) async fn scrape<A: Answers>(metrics: &Arc<Metrics>, answers: &A) -> R
         )
         .into_response(),
     }
+}
+
+async fn probes<A: Answers>(State(shared): State<Shared<A>>) -> Response {
+    let capture = shared.answers.status().capture;
+    json(&Probes { capture })
 }
 
 async fn peers<A: Answers>(State(shared): State<Shared<A>>) -> Response {

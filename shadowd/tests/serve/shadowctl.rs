@@ -71,6 +71,25 @@ tcp       off    -                tcp of processes
 records since start: 1,234,567 seen, 3 dropped, 12 unattributed
 ";
 
+const PROBES: &str = "\
+PROBE     STATE  RUNS/S  NS/RUN      CPU       SEEN  DROPPED  UNATTR  FILTERED  HOOK
+syscalls  on       1000      93  0.009 %  1,234,567        3      12         4  raw_tp sys_exit
+tcp       off         -       -        -          0        0       0         0  -
+  syscalls: not by fentry do_x: refused
+  tcp: no BTF at /sys/kernel/btf/vmlinux
+records since start: 1,234,567 seen, 3 dropped, 12 unattributed
+cost, of one processor: programs 0.009 %, daemon 1.2 % (of that the capturing thread 1.0 %); resident 23.0 MiB
+programs measured: at the start
+";
+
+#[test]
+fn probes_shows_hooks_losses_and_cost() {
+    let daemon = Daemon::start();
+    assert_eq!(shown(&daemon, "probes"), PROBES);
+    let answer: shadowd::serve::protocol::Probes = parsed(&daemon, "probes");
+    assert_eq!(answer.capture, daemon::status().capture);
+}
+
 #[test]
 fn status_shows_groups_peers_probes_and_losses() {
     let daemon = Daemon::start();
@@ -191,7 +210,7 @@ fn the_map_has_four_forms_and_goes_into_a_file() {
     assert!(tree.contains("<-  192.0.2.7  tcp 80"), "{tree}");
     assert_eq!(
         parsed::<Value>(&daemon, "map")["edges"][0]["to"],
-        "unit:cron.service"
+        "unit:nginx.service"
     );
     let dot = shown(&daemon, "map --dot");
     assert!(dot.starts_with("digraph shadowd {") && dot.ends_with("}\n"));

@@ -15,7 +15,7 @@ pub use histogram::Histogram;
 pub use observation::{
     DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse, UnitTotals, UnitUse,
 };
-pub use probe::{Losses, ProbeLosses, ProbeStatus};
+pub use probe::{CaptureCost, FEATURES, Losses, ProbeLosses, ProbeStatus};
 pub use sample::{
     BlockDelta, Direction, FileDelta, FileOpen, FlowDelta, GroupReading, HostReading, Lifecycle,
     LifecycleKind, ListenerReading, NameAnswer, ProcessReading, Protocol, Sample, SyscallDelta,

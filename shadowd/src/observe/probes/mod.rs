@@ -4,9 +4,13 @@
 //! that it refuses makes room for the next way. A feature that nothing feeds is off and says why;
 //! the others go on.
 
+mod cost;
 mod load;
+mod object;
 
-pub use load::{Attached, LoadError, Losses, Prepared, reason};
+pub use cost::CostMeter;
+pub use load::{Attached, LoadError, Losses, Prepared, SWITCHED_OFF, reason};
+pub use object::{Descriptors, Object};
 
 /// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,9 @@ pub enum Hook {
     FunctionEntry(&'static str),
     /// The return of a kernel function.
     FunctionExit(&'static str),
+    /// A control group's hook for addresses of datagrams, and its number (enum bpf_attach_type):
+    /// attached to the root of this host's groups.
+    SocketAddress(&'static str, u32),
     /// Loaded only: an iterator that the feature opens when it needs it.
     Iterator(&'static str),
 }
@@ -74,16 +81,139 @@ pub const SYSCALLS: Feature = Feature {
     }],
 };
 
+const fn raw(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::RawTracepoint(name),
+    }
+}
+
+const fn exit(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::FunctionExit(name),
+    }
+}
+
+const fn over_map(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::Iterator("bpf_map_elem"),
+    }
+}
+
+const fn address(name: &'static str, number: u32) -> Program {
+    Program {
+        name,
+        hook: Hook::SocketAddress(name, number),
+    }
+}
+
 /// TCP.
 pub const TCP: Feature = Feature {
     name: "tcp",
-    feeds: "TCP connections: opened, closed, failed, direction, bytes",
+    feeds: "TCP connections: opened, closed, failed, reset, direction, bytes, round trips",
+    ways: &[Way {
+        programs: &[
+            over_map("look_at_connections"),
+            over_map("report_flows"),
+            raw("tcp_receive_reset"),
+            raw("tcp_send_reset"),
+            raw("inet_sock_set_state"),
+        ],
+        needs: &[
+            Need::Arguments("inet_sock_set_state", 3),
+            Need::Arguments("tcp_receive_reset", 1),
+            Need::Arguments("tcp_send_reset", 1),
+        ],
+    }],
+};
+
+/// Sends and receives.
+pub const UDP: Feature = Feature {
+    name: "udp",
+    feeds: "UDP bytes; which process uses a TCP connection, how long it takes to answer",
+    ways: &[
+        Way {
+            programs: &[raw("sock_send_length"), raw("sock_recv_length")],
+            needs: &[
+                Need::Arguments("sock_send_length", 3),
+                Need::Arguments("sock_recv_length", 3),
+            ],
+        },
+        // Until 6.4 files are sent by a function of its own.
+        Way {
+            programs: &[
+                exit("inet_sendmsg"),
+                exit("inet6_sendmsg"),
+                exit("inet_sendpage"),
+                exit("inet_recvmsg"),
+                exit("inet6_recvmsg"),
+            ],
+            needs: &[],
+        },
+        Way {
+            programs: &[
+                exit("inet_sendmsg"),
+                exit("inet6_sendmsg"),
+                exit("inet_recvmsg"),
+                exit("inet6_recvmsg"),
+            ],
+            needs: &[],
+        },
+    ],
+};
+
+/// Remotes of sockets that are not connected.
+pub const REMOTES: Feature = Feature {
+    name: "udp-remotes",
+    feeds: "remotes of datagrams on sockets that are not connected",
+    ways: &[
+        Way {
+            programs: &[
+                address("sendmsg4", 14),
+                address("sendmsg6", 15),
+                address("recvmsg4", 19),
+                address("recvmsg6", 20),
+            ],
+            needs: &[],
+        },
+        Way {
+            programs: &[
+                Program {
+                    name: "inet_sendmsg_begins",
+                    hook: Hook::FunctionEntry("inet_sendmsg"),
+                },
+                Program {
+                    name: "inet6_sendmsg_begins",
+                    hook: Hook::FunctionEntry("inet6_sendmsg"),
+                },
+            ],
+            needs: &[],
+        },
+    ],
+};
+
+/// Queues of listening sockets.
+pub const LISTENING: Feature = Feature {
+    name: "listeners",
+    feeds: "listening sockets: connections that wait, connections refused",
+    ways: &[Way {
+        programs: &[over_map("look_at_listeners")],
+        needs: &[],
+    }],
+};
+
+/// What was there before capture.
+pub const BEFORE: Feature = Feature {
+    name: "before",
+    feeds: "connections and listening sockets from before capture began",
     ways: &[Way {
         programs: &[Program {
-            name: "inet_sock_set_state",
-            hook: Hook::RawTracepoint("inet_sock_set_state"),
+            name: "adopt_files",
+            hook: Hook::Iterator("task_file"),
         }],
-        needs: &[Need::Arguments("inet_sock_set_state", 3)],
+        needs: &[],
     }],
 };
 
@@ -119,8 +249,129 @@ pub const CGROUPS: Feature = Feature {
     }],
 };
 
+const BLOCK_ISSUE: Program = Program {
+    name: "block_rq_issue",
+    hook: Hook::RawTracepoint("block_rq_issue"),
+};
+const BLOCK_MERGE: Program = Program {
+    name: "block_rq_merge",
+    hook: Hook::RawTracepoint("block_rq_merge"),
+};
+const BLOCK_COMPLETE: Program = Program {
+    name: "block_rq_complete",
+    hook: Hook::RawTracepoint("block_rq_complete"),
+};
+
+/// Block I/O.
+pub const BLOCK: Feature = Feature {
+    name: "block",
+    feeds: "block I/O by process, unit and disk: operations, bytes, errors, latency",
+    ways: &[
+        // From 6.5: the request is seen in the context of whoever makes it.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_io_start",
+                    hook: Hook::RawTracepoint("block_io_start"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[
+                Need::Arguments("block_io_start", 1),
+                Need::Arguments("block_rq_complete", 3),
+            ],
+        },
+        // A request that waits is seen when the scheduler takes it, another one when it is issued.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_rq_insert",
+                    hook: Hook::RawTracepoint("block_rq_insert"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[Need::Arguments("block_rq_complete", 3)],
+        },
+    ],
+};
+
+/// Kills for want of memory.
+pub const OOM: Feature = Feature {
+    name: "oom",
+    feeds: "processes killed for want of memory",
+    ways: &[Way {
+        programs: &[Program {
+            name: "mark_victim",
+            hook: Hook::RawTracepoint("mark_victim"),
+        }],
+        needs: &[Need::Arguments("mark_victim", 1)],
+    }],
+};
+
+/// File I/O.
+pub const FILES: Feature = Feature {
+    name: "files",
+    feeds: "reads, writes and opens of regular files by process and unit",
+    ways: &[
+        // The registers are read without a helper: all other system calls pay less.
+        Way {
+            programs: &[Program {
+                name: "files_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "files",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
+/// Files opened under the configuration roots.
+pub const OPENS: Feature = Feature {
+    name: "opens",
+    feeds: "files opened under the configuration roots, by unit",
+    ways: &[
+        // Costs nothing but at an open, and sees io_uring and programs that are run too.
+        Way {
+            programs: &[Program {
+                name: "do_filp_open",
+                hook: Hook::FunctionExit("do_filp_open"),
+            }],
+            needs: &[],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
+/// What the object of sockets feeds.
+pub const SOCKETS: [Feature; 5] = [TCP, UDP, REMOTES, LISTENING, BEFORE];
+
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 4] = [SYSCALLS, TCP, PROCESSES, CGROUPS];
+pub const FEATURES: [Feature; 12] = [
+    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS, BLOCK, OOM, FILES, OPENS,
+];
 
 /// What needs no eBPF: name, what it feeds, hook.
 pub const PROCFS: (&str, &str, &str) = (
@@ -139,6 +390,12 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), FEATURES.len());
+        for name in names {
+            assert!(
+                crate::facts::FEATURES.contains(&name),
+                "{name} cannot be switched off"
+            );
+        }
         for feature in FEATURES {
             let programs = feature.ways.iter().map(|way| way.programs.len());
             assert!(

@@ -215,6 +215,7 @@ pub(super) fn probes(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Resul
             ("seen", probe.losses.seen),
             ("dropped", probe.losses.dropped),
             ("unattributed", probe.losses.unattributed),
+            ("filtered", probe.losses.filtered),
         ]
         .map(|(outcome, count)| {
             let pairs = [("probe", probe.name.as_str()), ("outcome", outcome)];
@@ -224,7 +225,7 @@ pub(super) fn probes(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Resul
     let family = Family(
         "shadowd_probe_records",
         Count,
-        "What happened: seen, dropped, or given to no unit",
+        "What happened: seen, dropped, given to no unit, or filtered by the configuration",
     );
     counter(to, family, outcomes)?;
     let losses = shown.observation.losses;

@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::facts::{
     BootTime, CaptureStatus, Direction, Epoch, Flow, FlowCounts, GroupStatus, HostId, HostUse,
-    LinkCounters, Losses, PeerStatus, Pressure, ProbeLosses, ProbeStatus, Protection, Protocol,
-    Resources, Role, SyscallCounts, UnitTotals, UnitUse,
+    LinkCounters, PeerStatus, Pressure, ProbeLosses, ProbeStatus, Protection, Protocol, Resources,
+    Role, SyscallCounts, UnitTotals, UnitUse,
 };
 
 /// One sample: name, labels, value.
@@ -190,12 +190,13 @@ fn status() -> Status {
                     seen: 70,
                     dropped: 3,
                     unattributed: 1,
+                    filtered: 2,
                 },
                 cost_ns: Some(310.0),
                 cpu_share: Some(0.002),
                 ..ProbeStatus::default()
             }],
-            losses: Losses::default(),
+            ..CaptureStatus::default()
         },
         warnings: vec!["one".to_owned()],
     }
@@ -269,6 +270,7 @@ fn facts_become_families_in_base_units() {
         ("shadowd_peer_datagrams_total", ("outcome", "sent"), 900.0),
         ("shadowd_probe_events_total", ("probe", "tcp"), 77.0),
         ("shadowd_probe_records_total", ("outcome", "dropped"), 3.0),
+        ("shadowd_probe_records_total", ("outcome", "filtered"), 2.0),
         ("shadowd_host_cpu_seconds_total", ("", ""), 2.5),
         ("shadowd_host_load", ("span", "1m"), 0.5),
         (
