@@ -11,7 +11,7 @@ use shadowd::decide::aggregate::Aggregator;
 use shadowd::facts::UnitUse;
 use shadowd::observe::Capture;
 
-use crate::{PATIENCE, start, workload};
+use crate::{PATIENCE, settings, start, workload};
 
 /// How long each process and each group lives.
 const LIFE: Duration = Duration::from_millis(20);
@@ -108,15 +108,16 @@ impl Drop for Group {
 }
 
 /// Execs and exits by unit, over many samples.
-struct Totals<'a> {
-    capture: &'a mut Capture,
+struct Totals {
+    capture: Capture,
     aggregator: Aggregator,
     units: std::collections::BTreeMap<String, (u64, u64)>,
 }
 
-impl<'a> Totals<'a> {
-    fn new(capture: &'a mut Capture) -> Self {
-        // Names of groups are told once, what was counted before is of no concern.
+impl Totals {
+    /// A capture of its own: names of groups are told once, and this needs all of them.
+    fn new() -> Self {
+        let mut capture = Capture::start(&settings());
         let mut aggregator = Aggregator::default();
         aggregator.absorb(capture.tick());
         Self {
@@ -156,12 +157,12 @@ impl<'a> Totals<'a> {
 }
 
 /// `count` processes of one unit.
-pub fn short_processes(capture: &mut Capture, count: u32) -> Result<()> {
+pub fn short_processes(count: u32) -> Result<()> {
     let unit = format!("kernel-check-{}.service", std::process::id());
     let group = Group::make(&unit)?;
     let mut role = start(&["swarm", &count.to_string()])?;
     group.take(role.id())?;
-    let mut totals = Totals::new(capture);
+    let mut totals = Totals::new();
     let mut input = role.stdin.take().context("it has an input")?;
     std::io::Write::write_all(&mut input, b"g")?;
     totals.until_end(role)?;
@@ -177,9 +178,9 @@ pub fn short_processes(capture: &mut Capture, count: u32) -> Result<()> {
 }
 
 /// `count` groups, one process each.
-pub fn short_groups(capture: &mut Capture, count: u32) -> Result<()> {
+pub fn short_groups(count: u32) -> Result<()> {
     let prefix = format!("kernel-check-{}", std::process::id());
-    let mut totals = Totals::new(capture);
+    let mut totals = Totals::new();
     let role = start(&["scopes", &count.to_string(), &prefix])?;
     totals.until_end(role)?;
     let mount = workload::cgroup_mount()?;
