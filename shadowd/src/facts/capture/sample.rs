@@ -262,6 +262,9 @@ pub struct Lifecycle {
     pub at: BootTime,
     /// Which.
     pub kind: LifecycleKind,
+    /// Processor time it used in its whole life, where it ended and the kernel tells: up to the
+    /// last timer tick of each of its threads.
+    pub cpu_ns: Option<u64>,
 }
 
 /// The kinds of [`Lifecycle`].
@@ -275,6 +278,6 @@ pub enum LifecycleKind {
         /// The status as wait(2) gives it: code, signal, and bit 7 for a core dump.
         status: i32,
     },
-    /// The process was chosen to be killed for want of memory.
+    /// The process was chosen to be killed for want of memory; told when it dies of it.
     OomKill,
 }

@@ -4,11 +4,14 @@
 //! what it needs, checks, prints and powers the machine off. The workload is this same program,
 //! started with the name of a role, so nothing else has to be installed.
 
+mod block;
 mod cost;
 mod dns;
+mod files;
 mod flows;
 mod generator;
 mod init;
+mod lifecycle;
 mod overflow;
 mod privileges;
 mod tcp;
@@ -68,6 +71,23 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "an_exit_during_a_tick_is_heard_once",
         an_exit_during_a_tick_is_heard_once,
+    ),
+    (
+        "the_exit_tells_the_processor_time",
+        lifecycle::the_exit_tells_the_processor_time,
+    ),
+    (
+        "a_kill_for_want_of_memory_is_told",
+        lifecycle::a_kill_for_want_of_memory_is_told,
+    ),
+    (
+        "block_io_equals_the_disks_statistics",
+        block::equals_the_disks_statistics,
+    ),
+    ("file_io_is_exact", files::io_is_exact),
+    (
+        "opened_files_are_told_once_with_their_real_path",
+        files::opened_files_are_told_once_with_their_real_path,
     ),
     ("tcp_v4_bytes_are_exact", |capture| {
         tcp::bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
@@ -234,6 +254,11 @@ fn show_hooks(capture: &Capture) {
     }
 }
 
+/// Ends a check that cannot be made here; it is counted and its reason shown.
+fn skip(why: &str) -> Result<()> {
+    Err(Skipped(why.to_owned()).into())
+}
+
 fn probes_load(capture: &mut Capture) -> Result<()> {
     let probes = capture.probes();
     ensure!(probes.len() >= 5, "{} probes", probes.len());
@@ -281,6 +306,9 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.syscalls.extend(part.syscalls);
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
+    whole.block.extend(part.block);
+    whole.files.extend(part.files);
+    whole.opens.extend(part.opens);
     whole.losses = part.losses;
     whole.probe_losses = part.probe_losses;
 }
