@@ -99,6 +99,10 @@ pub fn smallest_tables(witness: &mut Capture) -> Result<()> {
     let limits = Limits {
         syscalls: 1,
         events_bytes: 4_096,
+        block: 1,
+        requests: 1,
+        files: 1,
+        opens_bytes: 4_096,
         flows: 1,
         sockets: 1,
         listeners: 1,
