@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use shadowd::decide::aggregate::Aggregator;
-use shadowd::facts::UnitUse;
+use shadowd::facts::{Sample, UnitUse};
 use shadowd::observe::Capture;
 
-use crate::{PATIENCE, settings, start, workload};
+use crate::{PATIENCE, start, workload};
 
 /// How long each process and each group lives.
 const LIFE: Duration = Duration::from_millis(20);
@@ -108,23 +109,27 @@ impl Drop for Group {
 }
 
 /// Execs and exits by unit, over many samples.
-struct Totals {
-    capture: Capture,
+struct Totals<'a> {
+    capture: &'a mut Capture,
     aggregator: Aggregator,
     units: std::collections::BTreeMap<String, (u64, u64)>,
 }
 
-impl Totals {
-    /// A capture of its own: names of groups are told once, and this needs all of them.
-    fn new() -> Self {
-        let mut capture = Capture::start(&settings());
+impl<'a> Totals<'a> {
+    fn new(capture: &'a mut Capture) -> Result<Self> {
         let mut aggregator = Aggregator::default();
+        // Names are told once, that of the root long ago. What was counted before is of no concern.
+        let mount = workload::cgroup_mount()?;
+        aggregator.absorb(Sample {
+            cgroups: vec![(fs::metadata(mount)?.ino(), "/".to_owned())],
+            ..Sample::default()
+        });
         aggregator.absorb(capture.tick());
-        Self {
+        Ok(Self {
             capture,
             aggregator,
             units: std::collections::BTreeMap::new(),
-        }
+        })
     }
 
     fn tick(&mut self) {
@@ -157,12 +162,12 @@ impl Totals {
 }
 
 /// `count` processes of one unit.
-pub fn short_processes(count: u32) -> Result<()> {
+pub fn short_processes(capture: &mut Capture, count: u32) -> Result<()> {
     let unit = format!("kernel-check-{}.service", std::process::id());
     let group = Group::make(&unit)?;
     let mut role = start(&["swarm", &count.to_string()])?;
     group.take(role.id())?;
-    let mut totals = Totals::new();
+    let mut totals = Totals::new(capture)?;
     let mut input = role.stdin.take().context("it has an input")?;
     std::io::Write::write_all(&mut input, b"g")?;
     totals.until_end(role)?;
@@ -178,9 +183,9 @@ pub fn short_processes(count: u32) -> Result<()> {
 }
 
 /// `count` groups, one process each.
-pub fn short_groups(count: u32) -> Result<()> {
+pub fn short_groups(capture: &mut Capture, count: u32) -> Result<()> {
     let prefix = format!("kernel-check-{}", std::process::id());
-    let mut totals = Totals::new();
+    let mut totals = Totals::new(capture)?;
     let role = start(&["scopes", &count.to_string(), &prefix])?;
     totals.until_end(role)?;
     let mount = workload::cgroup_mount()?;

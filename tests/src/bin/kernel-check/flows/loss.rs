@@ -49,10 +49,9 @@ fn come_and_go(per_second: u32, count: u32) -> Result<(u32, u64)> {
 }
 
 /// Nobody reads for five seconds, as when the daemon is stopped.
-pub fn undrained(per_second: u32) -> Result<()> {
-    let mut capture = Capture::start(&settings());
+pub fn undrained(capture: &mut Capture, per_second: u32) -> Result<()> {
     let mut ledger = Ledger::default();
-    let before = of(&ledger.tick(&mut capture), "tcp");
+    let before = of(&ledger.tick(capture), "tcp");
     let (pid, made) = come_and_go(per_second, 5 * per_second)?;
     let happenings = |ledger: &Ledger| -> u64 {
         let ours =
@@ -60,13 +59,13 @@ pub fn undrained(per_second: u32) -> Result<()> {
         let flows = ledger.flows.iter().filter(ours);
         flows.map(|flow| flow.happenings()).sum()
     };
-    let mut after = of(&ledger.tick(&mut capture), "tcp");
+    let mut after = of(&ledger.tick(capture), "tcp");
     let deadline = std::time::Instant::now() + PATIENCE;
     while happenings(&ledger) + after.dropped - before.dropped < HAPPENINGS * made
         && std::time::Instant::now() < deadline
     {
         capture.wait(std::time::Duration::from_millis(20));
-        after = of(&ledger.tick(&mut capture), "tcp");
+        after = of(&ledger.tick(capture), "tcp");
     }
     let dropped = after.dropped - before.dropped;
     let seen = happenings(&ledger);

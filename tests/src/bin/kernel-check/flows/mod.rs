@@ -71,15 +71,16 @@ pub const ON_A_HOST: &[(&str, Check)] = &[
         "flows_start_amid_500_open_and_1000_a_second",
         |_: &mut Capture| adoption::each_once(250, 500, 4),
     ),
-    ("loss_after_5_s_without_a_drain_at_4000_a_second", |_| {
-        loss::undrained(4_000)
-    }),
+    (
+        "loss_after_5_s_without_a_drain_at_4000_a_second",
+        |capture| loss::undrained(capture, 4_000),
+    ),
     ("flows_on_a_wire_that_loses", wire::retransmissions),
-    ("units_of_5000_processes_of_20_ms", |_: &mut Capture| {
-        units::short_processes(5_000)
+    ("units_of_5000_processes_of_20_ms", |capture| {
+        units::short_processes(capture, 5_000)
     }),
-    ("units_of_200_groups_of_20_ms", |_: &mut Capture| {
-        units::short_groups(200)
+    ("units_of_200_groups_of_20_ms", |capture| {
+        units::short_groups(capture, 200)
     }),
 ];
 
@@ -92,14 +93,15 @@ pub const EMULATED: &[(&str, Check)] = &[
         "flows_start_amid_50_open_and_100_a_second",
         |_: &mut Capture| adoption::each_once(25, 50, 2),
     ),
-    ("loss_after_5_s_without_a_drain_at_100_a_second", |_| {
-        loss::undrained(100)
+    (
+        "loss_after_5_s_without_a_drain_at_100_a_second",
+        |capture| loss::undrained(capture, 100),
+    ),
+    ("units_of_100_processes_of_20_ms", |capture| {
+        units::short_processes(capture, 100)
     }),
-    ("units_of_100_processes_of_20_ms", |_: &mut Capture| {
-        units::short_processes(100)
-    }),
-    ("units_of_20_groups_of_20_ms", |_: &mut Capture| {
-        units::short_groups(20)
+    ("units_of_20_groups_of_20_ms", |capture| {
+        units::short_groups(capture, 20)
     }),
 ];
 
