@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Epoch, HostId, Losses, Name, ProbeStatus, Protection, Role, UnitMode, Vip};
+use super::{
+    BootTime, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection, Role,
+    TableStatus, UnitMode, Vip,
+};
 
 /// All of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,4 +145,10 @@ pub struct CaptureStatus {
     pub probes: Vec<ProbeStatus>,
     /// What was seen and lost.
     pub losses: Losses,
+    /// The daemon's tables and what they forgot.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
+    /// The recorded observations.
+    #[serde(default)]
+    pub history: HistoryStatus,
 }

@@ -118,6 +118,7 @@ fn decode(bytes: &[u8]) -> Option<Event> {
                 } else {
                     LifecycleKind::Exit { status }
                 },
+                cpu_ns: None,
             }))
         }
         EVENT_CGROUP => {

@@ -43,7 +43,15 @@ pub fn start(
                 due = due.after(settings.tick).max(boot_time());
                 let observation = aggregator.absorb(capture.tick_with(&hand_over));
                 let (probes, losses) = (capture.probes(), observation.losses);
-                board.publish_capture(observation, CaptureStatus { probes, losses });
+                board.publish_capture(
+                    observation,
+                    CaptureStatus {
+                        probes,
+                        losses,
+                        tables: aggregator.tables(),
+                        ..CaptureStatus::default()
+                    },
+                );
             }
         }
     };

@@ -86,6 +86,7 @@ pub fn status() -> Status {
                 dropped: 3,
                 unattributed: 12,
             },
+            ..Default::default()
         },
         warnings: vec!["group web has no protection".to_owned()],
     }
@@ -97,6 +98,7 @@ fn probe(name: &str, hook: Option<&str>, degraded: Option<&str>) -> ProbeStatus 
         feeds: format!("{name} of processes"),
         hook: hook.map(str::to_owned),
         degraded: degraded.map(str::to_owned),
+        ..Default::default()
     }
 }
 
@@ -215,6 +217,7 @@ pub fn observation() -> Observation {
             dropped: 0,
             unattributed: 1,
         },
+        ..Default::default()
     }
 }
 

@@ -11,9 +11,10 @@ pub use counts::{
 };
 pub use histogram::Histogram;
 pub use observation::{
-    DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse, UnitTotals, UnitUse,
+    AggregateState, DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse,
+    UnitTotals, UnitUse,
 };
-pub use probe::{Losses, ProbeLosses, ProbeStatus};
+pub use probe::{HistoryStatus, Losses, ProbeLosses, ProbeStatus, TableStatus};
 pub use sample::{
     BlockDelta, Direction, FileDelta, FileOpen, FlowDelta, GroupReading, HostReading, Lifecycle,
     LifecycleKind, ListenerReading, NameAnswer, ProcessReading, Protocol, Sample, SyscallDelta,

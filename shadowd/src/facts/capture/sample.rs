@@ -233,6 +233,8 @@ pub struct Lifecycle {
     pub at: BootTime,
     /// Which.
     pub kind: LifecycleKind,
+    /// Of an exit: processor time of the whole life, ns; none where the kernel did not tell.
+    pub cpu_ns: Option<u64>,
 }
 
 /// The kinds of [`Lifecycle`].
