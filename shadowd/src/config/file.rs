@@ -18,6 +18,9 @@ pub struct File {
     /// `[capture]`: how the host is observed.
     #[serde(default)]
     pub capture: Capture,
+    /// `[history]`: what of it is recorded.
+    #[serde(default)]
+    pub history: History,
 }
 
 /// `[host]`.
@@ -92,4 +95,19 @@ pub struct Capture {
     pub tick: Option<Spanned<String>>,
     /// Whether eBPF may be used. Default true.
     pub ebpf: Option<bool>,
+}
+
+/// `[history]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Whether observations are recorded. Default true.
+    pub record: Option<bool>,
+    /// Bytes on the disk at most, 16MiB to 1TiB. Default `256MiB`.
+    pub max_size: Option<Spanned<String>>,
+    /// How long records are kept, 1h to 10years. Default `7days`.
+    pub max_age: Option<Spanned<String>>,
+    /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
+    /// minutes. Default `2h`, or `max_age` if that is shorter.
+    pub full_resolution: Option<Spanned<String>>,
 }
