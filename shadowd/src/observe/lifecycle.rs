@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use aya::include_bytes_aligned;
 use aya::maps::{MapData, RingBuf};
-use aya::{Ebpf, include_bytes_aligned};
 use shadowd_common::lifecycle::{
     CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, LifecycleOffsets, ProcessEvent, loss,
 };
 
 use super::fields::{Field, field, resolve};
-use super::probes::{self, Attached, LoadError, Losses, Prepared};
+use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::sampler::Limits;
 use crate::facts::{BootTime, Lifecycle, LifecycleKind};
 
@@ -26,8 +26,7 @@ const FIELDS: &[Field<LifecycleOffsets>] = &[
 
 /// The probes.
 pub struct LifecycleProbes {
-    #[expect(dead_code, reason = "keeps the programs attached")]
-    object: Ebpf,
+    object: Object,
     events: RingBuf<MapData>,
     losses: Losses,
 }
@@ -52,13 +51,13 @@ impl LifecycleProbes {
         offsets.exit_tells_group = u32::from(arguments.is_some_and(|count| count >= 2));
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lifecycle.bpf.o"));
         let sizes = [("EVENTS", limits.events_bytes)];
-        let mut object = prepared.object(bytes, &offsets, &sizes)?;
+        let mut object = prepared.object("lifecycle", bytes, &offsets, &sizes)?;
         let attached = [probes::PROCESSES, probes::CGROUPS]
             .map(|feature| prepared.attach(&mut object, &feature));
         let events = object
             .take_map("EVENTS")
             .ok_or(LoadError::NoMap("EVENTS"))?;
-        let probes = Self {
+        let mut probes = Self {
             events: events.try_into()?,
             losses: Losses::take(
                 &mut object,
@@ -66,7 +65,13 @@ impl LifecycleProbes {
             )?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached.into()))
+    }
+
+    /// The object, for what a successor needs.
+    pub fn object(&self) -> &Object {
+        &self.object
     }
 
     /// Records that the full ring buffer refused.

@@ -18,6 +18,7 @@ pub mod sys;
 mod syscalls;
 pub mod units;
 
+pub use probes::Descriptors;
 pub use sampler::Capture;
 pub use sampler::Limits;
 pub use sys::boot_time;

@@ -2,6 +2,7 @@
 //!
 //! Blocking, for a thread of its own. It decides nothing and keeps no history.
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -12,10 +13,10 @@ use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
-use super::probes::{self, Attached, LoadError, Prepared, reason};
+use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
-use super::sys::boot_time;
+use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::{processes, seed};
 use crate::config::settings::CaptureSettings;
@@ -71,31 +72,36 @@ impl Capture {
 
     /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
     pub fn start_with(settings: &CaptureSettings, limits: Limits) -> Self {
+        Self::go_on(settings, limits, Descriptors::new())
+    }
+
+    /// As [`Capture::start_with`], taking over the programs and counts that a daemon before this
+    /// one left, as far as its build and settings were the same.
+    pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
             return Self::without("switched off in the configuration");
         }
-        let prepared = match Prepared::new() {
+        let prepared = match Prepared::new(left) {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(&reason(error.as_ref())),
         };
         let mut capture = Self::empty(&prepared.scope);
-        capture.syscalls = capture.keep(
-            &[probes::SYSCALLS],
-            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.sockets = capture.keep(
-            &[probes::TCP],
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached])),
-        );
-        capture.events = capture.keep(
-            &[probes::PROCESSES, probes::CGROUPS],
-            LifecycleProbes::start(&prepared, limits),
-        );
+        capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
+            SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.sockets = capture.keep(&[probes::TCP], || {
+            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.statuses.push(Attached::procfs());
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
             capture.dropped += sockets.seed(listeners);
         }
+        drop(prepared);
+        release_free_memory();
         capture
     }
 
@@ -131,9 +137,11 @@ impl Capture {
     fn keep<T>(
         &mut self,
         features: &[probes::Feature],
-        started: Result<(T, Vec<Attached>), LoadError>,
+        start: impl Fn() -> Result<(T, Vec<Attached>), LoadError>,
     ) -> Option<T> {
-        match started {
+        // What was left by the daemon before this one may be incomplete; it is gone after the first
+        // attempt, and the second one loads the object anew.
+        match start().or_else(|_| start()) {
             Ok((object, attached)) => {
                 let any = attached.iter().any(Attached::is_on);
                 self.statuses
@@ -159,6 +167,17 @@ impl Capture {
     /// Every probe and how it is fed.
     pub fn probes(&self) -> Vec<ProbeStatus> {
         self.statuses.clone()
+    }
+
+    /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
+    /// programs running, and [`Capture::go_on`] goes on with them.
+    pub fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let objects: [Option<&Object>; 3] = [
+            self.syscalls.as_ref().map(SyscallProbe::object),
+            self.sockets.as_ref().map(SocketProbes::object),
+            self.events.as_ref().map(LifecycleProbes::object),
+        ];
+        objects.into_iter().flatten().flat_map(Object::descriptors)
     }
 
     /// Waits until a process begins a program or ends, at most for `patience`, and returns what

@@ -3,14 +3,14 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use aya::include_bytes_aligned;
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use aya::{Ebpf, include_bytes_aligned};
 use shadowd_common::sockets::{
     FlowKey, FlowValue, INBOUND, ListenerKey, Owner, SocketOffsets, loss,
 };
 
 use super::fields::{Field, field, resolve};
-use super::probes::{self, Attached, LoadError, Losses, Prepared};
+use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::{seed, sys};
 use crate::facts::{Direction, FlowCounts, FlowDelta, Protocol, Sample};
 
@@ -45,8 +45,7 @@ const SENTENCES: &[(u32, &str)] = &[
 
 /// The probe and its maps.
 pub struct SocketProbes {
-    #[expect(dead_code, reason = "keeps the programs attached")]
-    object: Ebpf,
+    object: Object,
     generation: Array<MapData, u32>,
     open: usize,
     flows: [Map; 2],
@@ -68,10 +67,10 @@ impl SocketProbes {
             offsets.sk_cgroup = prepared.btf.offset("sock", &creator).unwrap_or(0);
         }
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sockets.bpf.o"));
-        let mut object = prepared.object(bytes, &offsets, &[])?;
+        let mut object = prepared.object("sockets", bytes, &offsets, &[])?;
         let attached = prepared.attach(&mut object, &probes::TCP);
         let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
-        let probes = Self {
+        let mut probes = Self {
             generation: take("GENERATION")?.try_into()?,
             open: 0,
             flows: [take("FLOWS_0")?, take("FLOWS_1")?],
@@ -79,7 +78,13 @@ impl SocketProbes {
             losses: Losses::take(&mut object, SENTENCES)?,
             object,
         };
+        probes.object.settle();
         Ok((probes, attached))
+    }
+
+    /// The object, for what a successor needs.
+    pub fn object(&self) -> &Object {
+        &self.object
     }
 
     /// Adds listening sockets that were there before; returns how many did not fit.

@@ -3,9 +3,10 @@
 //! bpf(2) map operations on many entries at once (aya 0.14 has none) and the boot-time clock.
 //! Nothing here decides; errors go up as the kernel gave them.
 
+use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
 use nix::time::{ClockId, clock_gettime};
@@ -16,6 +17,7 @@ use crate::facts::BootTime;
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 
 /// Entries that one call takes; more than any hash bucket of our maps holds.
@@ -27,6 +29,16 @@ pub fn boot_time() -> BootTime {
         clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has this clock");
     let nanos = now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs();
     BootTime::from_nanos(nanos)
+}
+
+/// Gives memory that was freed back to the kernel. Reading the kernel's types takes some 20 MiB for
+/// a moment, in pieces so small that the allocator would keep them.
+pub fn release_free_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes the allocator's own locks and moves nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// `struct { ... } batch` of `union bpf_attr`.
@@ -54,7 +66,45 @@ struct ElementAttributes {
     flags: u64,
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
+/// `struct { ... } raw_tracepoint` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct TracepointAttributes {
+    name: u64,
+    prog_fd: u32,
+    reserved: u32,
+    cookie: u64,
+}
+
+/// Attaches a tracing program: to the raw tracepoint `name`, or to where it was loaded for. It runs
+/// as long as the link that is returned, or a copy of it, is open.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn attach_tracing(program: BorrowedFd<'_>, name: Option<&str>) -> io::Result<OwnedFd> {
+    let name = name.map(CString::new).transpose()?;
+    let mut attributes = TracepointAttributes {
+        name: name.as_ref().map_or(0, |name| name.as_ptr() as u64),
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        ..TracepointAttributes::default()
+    };
+    let descriptor = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Takes over a descriptor that this process was started with; none when it is not open.
+///
+/// Call it once for each number, before anything else in the process could own it.
+pub fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: asking for the flags of any number does no harm.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // SAFETY: it is open, and the caller vouches that nobody else owns it.
+    (flags >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: the attributes are the command's own, of the size given, and their pointers are to
     // buffers that the callers below size by the map's key and value.
     let result = unsafe {
@@ -68,7 +118,7 @@ fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {
-        Ok(())
+        Ok(RawFd::try_from(result).unwrap_or(0))
     }
 }
 
@@ -106,7 +156,7 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
             ..BatchAttributes::default()
         };
         let done = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attributes) {
-            Ok(()) => false,
+            Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(_) if first => return drain_singly(map, cpus, each),
             Err(error) => return Err(error),
@@ -140,7 +190,7 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
             ..ElementAttributes::default()
         };
         match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             Err(error) => return Err(error),
         }

@@ -2,12 +2,12 @@
 
 use std::io;
 
+use aya::include_bytes_aligned;
 use aya::maps::{Array, Map, MapData};
-use aya::{Ebpf, include_bytes_aligned};
 use shadowd_common::syscalls::{SyscallKey, SyscallOffsets, SyscallValue, loss};
 
 use super::fields::{Field, field, resolve};
-use super::probes::{self, Attached, LoadError, Losses, Prepared};
+use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::sampler::Limits;
 use super::sys;
 use crate::facts::{Sample, SyscallCounts, SyscallDelta};
@@ -17,8 +17,7 @@ const FIELDS: &[Field<SyscallOffsets>] =
 
 /// The probe and its maps.
 pub struct SyscallProbe {
-    #[expect(dead_code, reason = "keeps the programs attached")]
-    object: Ebpf,
+    object: Object,
     generation: Array<MapData, u32>,
     open: usize,
     counts: [Map; 2],
@@ -39,10 +38,10 @@ impl SyscallProbe {
             ("SYSCALLS_0", limits.syscalls),
             ("SYSCALLS_1", limits.syscalls),
         ];
-        let mut object = prepared.object(bytes, &offsets, &sizes)?;
+        let mut object = prepared.object("syscalls", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::SYSCALLS);
         let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
-        let probe = Self {
+        let mut probe = Self {
             generation: take("GENERATION")?.try_into()?,
             open: 0,
             counts: [take("SYSCALLS_0")?, take("SYSCALLS_1")?],
@@ -54,7 +53,13 @@ impl SyscallProbe {
                 .map_err(|(_, source)| LoadError::Processors(source))?,
             object,
         };
+        probe.object.settle();
         Ok((probe, attached))
+    }
+
+    /// The object, for what a successor needs.
+    pub fn object(&self) -> &Object {
+        &self.object
     }
 
     /// Turns the kernel side to the other generation, before the rest of the sample is taken.

@@ -1,5 +1,6 @@
 //! The capture thread: hands exits to the failover loop at once, and drains the probes on a tick.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,18 +9,21 @@ use tokio::sync::mpsc;
 
 use super::board::Board;
 use super::failover::Input;
+use super::keep::keep;
 use crate::config::settings::CaptureSettings;
 use crate::decide::aggregate::Aggregator;
 use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind};
-use crate::observe::Capture;
 use crate::observe::sys::boot_time;
+use crate::observe::{Capture, Descriptors, Limits};
 
 /// The thread looks this often whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends soon after `stop` turns true.
+/// Starts the thread; it ends soon after `stop` turns true. `left` is what the daemon before this
+/// one left.
 pub fn start(
     settings: CaptureSettings,
+    left: Descriptors,
     board: Arc<Board>,
     inputs: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
@@ -31,7 +35,9 @@ pub fn start(
                 let _ = inputs.try_send(Input::Exit(event.pid));
             }
         };
-        let mut capture = Capture::start(&settings);
+        let names: BTreeSet<String> = left.keys().cloned().collect();
+        let mut capture = Capture::go_on(&settings, Limits::default(), left);
+        keep(&capture, &names);
         let mut aggregator = Aggregator::default();
         let mut due = boot_time().after(settings.tick);
         while !stop.load(Ordering::Relaxed) {

@@ -10,12 +10,13 @@ use tracing::warn;
 use super::board::Board;
 use super::parts::Parts;
 use super::record::Recorder;
-use super::{check, logging};
+use super::{check, keep, logging};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
+use crate::observe::Descriptors;
 use crate::observe::sys::boot_time;
 use crate::serve::Socket;
 use crate::store::Store;
@@ -47,6 +48,7 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 /// When it cannot start, or a part that it cannot do without fails.
 pub fn run(path: &Path) -> anyhow::Result<()> {
     logging::init();
+    let left = keep::left();
     let settings = crate::config::load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -54,10 +56,10 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(daemon(settings))
+    runtime.block_on(daemon(settings, left))
 }
 
-async fn daemon(settings: Settings) -> anyhow::Result<()> {
+async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
@@ -106,7 +108,7 @@ async fn daemon(settings: Settings) -> anyhow::Result<()> {
         board,
         inputs,
     };
-    let end = parts.run(inbox, listener, socket).await;
+    let end = parts.run(inbox, listener, socket, left).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();

@@ -14,6 +14,7 @@ mod daemon;
 mod failover;
 mod group;
 mod jobs;
+mod keep;
 mod logging;
 mod parts;
 mod peer;

@@ -20,6 +20,7 @@ use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
+use crate::observe::Descriptors;
 use crate::serve::Socket;
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
@@ -56,6 +57,7 @@ impl Parts {
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
+        left: Descriptors,
     ) -> anyhow::Result<()> {
         let (jobs, workers) = start_workers(
             &self.settings,
@@ -68,6 +70,7 @@ impl Parts {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let capture_thread = capture::start(
             self.settings.capture.clone(),
+            left,
             Arc::clone(&self.board),
             self.inputs.clone(),
             Arc::clone(&stop_capture),

@@ -2,8 +2,12 @@
 //! a peer measured in the same run, turn by turn.
 
 mod capture;
+mod daemon;
+mod load;
 mod measure;
 mod report;
+mod ticks;
+mod web;
 
 use std::path::PathBuf;
 
@@ -37,11 +41,33 @@ pub struct Bench {
 }
 
 /// Every bench. One is added here with the code that it measures.
-pub const BENCHES: &[Bench] = &[Bench {
-    name: "capture",
-    about: "what a system call costs with capture attached, against the bare kernel",
-    run: capture::run,
-}];
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "capture",
+        about: "what a system call costs with capture attached, against the bare kernel",
+        run: capture::run,
+    },
+    Bench {
+        name: "web",
+        about: "requests that nginx answers with all probes attached, against none",
+        run: web::run,
+    },
+    Bench {
+        name: "load",
+        about: "processor time and memory of the daemon under 200,000 calls and 5,000 connections/s",
+        run: load::load,
+    },
+    Bench {
+        name: "churn",
+        about: "the same for half an hour: does its memory grow",
+        run: load::churn,
+    },
+    Bench {
+        name: "ticks",
+        about: "processor time of a tick with 1,000, 10,000 and 100,000 live flows",
+        run: ticks::run,
+    },
+];
 
 /// Runs one bench and prints its metrics.
 ///

@@ -15,7 +15,7 @@ mod host;
 mod install;
 mod leftovers;
 mod network;
-mod rootfs;
+pub mod rootfs;
 mod state;
 mod supervise;
 mod tool;

@@ -1,17 +1,23 @@
 //! Loads a kernel object and attaches the best way that this kernel takes.
 
+use std::cell::RefCell;
 use std::error::Error;
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{MapData, MapError, PerCpuArray};
 use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, RawTracePoint};
-use aya::{Btf as KernelBtf, Ebpf, EbpfError, EbpfLoader, Pod};
+use aya::{Btf as KernelBtf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
 
+use super::object::{self, Descriptors, Object};
 use super::{Feature, Hook, Need, PROCFS, Program, Way};
 use crate::facts::ProbeStatus;
 use crate::observe::btf::Btf;
 use crate::observe::scope::Scope;
+use crate::observe::sys;
 
 /// Longest reason shown.
 const REASON_MAX: usize = 400;
@@ -25,6 +31,8 @@ pub struct Prepared {
     /// This host's extent.
     pub scope: Scope,
     settings: ScopeSettings,
+    /// What the daemon before this one left and nobody has claimed yet.
+    left: RefCell<Descriptors>,
 }
 
 /// Why an object cannot be used.
@@ -44,16 +52,26 @@ pub enum LoadError {
     NoField(String),
     /// The number of possible processors cannot be read.
     #[error("the number of processors cannot be read")]
-    Processors(#[source] std::io::Error),
+    Processors(#[source] io::Error),
+    /// A descriptor cannot be duplicated.
+    #[error("a descriptor cannot be duplicated")]
+    Descriptors(#[source] io::Error),
+    /// The kernel refused a program.
+    #[error("the program is refused")]
+    Program(#[from] ProgramError),
+    /// The kernel refused to attach a program.
+    #[error("the program cannot be attached")]
+    Attach(#[source] io::Error),
 }
 
 impl Prepared {
-    /// Looks at the kernel and at what belongs to this host.
+    /// Looks at the kernel and at what belongs to this host; `left` is what the daemon before this
+    /// one left.
     ///
     /// # Errors
     ///
     /// When the kernel has no BTF, or this host's extent cannot be told.
-    pub fn new() -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub fn new(left: Descriptors) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let scope = Scope::find()?;
         let mut settings = ScopeSettings::default();
         scope.write(&mut settings);
@@ -62,20 +80,32 @@ impl Prepared {
             kernel_btf: KernelBtf::from_sys_fs()?,
             scope,
             settings,
+            left: RefCell::new(left),
         })
     }
 
-    /// Loads an object: makes its maps, with the sizes given for some, and writes its settings.
+    /// An object that the daemon before this one left, if its build and settings were the same;
+    /// else loads it: makes its maps, with the sizes given for some, and writes its settings.
     ///
     /// # Errors
     ///
     /// The kernel's or the object's.
-    pub fn object<O: Pod>(
+    pub fn object<O: Pod + Debug>(
         &self,
+        name: &str,
         bytes: &[u8],
         offsets: &O,
         sizes: &[(&str, u32)],
-    ) -> Result<Ebpf, LoadError> {
+    ) -> Result<Object, LoadError> {
+        let told = format!("{offsets:?} {:?} {sizes:?}", self.settings);
+        let prefix = object::prefix(name, &[bytes, told.as_bytes()]);
+        match Object::kept(prefix.clone(), &mut self.left.borrow_mut()) {
+            Ok(Some(object)) => return Ok(object),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(object = name, error = %reason(&error), "what was left cannot be used: it is loaded anew")
+            }
+        }
         let mut loader = EbpfLoader::new();
         loader
             .override_global("SCOPE", &self.settings, true)
@@ -83,34 +113,48 @@ impl Prepared {
         for (map, size) in sizes {
             loader.map_max_entries(map, *size);
         }
-        Ok(loader.load(bytes)?)
+        Object::fresh(prefix, loader.load(bytes)?)
     }
 
-    /// Attaches the first way of a feature that this kernel takes.
-    pub fn attach(&self, object: &mut Ebpf, feature: &Feature) -> Attached {
+    /// Attaches the first way of a feature that this kernel takes; in an object that was kept,
+    /// finds the way that is attached.
+    pub fn attach(&self, object: &mut Object, feature: &Feature) -> Attached {
         let mut refused = Vec::new();
         for way in feature.ways {
-            match self.take(object, way) {
-                Ok(hook) => return Attached::on(feature, hook, refused),
+            let taken = if object.is_kept() {
+                way.find(object)
+            } else {
+                self.take(object, way)
+            };
+            match taken {
+                Ok(()) => return Attached::on(feature, way.describe(), refused),
                 Err(why) => refused.push(format!("{}: {why}", way.describe())),
             }
         }
         Attached::off(feature, refused)
     }
 
-    fn take(&self, object: &mut Ebpf, way: &Way) -> Result<String, String> {
+    fn take(&self, object: &mut Object, way: &Way) -> Result<(), String> {
         for need in way.needs {
             self.meets(need)?;
         }
-        for program in way.programs {
-            self.load(object, program)
-                .map_err(|error| format!("{}: {}", program.name, reason(&error)))?;
+        let taken = way.programs.iter().try_for_each(|program| {
+            (self.load(object, program))
+                .map_err(|error| format!("{}: {}", program.name, reason(&error)))
+        });
+        // All are accepted before the first is attached.
+        let taken = taken.and_then(|()| {
+            way.programs.iter().try_for_each(|program| {
+                attach(object, program)
+                    .map_err(|error| format!("{}: {}", program.name, reason(&error)))
+            })
+        });
+        if taken.is_err() {
+            for program in way.programs {
+                object.drop_program(program.name);
+            }
         }
-        for program in way.programs {
-            attach(object, program)
-                .map_err(|error| format!("{}: {}", program.name, reason(&error)))?;
-        }
-        Ok(way.describe())
+        taken
     }
 
     fn meets(&self, need: &Need) -> Result<(), String> {
@@ -128,49 +172,65 @@ impl Prepared {
         }
     }
 
-    fn load(&self, object: &mut Ebpf, program: &Program) -> Result<(), ProgramError> {
-        let loaded = object
+    fn load(&self, object: &mut Object, program: &Program) -> Result<(), LoadError> {
+        let Some(loader) = object.loader() else {
+            return Ok(());
+        };
+        let loaded = loader
             .program_mut(program.name)
             .expect("the object is built with every program of the table");
         match program.hook {
-            Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(loaded)?.load(),
+            Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(&mut *loaded)?.load()?,
             Hook::BtfTracepoint(name) => {
-                <&mut BtfTracePoint>::try_from(loaded)?.load(name, &self.kernel_btf)
+                <&mut BtfTracePoint>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
             Hook::FunctionEntry(name) => {
-                <&mut FEntry>::try_from(loaded)?.load(name, &self.kernel_btf)
+                <&mut FEntry>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
             Hook::FunctionExit(name) => {
-                <&mut FExit>::try_from(loaded)?.load(name, &self.kernel_btf)
+                <&mut FExit>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
-            Hook::Iterator(name) => <&mut Iter>::try_from(loaded)?.load(name, &self.kernel_btf),
+            Hook::Iterator(name) => {
+                <&mut Iter>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
+            }
         }
+        let descriptor = loaded.fd()?.as_fd().try_clone_to_owned();
+        object.keep_program(program.name, descriptor.map_err(LoadError::Descriptors)?);
+        Ok(())
     }
 }
 
-fn attach(object: &mut Ebpf, program: &Program) -> Result<(), ProgramError> {
-    let loaded = object
-        .program_mut(program.name)
-        .expect("the object is built with every program of the table");
-    match program.hook {
-        Hook::RawTracepoint(name) => {
-            <&mut RawTracePoint>::try_from(loaded)?.attach(name)?;
+fn attach(object: &mut Object, program: &Program) -> Result<(), LoadError> {
+    let Some(loaded) = object.program(program.name) else {
+        return Ok(());
+    };
+    let link: OwnedFd = match program.hook {
+        Hook::RawTracepoint(name) => sys::attach_tracing(loaded, Some(name)),
+        // The kernel knows from the load where these hang.
+        Hook::BtfTracepoint(_) | Hook::FunctionEntry(_) | Hook::FunctionExit(_) => {
+            sys::attach_tracing(loaded, None)
         }
-        Hook::BtfTracepoint(_) => {
-            <&mut BtfTracePoint>::try_from(loaded)?.attach()?;
-        }
-        Hook::FunctionEntry(_) => {
-            <&mut FEntry>::try_from(loaded)?.attach()?;
-        }
-        Hook::FunctionExit(_) => {
-            <&mut FExit>::try_from(loaded)?.attach()?;
-        }
-        Hook::Iterator(_) => {}
+        Hook::Iterator(_) => return Ok(()),
     }
+    .map_err(LoadError::Attach)?;
+    object.keep_link(program.name, link);
     Ok(())
 }
 
 impl Way {
+    /// Whether a kept object has all of its programs at work.
+    fn find(&self, object: &Object) -> Result<(), String> {
+        let works = |program: &Program| match program.hook {
+            Hook::Iterator(_) => object.program(program.name).is_some(),
+            _ => object.is_attached(program.name),
+        };
+        if self.programs.iter().all(works) {
+            Ok(())
+        } else {
+            Err("not in use since before the daemon was started again".to_owned())
+        }
+    }
+
     /// The hooks, as the status shows them.
     fn describe(&self) -> String {
         let hooks: Vec<String> = self
@@ -256,7 +316,7 @@ impl Losses {
     ///
     /// When the object has none, which only a wrong build can cause.
     pub fn take(
-        object: &mut Ebpf,
+        object: &mut Object,
         names: &'static [(u32, &'static str)],
     ) -> Result<Self, LoadError> {
         let map = object.take_map("LOST").ok_or(LoadError::NoMap("LOST"))?;

@@ -5,8 +5,10 @@
 //! the others go on.
 
 mod load;
+mod object;
 
 pub use load::{Attached, LoadError, Losses, Prepared, reason};
+pub use object::{Descriptors, Object};
 
 /// Where a program hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
