@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::board::Board;
+use super::history::History;
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, keep, logging};
@@ -83,6 +84,15 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
     }
 
+    let mut history_thread = None;
+    let (history, totals) = if settings.history.record {
+        let dir = &settings.host.state_dir;
+        let (history, totals, thread) = History::start(dir, settings.history.clone())?;
+        history_thread = Some(thread);
+        (history, Some(totals))
+    } else {
+        (History::off(), None)
+    };
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
@@ -92,6 +102,7 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         identity.id(),
         Arc::clone(&keyring),
         recorder.clone(),
+        history.clone(),
         inputs.clone(),
     ));
     if let Some(warning) = socket.warning() {
@@ -105,6 +116,7 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         epochs,
         keyring,
         recorder: recorder.clone(),
+        totals,
         board,
         inputs,
     };
@@ -112,6 +124,10 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
+    if let Some(thread) = history_thread {
+        history.stop(); // unless capture did
+        let _ = thread.join();
+    }
     end
 }
 

@@ -14,6 +14,7 @@ use super::board::Board;
 use super::capture;
 use super::daemon::VERSION;
 use super::failover::Input;
+use super::history::Totals;
 use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
 use crate::act::units::Units;
@@ -42,6 +43,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The record.
     pub recorder: Recorder,
+    /// Where the totals of the daemon before this one arrive; none when nothing is recorded.
+    pub totals: Option<Totals>,
     /// The state for the socket.
     pub board: Arc<Board>,
     /// The way into the failover loop.
@@ -72,6 +75,7 @@ impl Parts {
             self.settings.capture.clone(),
             left,
             Arc::clone(&self.board),
+            self.totals.clone(),
             self.inputs.clone(),
             Arc::clone(&stop_capture),
         )?;

@@ -15,7 +15,7 @@ use crate::facts::{HistoryStatus, Observation};
 const NEAR_MS: i64 = 2_000;
 
 /// Records of a page are not collected beyond this, unpacked bytes.
-const PAGE_BYTES: usize = 16 << 20;
+const PAGE_BYTES: usize = 4 << 20;
 
 /// One who reads; cheap to clone.
 #[derive(Clone, Debug)]
