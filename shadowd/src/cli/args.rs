@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::time::{Moment, moment};
 use crate::facts::Name;
 use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
 
@@ -17,6 +18,7 @@ Examples:
   shadowctl status                         groups, members, addresses, peers, probes
   shadowctl top --sort mem --watch 2       units and processes by memory, redrawn each 2 s
   shadowctl flows --unit nginx.service     who talks to nginx
+  shadowctl top --at '10m ago'             what was active ten minutes ago
   shadowctl events --follow                what happens, as it happens
   sudo shadowctl failover handover web --to b
   shadowctl --json status | jq '.groups[].role'
@@ -82,7 +84,8 @@ CPU is a share of one processor: 100 % is one busy core. ERR counts system calls
 Examples:
   shadowctl top
   shadowctl top --sort syscalls --limit 5
-  shadowctl top --watch 2")]
+  shadowctl top --watch 2
+  shadowctl top --at '2026-11-20 14:03'      what was active then, from the history")]
     Top(TopArguments),
     /// TCP connections between processes and remote hosts
     #[command(after_help = "\
@@ -91,14 +94,25 @@ payload of the connections that have ended. `->` was opened by this host, `<-` b
 
 Examples:
   shadowctl flows --unit nginx.service
-  shadowctl flows --remote 192.0.2.7")]
+  shadowctl flows --remote 192.0.2.7
+  shadowctl flows --since 10m                what passed in the last ten minutes")]
     Flows(FlowsArguments),
     /// What each unit used in the last interval
     #[command(after_help = "\
 Examples:
   shadowctl units
+  shadowctl units --at '10m ago'
   shadowctl --json units | jq '.units[] | select(.exits > 0)'")]
-    Units(Watch),
+    Units(UnitsArguments),
+    /// What was recorded, interval by interval
+    #[command(after_help = "\
+Older intervals are recorded by the minute. Ctrl-C ends it.
+
+Examples:
+  shadowctl replay                                  the last ten minutes
+  shadowctl replay --from 14:00 --to 14:05 --speed 10
+  shadowctl --json replay --from '1h ago' | jq -c '.observation.host.cpu'")]
+    Replay(ReplayArguments),
     /// The other hosts, and how their links are
     #[command(after_help = "\
 FORGED and REPLAYED datagrams changed nothing; a number that grows means that somebody tries, or
@@ -165,9 +179,43 @@ pub struct TopArguments {
     /// At most so many units and so many processes [default: 20 in tables, all in JSON]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
+}
+
+/// Arguments of `units`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct UnitsArguments {
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `replay`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReplayArguments {
+    /// From this time on
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "10m ago")]
+    pub from: Moment,
+    /// Until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "now")]
+    pub to: Moment,
+    /// So many times as fast as it happened; at once if left out
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    pub speed: Option<f64>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let legal = |factor: &f64| (0.01..=100_000.0).contains(factor);
+    let factor = text.parse().ok().filter(legal);
+    factor.ok_or_else(|| "a factor from 0.01 to 100000".to_owned())
 }
 
 /// Arguments of `flows`.
@@ -179,6 +227,13 @@ pub struct FlowsArguments {
     /// Only this remote address
     #[arg(long, value_name = "IP")]
     pub remote: Option<IpAddr>,
+    /// What passed from this time on, from the history
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub since: Option<Moment>,
+    /// With --since: until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "since")]
+    #[arg(default_value_if("since", clap::builder::ArgPredicate::IsPresent, "now"))]
+    pub until: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
@@ -258,6 +313,10 @@ mod tests {
             "shadowctl top --limit 0",
             "shadowctl top --watch 0",
             "shadowctl flows --remote nowhere",
+            "shadowctl flows --until 14:00",
+            "shadowctl top --at soon",
+            "shadowctl units --at now --watch 1",
+            "shadowctl replay --speed 0",
             "shadowctl failover handover a/b",
             "shadowctl",
         ] {

@@ -6,9 +6,11 @@
 pub mod args;
 pub mod client;
 mod failure;
+mod history;
 mod human;
 mod show;
 mod table;
+pub mod time;
 
 use std::cmp::{Ordering, Reverse};
 use std::fs;
@@ -121,8 +123,14 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
-        Command::Units(watch) => {
-            repeat(screen, watch.watch, async || {
+        Command::Units(wanted) => {
+            if let Some(at) = wanted.at {
+                let (observation, headline) = history::at(&client, at).await?;
+                let answer = Units::from(&observation);
+                let text = headline + &show::units(&answer, paint);
+                return screen.show(&answer, text);
+            }
+            repeat(screen, wanted.watch.watch, async || {
                 let answer: Units = client.get(protocol::UNITS).await?;
                 let text = show::units(&answer, paint);
                 Ok((answer, text))
@@ -131,6 +139,12 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
         }
         Command::Top(wanted) => {
             let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+            if let Some(at) = wanted.at {
+                let (observation, headline) = history::at(&client, at).await?;
+                let answer = sorted(Top::from(&observation), wanted, limit);
+                let text = headline + &show::top(&answer, paint);
+                return screen.show(&answer, text);
+            }
             repeat(screen, wanted.watch.watch, async || {
                 let answer = sorted(client.get(protocol::TOP).await?, wanted, limit);
                 let text = show::top(&answer, paint);
@@ -139,6 +153,12 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             .await
         }
         Command::Flows(wanted) => {
+            if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
+                let (observation, headline) = history::between(&client, since, until).await?;
+                let answer = chosen(Flows::from(&observation), &wanted);
+                let text = headline + &show::flows(&answer, paint);
+                return screen.show(&answer, text);
+            }
             repeat(screen, wanted.watch.watch, async || {
                 let answer = chosen(client.get(protocol::FLOWS).await?, &wanted);
                 let text = show::flows(&answer, paint);
@@ -146,6 +166,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
+        Command::Replay(wanted) => history::replay(&client, screen, wanted).await,
         Command::Events(wanted) => events(&client, screen, wanted).await,
         Command::Id(wanted) => {
             let answer = identity(&client, &wanted.state_dir).await?;

@@ -284,3 +284,111 @@ fn work(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::aggregate::Aggregator;
+    use crate::facts::{Sample, SyscallCounts, SyscallDelta};
+
+    struct Scratch(std::path::PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn settings() -> HistorySettings {
+        HistorySettings {
+            record: true,
+            max_bytes: 16 << 20,
+            max_age: Duration::from_secs(3_600),
+            full_resolution: Duration::from_secs(600),
+        }
+    }
+
+    fn sample(second: u64) -> Sample {
+        Sample {
+            at: crate::facts::BootTime::from_nanos(second * 1_000_000_000),
+            wall_ms: i64::try_from(second * 1_000).expect("it is small"),
+            interval: Duration::from_secs(1),
+            cgroups: vec![(9, "/system.slice/nginx.service".to_owned())],
+            syscalls: vec![SyscallDelta {
+                pid: 5,
+                cgroup: 9,
+                number: 0,
+                counts: SyscallCounts {
+                    calls: 10,
+                    ..SyscallCounts::default()
+                },
+            }],
+            ..Sample::default()
+        }
+    }
+
+    /// Runs a daemon's life of `seconds`; it ends as told. Returns the first and the last totals.
+    fn live(dir: &Path, seconds: std::ops::Range<u64>, clean: bool) -> (u64, u64) {
+        let (history, totals, thread) =
+            History::start(dir, settings()).expect("a thread can be had");
+        let mut aggregator = Aggregator::default();
+        let state = totals.recv().expect("the totals of before arrive");
+        let calls = |state: &AggregateState| {
+            let units = state.units.values();
+            units.map(|total| total.syscalls.calls).sum::<u64>()
+        };
+        let first = calls(&state);
+        aggregator.restore(state);
+        for second in seconds {
+            let observation = Arc::new(aggregator.absorb(sample(second)));
+            // Every third second the totals are saved; in between, the records tell.
+            let totals = (second % 3 == 0).then(|| aggregator.export());
+            history.offer(&observation, totals);
+        }
+        let last = aggregator.export();
+        if clean {
+            history.finish(last.clone());
+        }
+        let status = history.status();
+        assert_eq!((status.dropped, status.failure), (0, None));
+        drop(history);
+        thread.join().expect("it does not panic");
+        (first, calls(&last))
+    }
+
+    #[test]
+    fn totals_never_go_back_over_restarts() {
+        let name = format!("shadowd-run-history-{}", std::process::id());
+        let dir = Scratch(std::env::temp_dir().join(name));
+        assert_eq!(live(&dir.0, 1..5, true), (0, 40));
+        assert_eq!(live(&dir.0, 5..10, false), (40, 90), "killed");
+        assert_eq!(live(&dir.0, 10..12, true), (90, 110));
+        assert_eq!(live(&dir.0, 12..12, true), (110, 110));
+    }
+
+    #[test]
+    fn a_history_that_cannot_be_opened_is_a_warning() {
+        let name = format!("shadowd-run-history-file-{}", std::process::id());
+        let dir = Scratch(std::env::temp_dir().join(name));
+        std::fs::create_dir_all(&dir.0).expect("a folder can be made");
+        std::fs::write(dir.0.join(crate::store::history::FOLDER), b"in the way").expect("written");
+        let (history, totals, thread) =
+            History::start(&dir.0, settings()).expect("a thread can be had");
+        let state = totals.recv().expect("empty totals arrive all the same");
+        assert_eq!(state, AggregateState::default());
+        history.offer(&Arc::new(Observation::default()), None);
+        history.stop();
+        thread.join().expect("it does not panic");
+        let status = history.status();
+        assert!(!status.recording && status.dropped == 1, "{status:?}");
+        let failure = status.failure.expect("it is told");
+        assert!(
+            failure.contains("history") && failure.contains("check"),
+            "{failure}"
+        );
+        let refusal = history
+            .recorded_at(AtQuery { wall_ms: 0 })
+            .expect_err("there is nothing");
+        assert_eq!(refusal.code, Code::NothingRecorded);
+    }
+}

@@ -139,12 +139,18 @@ pub struct Units {
     pub losses: Losses,
 }
 
+/// Units that ended long ago are only remembered for their totals.
+fn active(units: &[UnitUse]) -> Vec<UnitUse> {
+    let active = units.iter().filter(|unit| unit.is_active());
+    active.cloned().collect()
+}
+
 impl From<&Observation> for Top {
     fn from(observation: &Observation) -> Self {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             processes: observation.processes.clone(),
             losses: observation.losses,
         }
@@ -167,7 +173,7 @@ impl From<&Observation> for Units {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             losses: observation.losses,
         }
     }

@@ -2,8 +2,10 @@
 
 mod capture;
 mod events;
+mod replay;
 mod status;
 
 pub(super) use capture::{flows, top, units};
 pub(super) use events::events;
+pub(super) use replay::replayed;
 pub(super) use status::{peers, status};
