@@ -113,6 +113,16 @@ Examples:
   shadowctl replay --from 14:00 --to 14:05 --speed 10
   shadowctl --json replay --from '1h ago' | jq -c '.observation.host.cpu'")]
     Replay(ReplayArguments),
+    /// The probes: how each feature is fed, what it lost, what it costs
+    #[command(after_help = "\
+RUNS/S and NS/RUN are the kernel's own measurement of the programs; CPU is what they make of one
+processor. SEEN, DROPPED, UNATTR and FILTERED are totals since capture began and together are all
+that happened. Below the table: why a better hook is not in use, and what a feature cannot see.
+
+Examples:
+  shadowctl probes
+  shadowctl --json probes | jq '.probes[] | {name, hook, cost_ns}'")]
+    Probes(Watch),
     /// The other hosts, and how their links are
     #[command(after_help = "\
 FORGED and REPLAYED datagrams changed nothing; a number that grows means that somebody tries, or

@@ -23,8 +23,8 @@ use serde::Serialize;
 
 use crate::facts::{HostId, Name, ProcessUse, UnitUse};
 use crate::serve::protocol::{
-    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, StatusAnswer, Top,
-    Units,
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes,
+    StatusAnswer, Top, Units,
 };
 use args::{Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments};
 use client::{CallError, Client};
@@ -111,6 +111,14 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             repeat(screen, watch.watch, async || {
                 let answer: StatusAnswer = client.get(protocol::STATUS).await?;
                 let text = show::status(&answer, paint);
+                Ok((answer, text))
+            })
+            .await
+        }
+        Command::Probes(watch) => {
+            repeat(screen, watch.watch, async || {
+                let answer: Probes = client.get(protocol::PROBES).await?;
+                let text = show::probes(&answer, paint);
                 Ok((answer, text))
             })
             .await

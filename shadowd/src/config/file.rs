@@ -95,6 +95,77 @@ pub struct Capture {
     pub tick: Option<Spanned<String>>,
     /// Whether eBPF may be used. Default true.
     pub ebpf: Option<bool>,
+    /// When the cost of programs is measured: `"start"`, `"always"` or `"off"`. Default `start`.
+    pub cost: Option<Spanned<String>>,
+    /// Features to switch off, by name. Default none.
+    pub probes_off: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Configuration roots: files opened below them are told. Default `/etc`, `/usr/local/etc`,
+    /// `/opt`, `/srv`.
+    pub paths: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `[capture.units]`: patterns of units.
+    #[serde(default)]
+    pub units: Choice<String>,
+    /// `[capture.ports]`: ports of either end of a flow.
+    #[serde(default)]
+    pub ports: Choice<i64>,
+    /// `[capture.networks]`: networks of the remote end of a flow.
+    #[serde(default)]
+    pub networks: Choice<String>,
+    /// `[capture.redact]`: what is made unreadable.
+    #[serde(default)]
+    pub redact: Redact,
+    /// `[capture.limits]`: how much tables hold.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// What is captured, of one kind: all that `include` names, or all if it names nothing, but
+/// nothing that `exclude` names.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Choice<T> {
+    /// Only these. Default all.
+    pub include: Option<Spanned<Vec<Spanned<T>>>>,
+    /// Not these. Default none.
+    pub exclude: Option<Spanned<Vec<Spanned<T>>>>,
+}
+
+impl<T> Default for Choice<T> {
+    fn default() -> Self {
+        Self {
+            include: None,
+            exclude: None,
+        }
+    }
+}
+
+/// `[capture.redact]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redact {
+    /// Patterns of short names of processes.
+    pub commands: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Patterns of paths of files.
+    pub paths: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Patterns of names from DNS answers.
+    pub names: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `"mark"` writes `[redacted]` instead, `"hash"` a keyed hash that tells equal from different
+    /// until the daemon ends. Default `mark`.
+    pub with: Option<Spanned<String>>,
+}
+
+/// `[capture.limits]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Records of system calls in the kernel, 16 to 1048576. Default as docs/performance.md says.
+    pub syscalls: Option<Spanned<i64>>,
+    /// Bytes of the buffer of process events, a power of two from 4096 to 67108864. Default 262144.
+    pub events_bytes: Option<Spanned<i64>>,
+    /// Flows remembered, 16 to 1048576. Default 131072.
+    pub flows: Option<Spanned<i64>>,
+    /// Processes remembered, 16 to 1048576. Default 65536.
+    pub processes: Option<Spanned<i64>>,
 }
 
 /// `[history]`.

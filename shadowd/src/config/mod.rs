@@ -3,8 +3,10 @@
 //! Loading changes nothing and touches nothing but the file. What only the running host can tell
 //! (does the interface exist, does systemd know the unit) is checked by `run` before it acts.
 
+mod capture;
 mod error;
 pub mod file;
+pub mod pattern;
 pub mod settings;
 mod validate;
 
@@ -218,5 +220,98 @@ mode = "warm"
     fn unknown_keys_and_broken_syntax_name_their_line() {
         assert!(refusal("priority = 100", "prioritty = 100").starts_with("shadowd.toml:13: "));
         assert!(refusal("[[group]]", "[[group]").starts_with("shadowd.toml:10: "));
+    }
+
+    fn capture(table: &str) -> Result<settings::CaptureSettings, String> {
+        let text = format!("{}[capture]\n{table}\n", sample());
+        parse(&text, Path::new("shadowd.toml"))
+            .map(|settings| settings.capture)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn capture_means_what_it_says() {
+        let capture = capture(
+            r#"cost = "always"
+probes_off = ["cgroups", "udp"]
+paths = ["/etc", "/srv/app"]
+units = { exclude = ["user@*.service"] }
+ports = { include = [443] }
+networks = { exclude = ["192.0.2.0/24", "2001:db8::/32"] }
+redact = { commands = ["vault*"], paths = ["/srv/secret/*"], with = "hash" }
+limits = { syscalls = 4096, events_bytes = 8192, flows = 100 }"#,
+        )
+        .expect("it is legal");
+        assert_eq!(capture.cost, settings::CostMeasurement::Always);
+        assert_eq!(capture.probes_off.len(), 2);
+        assert_eq!(capture.paths, [Path::new("/etc"), Path::new("/srv/app")]);
+        assert!(capture.filter.units.exclude[0].matches("user@1.service"));
+        assert_eq!(capture.filter.ports.include, [443]);
+        assert_eq!(capture.filter.networks.exclude.len(), 2);
+        assert_eq!(capture.redact.with, settings::Redaction::Hash);
+        let limits = capture.limits;
+        assert_eq!((limits.syscalls, limits.flows), (Some(4096), Some(100)));
+        assert_eq!((limits.events_bytes, limits.processes), (Some(8192), None));
+        assert_eq!(
+            parse(&sample(), Path::new("shadowd.toml"))
+                .expect("the sample is legal")
+                .capture,
+            settings::CaptureSettings::default()
+        );
+    }
+
+    #[test]
+    fn what_capture_cannot_use_is_refused_with_its_line() {
+        let long = format!("paths = [{}]", "\"/x\",".repeat(2));
+        for (table, key, allowed) in [
+            ("cost = \"never\"", "capture.cost", "\"always\""),
+            (
+                "probes_off = [\"gpu\"]",
+                "capture.probes_off",
+                "syscalls, tcp",
+            ),
+            ("paths = [\"etc\"]", "capture.paths", "absolute"),
+            ("paths = [\"/etc/\"]", "capture.paths", "absolute"),
+            ("paths = [\"/etc/../srv\"]", "capture.paths", "absolute"),
+            ("paths = [\"/etc//x\"]", "capture.paths", "absolute"),
+            (long.as_str(), "capture.paths", "once"),
+            (
+                "units = { exclude = [\"\"] }",
+                "capture.units.exclude",
+                "pattern",
+            ),
+            (
+                "ports = { include = [0] }",
+                "capture.ports.include",
+                "1 to 65535",
+            ),
+            (
+                "networks = { include = [\"192.0.2.1/24\"] }",
+                "capture.networks.include",
+                "192.0.2.0/24",
+            ),
+            (
+                "redact = { with = \"rot13\" }",
+                "capture.redact.with",
+                "\"hash\"",
+            ),
+            (
+                "limits = { events_bytes = 5000 }",
+                "capture.limits.events_bytes",
+                "power of two",
+            ),
+            (
+                "limits = { flows = 0 }",
+                "capture.limits.flows",
+                "from 16 to 1048576",
+            ),
+        ] {
+            let refusal = capture(table).expect_err(table);
+            let place = format!("shadowd.toml:24: {key} = ");
+            assert!(refusal.starts_with(&place), "{table}: {refusal}");
+            assert!(refusal.contains(allowed), "{table}: {refusal}");
+        }
+        let unknown = capture("units = { exclud = [] }").expect_err("a key that is not there");
+        assert!(unknown.starts_with("shadowd.toml:24: "), "{unknown}");
     }
 }

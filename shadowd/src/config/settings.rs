@@ -4,6 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use super::capture::{
+    CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
+    Redaction,
+};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -77,15 +81,6 @@ pub struct UnitSettings {
     pub name: Name,
     /// How it is kept.
     pub mode: UnitMode,
-}
-
-/// Capture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CaptureSettings {
-    /// Between two drains of the kernel's tables: 100 ms to 1 min.
-    pub tick: Duration,
-    /// Whether eBPF may be used; procfs alone otherwise.
-    pub ebpf: bool,
 }
 
 /// The recorded observations.

@@ -1,5 +1,7 @@
 //! From the file as written to settings that hold: ranges, formats and relations.
 
+mod capture;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
@@ -11,8 +13,7 @@ use toml::Spanned;
 use super::error::{ConfigError, line_of};
 use super::file;
 use super::settings::{
-    CaptureSettings, GroupSettings, HistorySettings, HostSettings, PeerSettings, Settings,
-    UnitSettings,
+    GroupSettings, HistorySettings, HostSettings, PeerSettings, Settings, UnitSettings,
 };
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
@@ -46,16 +47,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         source.apart(written, &group, &groups)?;
         groups.push(group);
     }
-    let tick = source.duration(
-        "capture.tick",
-        file.capture.tick.as_ref(),
-        Duration::from_secs(1),
-        Duration::from_millis(100)..=Duration::from_secs(60),
-    )?;
-    let capture = CaptureSettings {
-        tick,
-        ebpf: file.capture.ebpf.unwrap_or(true),
-    };
+    let capture = source.capture(&file.capture)?;
     let history = source.history(&file.history)?;
     Ok(Settings {
         host,

@@ -5,4 +5,5 @@
 
 pub mod aggregate;
 pub mod cluster;
+pub mod filter;
 mod unit_names;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection, Role,
-    TableStatus, UnitMode, Vip,
+    BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
+    Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -151,4 +151,7 @@ pub struct CaptureStatus {
     /// The recorded observations.
     #[serde(default)]
     pub history: HistoryStatus,
+    /// What capture itself costs.
+    #[serde(default)]
+    pub cost: CaptureCost,
 }

@@ -8,6 +8,8 @@ pub mod carrier;
 mod cgroups;
 mod fields;
 mod lifecycle;
+mod own;
+pub mod privileges;
 mod probes;
 mod processes;
 mod sampler;
@@ -16,6 +18,7 @@ mod seed;
 mod sockets;
 pub mod sys;
 mod syscalls;
+mod tally;
 pub mod units;
 
 pub use probes::Descriptors;

@@ -13,14 +13,18 @@ use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::cgroups::Cgroups;
 use super::lifecycle::{Event, LifecycleProbes};
-use super::probes::{self, Attached, Descriptors, LoadError, Object, Prepared, reason};
+use super::own::Own;
+use super::probes::{
+    self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
+};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
-use super::{processes, seed};
-use crate::config::settings::CaptureSettings;
-use crate::facts::{BootTime, Lifecycle, Losses, ProbeStatus, ProcessReading, Sample};
+use super::tally::Tally;
+use super::{privileges, processes, sockets};
+use crate::config::settings::{CaptureSettings, LimitSettings};
+use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
@@ -35,13 +39,35 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most flows the kernel side holds, at least 1.
+    pub flows: u32,
+    /// Most live TCP sockets that are followed, at least 1.
+    pub sockets: u32,
+    /// Most listening sockets that are followed, at least 1.
+    pub listeners: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let (flows, sockets, listeners) = sockets::limits();
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            flows,
+            sockets,
+            listeners,
+        }
+    }
+}
+
+impl Limits {
+    /// The defaults, but for what the configuration says.
+    pub fn of(settings: &LimitSettings) -> Self {
+        let default = Self::default();
+        Self {
+            syscalls: settings.syscalls.unwrap_or(default.syscalls),
+            events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
+            ..default
         }
     }
 }
@@ -58,16 +84,18 @@ pub struct Capture {
     /// Was taken by a tick and not returned by a wait yet.
     unheard: Vec<Lifecycle>,
     last: BootTime,
-    seen: u64,
-    /// Dropped on this side of the border.
-    dropped: u64,
+    /// Process events that did not fit on this side of the border.
+    overflowed: u64,
+    tally: Tally,
+    cost: CostMeter,
+    own: Own,
 }
 
 impl Capture {
     /// Loads what the kernel allows and takes over what exists. Never fails: see
     /// [`Capture::probes`] for what is off.
     pub fn start(settings: &CaptureSettings) -> Self {
-        Self::start_with(settings, Limits::default())
+        Self::start_with(settings, Limits::of(&settings.limits))
     }
 
     /// As [`Capture::start`], with tables of another size: for tests that want to see them full.
@@ -79,33 +107,31 @@ impl Capture {
     /// one left, as far as its build and settings were the same.
     pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
-            return Self::without("switched off in the configuration");
+            return Self::without(settings, SWITCHED_OFF);
         }
-        let prepared = match Prepared::new(left) {
+        let prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
-            Err(error) => return Self::without(&reason(error.as_ref())),
+            Err(error) => return Self::without(settings, &reason(error.as_ref())),
         };
-        let mut capture = Self::empty(&prepared.scope);
+        let mut capture = Self::empty(settings, &prepared.scope);
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
-        capture.sockets = capture.keep(&[probes::TCP], || {
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
+        capture.sockets = capture.keep(&probes::SOCKETS, || {
+            SocketProbes::start(&prepared, limits, &cgroups)
         });
         capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
             LifecycleProbes::start(&prepared, limits)
         });
         capture.statuses.push(Attached::procfs());
-        if let Some(sockets) = &mut capture.sockets {
-            let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
-            capture.dropped += sockets.seed(listeners);
-        }
         drop(prepared);
         release_free_memory();
         capture
     }
 
-    fn empty(scope: &Scope) -> Self {
+    fn empty(settings: &CaptureSettings, scope: &Scope) -> Self {
+        let now = boot_time();
         Self {
             statuses: Vec::new(),
             syscalls: None,
@@ -114,19 +140,21 @@ impl Capture {
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
-            last: boot_time(),
-            seen: 0,
-            dropped: 0,
+            last: now,
+            overflowed: 0,
+            tally: Tally::default(),
+            cost: CostMeter::new(settings.cost, now),
+            own: Own::default(),
         }
     }
 
     /// Capture from procfs alone.
-    fn without(why: &str) -> Self {
+    fn without(settings: &CaptureSettings, why: &str) -> Self {
         let scope = Scope {
             cgroups: cgroup_mount(),
             ..Scope::default()
         };
-        let mut capture = Self::empty(&scope);
+        let mut capture = Self::empty(settings, &scope);
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
         capture.statuses.push(Attached::procfs());
@@ -142,7 +170,11 @@ impl Capture {
         // What was left by the daemon before this one may be incomplete; it is gone after the first
         // attempt, and the second one loads the object anew.
         match start().or_else(|_| start()) {
-            Ok((object, attached)) => {
+            Ok((object, mut attached)) => {
+                for one in &mut attached {
+                    let programs = std::mem::take(&mut one.programs);
+                    self.cost.watch(&one.status.name, programs);
+                }
                 let any = attached.iter().any(Attached::is_on);
                 self.statuses
                     .extend(attached.into_iter().map(|one| one.status));
@@ -164,9 +196,39 @@ impl Capture {
         }
     }
 
-    /// Every probe and how it is fed.
+    /// Every probe, how it is fed and what it costs.
     pub fn probes(&self) -> Vec<ProbeStatus> {
-        self.statuses.clone()
+        let mut statuses = self.statuses.clone();
+        for status in &mut statuses {
+            let told = self.tally.told_per_second().get(&status.name);
+            self.cost.fill(status, told.copied());
+        }
+        statuses
+    }
+
+    /// What capture itself costs.
+    pub fn cost(&self) -> CaptureCost {
+        CaptureCost {
+            cpu_share: self.own.cpu_share,
+            capture_cpu_share: self.own.thread_cpu_share,
+            rss_bytes: self.own.rss_bytes,
+            measured: self.cost.describe(),
+        }
+    }
+
+    /// Whether the cost of programs will be measured again, which needs CAP_SYS_ADMIN.
+    pub fn is_measuring(&self) -> bool {
+        self.cost.is_measuring()
+    }
+
+    /// The calling thread, which captures, gives up what only loading takes: once after the start,
+    /// and again when [`Capture::is_measuring`] has turned false.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn give_up_privileges(&self) -> std::io::Result<()> {
+        privileges::keep_for_capture(self.is_measuring(), || self.cost.answers())
     }
 
     /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
@@ -188,6 +250,7 @@ impl Capture {
             self.sleep(patience);
         }
         events.extend(self.take_events());
+        self.cost.step(boot_time());
         events
     }
 
@@ -210,9 +273,6 @@ impl Capture {
         if let Some(syscalls) = &mut self.syscalls {
             syscalls.turn();
         }
-        if let Some(sockets) = &mut self.sockets {
-            sockets.turn();
-        }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let processes = self.read_procfs(&mut urgent);
@@ -232,16 +292,25 @@ impl Capture {
             self.degrade("tcp", &format!("a drain failed: {error}"));
         }
         self.cgroups.complete(&mut sample);
-        self.seen += records(&sample);
-        let lost = self.syscalls.as_mut().map_or(0, SyscallProbe::lost)
-            + self.sockets.as_mut().map_or(0, SocketProbes::lost)
-            + self.events.as_mut().map_or(0, LifecycleProbes::lost);
-        sample.losses = Losses {
-            seen: self.seen,
-            dropped: lost + self.dropped,
-            unattributed: 0,
-        };
+        let lost = self.lost();
+        self.tally.add(&mut sample, &lost);
+        self.cost.follow(self.tally.told_per_second());
+        self.own.look(sample.interval);
         sample
+    }
+
+    /// What each feature's full tables and buffers refused since they were made.
+    fn lost(&mut self) -> [(&'static str, u64); 4] {
+        let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
+        let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
+        let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
+        [
+            (probes::SYSCALLS.name, syscalls),
+            (probes::TCP.name, sockets),
+            // Names of control groups share the buffer of process events.
+            (probes::PROCESSES.name, events),
+            (probes::PROCESSES.name, self.overflowed),
+        ]
     }
 
     /// Reads procfs in a thread of its own and listens to the kernel meanwhile: on a host with
@@ -286,18 +355,7 @@ impl Capture {
         });
         let room = LIFECYCLE_MAX.saturating_sub(self.lifecycle.len());
         self.lifecycle.extend(now.iter().take(room).cloned());
-        self.dropped += now.len().saturating_sub(room) as u64;
+        self.overflowed += now.len().saturating_sub(room) as u64;
         now
     }
-}
-
-/// Happenings in a sample: calls, changes of connections, process events.
-fn records(sample: &Sample) -> u64 {
-    let calls: u64 = sample.syscalls.iter().map(|delta| delta.counts.calls).sum();
-    let flows: u64 = sample
-        .flows
-        .iter()
-        .map(|flow| flow.counts.opened + flow.counts.closed + flow.counts.failed)
-        .sum();
-    calls + flows + sample.lifecycle.len() as u64
 }

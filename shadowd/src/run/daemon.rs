@@ -1,6 +1,6 @@
 //! Start of the daemon: what must be there before anything runs, in an order that harms nobody.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -8,17 +8,18 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::board::Board;
+use super::capture::Capturing;
 use super::history::History;
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, keep, logging};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
-use crate::config::settings::{GroupSettings, Settings};
+use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
-use crate::observe::Descriptors;
-use crate::observe::sys::boot_time;
+use crate::observe::privileges;
+use crate::observe::sys::{boot_time, return_large_allocations};
 use crate::serve::Socket;
 use crate::store::Store;
 
@@ -48,19 +49,24 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 /// # Errors
 /// When it cannot start, or a part that it cannot do without fails.
 pub fn run(path: &Path) -> anyhow::Result<()> {
+    return_large_allocations();
     logging::init();
     let left = keep::left();
     let settings = crate::config::load(path)?;
+    // This order decides which thread may load programs: see the module of privileges.
+    let capturing = Capturing::start(settings.capture.clone(), left)
+        .context("the capturing thread cannot be started")?;
+    privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("main")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(daemon(settings, left))
+    runtime.block_on(daemon(settings, capturing))
 }
 
-async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
+async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> {
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
@@ -109,6 +115,13 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         warn!(warning, "socket");
         board.note(warning.to_owned());
     }
+    for path in missing_paths(&settings) {
+        warn!(path = %path.display(), "no such directory");
+        board.note(format!(
+            "capture.paths: {} does not exist: nothing is opened below it",
+            path.display()
+        ));
+    }
     let parts = Parts {
         settings,
         identity,
@@ -120,7 +133,7 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         board,
         inputs,
     };
-    let end = parts.run(inbox, listener, socket, left).await;
+    let end = parts.run(inbox, listener, socket, capturing).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
@@ -129,6 +142,19 @@ async fn daemon(settings: Settings, left: Descriptors) -> anyhow::Result<()> {
         let _ = thread.join();
     }
     end
+}
+
+/// Configuration roots that somebody wrote down and that are not there.
+fn missing_paths(settings: &Settings) -> Vec<PathBuf> {
+    let paths = &settings.capture.paths;
+    if *paths == CaptureSettings::default_paths() {
+        return Vec::new();
+    }
+    paths
+        .iter()
+        .filter(|path| !path.is_dir())
+        .cloned()
+        .collect()
 }
 
 /// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is

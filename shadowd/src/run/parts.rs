@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use super::board::Board;
-use super::capture;
+use super::capture::Capturing;
 use super::daemon::VERSION;
 use super::failover::Input;
 use super::history::Totals;
@@ -21,7 +21,6 @@ use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
-use crate::observe::Descriptors;
 use crate::serve::Socket;
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
@@ -60,7 +59,7 @@ impl Parts {
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
-        left: Descriptors,
+        capturing: Capturing,
     ) -> anyhow::Result<()> {
         let (jobs, workers) = start_workers(
             &self.settings,
@@ -71,14 +70,12 @@ impl Parts {
         let failover = start_failover(self.failover(jobs), inbox).await?;
         let _watches = watch_host(&self.settings, &self.inputs).await?;
         let stop_capture = Arc::new(AtomicBool::new(false));
-        let capture_thread = capture::start(
-            self.settings.capture.clone(),
-            left,
+        let capture_thread = capturing.begin(
             Arc::clone(&self.board),
             self.totals.clone(),
             self.inputs.clone(),
             Arc::clone(&stop_capture),
-        )?;
+        );
         let (stop, stopped) = watch::channel(false);
         let mut tasks = self.tasks(listener, socket, &stopped);
 

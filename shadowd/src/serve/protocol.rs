@@ -10,8 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{
-    BootTime, Event, Flow, HostId, Losses, Name, Observation, PeerStatus, ProcessUse, Status,
-    UnitUse,
+    BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
+    ProcessUse, Status, UnitUse,
 };
 
 pub use history::{
@@ -46,6 +46,8 @@ pub const TOP: &str = "/v1/top";
 pub const FLOWS: &str = "/v1/flows";
 /// `GET`: [`Units`].
 pub const UNITS: &str = "/v1/units";
+/// `GET`: [`Probes`].
+pub const PROBES: &str = "/v1/probes";
 /// `GET`: [`Peers`].
 pub const PEERS: &str = "/v1/peers";
 /// `GET` with [`EventsQuery`]: [`Events`].
@@ -177,6 +179,14 @@ impl From<&Observation> for Units {
             losses: observation.losses,
         }
     }
+}
+
+/// The probes: how each feature is fed, what it lost, what it costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Probes {
+    /// Every probe, the totals of loss, and what capture itself costs.
+    #[serde(flatten)]
+    pub capture: CaptureStatus,
 }
 
 /// The other hosts.

@@ -12,8 +12,8 @@ use axum::routing::{get, post};
 use serde::Serialize;
 
 use super::protocol::{
-    self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Refusal,
-    StatusAnswer, Top, Units,
+    self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
+    Refusal, StatusAnswer, Top, Units,
 };
 use super::{Answers, Counters, history};
 use crate::facts::Name;
@@ -56,6 +56,7 @@ pub(super) fn router<A: Answers>(answers: Arc<A>, counters: Arc<Counters>) -> Ro
         .route(protocol::TOP, get(top::<A>))
         .route(protocol::FLOWS, get(flows::<A>))
         .route(protocol::UNITS, get(units::<A>))
+        .route(protocol::PROBES, get(probes::<A>))
         .route(protocol::PEERS, get(peers::<A>))
         .route(protocol::EVENTS, get(events::<A>))
         .route(protocol::ID, get(id::<A>))
@@ -85,6 +86,11 @@ async fn flows<A: Answers>(State(shared): State<Shared<A>>) -> Response {
 
 async fn units<A: Answers>(State(shared): State<Shared<A>>) -> Response {
     json(&Units::from(&*shared.answers.observation()))
+}
+
+async fn probes<A: Answers>(State(shared): State<Shared<A>>) -> Response {
+    let capture = shared.answers.status().capture;
+    json(&Probes { capture })
 }
 
 async fn peers<A: Answers>(State(shared): State<Shared<A>>) -> Response {

@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shadowd::facts::{
-    BootTime, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow, FlowCounts,
-    GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name, Observation,
-    PeerStatus, ProbeStatus, ProcessUse, Protection, Protocol, Role, Status, SyscallCounts,
-    TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
+    BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
+    FlowCounts, GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name,
+    Observation, PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol, Role,
+    Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{
     AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
@@ -84,7 +84,19 @@ pub fn status() -> Status {
         strangers: LinkCounters::default(),
         capture: CaptureStatus {
             probes: vec![
-                probe("syscalls", Some("raw_tp sys_exit"), None),
+                ProbeStatus {
+                    refused: vec!["fentry do_x: refused".to_owned()],
+                    events_per_second: Some(1_000.0),
+                    cost_ns: Some(93.0),
+                    cpu_share: Some(0.000_093),
+                    losses: ProbeLosses {
+                        seen: 1_234_567,
+                        dropped: 3,
+                        unattributed: 12,
+                        filtered: 4,
+                    },
+                    ..probe("syscalls", Some("raw_tp sys_exit"), None)
+                },
                 probe("tcp", None, Some("no BTF at /sys/kernel/btf/vmlinux")),
             ],
             losses: Losses {
@@ -108,7 +120,12 @@ pub fn status() -> Status {
                 limit: 131_072,
                 evicted: 5,
             }],
-            ..Default::default()
+            cost: CaptureCost {
+                cpu_share: Some(0.012),
+                capture_cpu_share: Some(0.01),
+                rss_bytes: Some(23 << 20),
+                measured: "at the start".to_owned(),
+            },
         },
         warnings: vec!["group web has no protection".to_owned()],
     }

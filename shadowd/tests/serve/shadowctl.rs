@@ -74,6 +74,25 @@ forgotten for want of room: flows 5 (room for 131,072)
 history: 7,200 records, 1 corrupt, 0 not recorded, 3.00 MiB of 256 MiB, oldest 2026-11-20 10:00:00 +00:00
 ";
 
+const PROBES: &str = "\
+PROBE     STATE  RUNS/S  NS/RUN      CPU       SEEN  DROPPED  UNATTR  FILTERED  HOOK
+syscalls  on       1000      93  0.009 %  1,234,567        3      12         4  raw_tp sys_exit
+tcp       off         -       -        -          0        0       0         0  -
+  syscalls: not by fentry do_x: refused
+  tcp: no BTF at /sys/kernel/btf/vmlinux
+records since start: 1,234,567 seen, 3 dropped, 12 unattributed
+cost, of one processor: programs 0.009 %, daemon 1.2 % (of that the capturing thread 1.0 %); resident 23.0 MiB
+programs measured: at the start
+";
+
+#[test]
+fn probes_shows_hooks_losses_and_cost() {
+    let daemon = Daemon::start();
+    assert_eq!(shown(&daemon, "probes"), PROBES);
+    let answer: shadowd::serve::protocol::Probes = parsed(&daemon, "probes");
+    assert_eq!(answer.capture, daemon::status().capture);
+}
+
 #[test]
 fn status_shows_groups_peers_probes_and_losses() {
     let daemon = Daemon::start();

@@ -2,10 +2,12 @@
 
 mod capture;
 mod events;
+mod probes;
 mod replay;
 mod status;
 
 pub(super) use capture::{flows, top, units};
 pub(super) use events::events;
+pub(super) use probes::probes;
 pub(super) use replay::replayed;
 pub(super) use status::{peers, status};

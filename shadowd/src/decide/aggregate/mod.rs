@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::facts::{
     BlockDelta, BootTime, DeviceUse, FileOpen, FileUse, HostReading, IoDirection, Lifecycle,
-    LifecycleKind, Losses, NameAnswer, Observation, Protocol, Sample, TableStatus,
+    LifecycleKind, Losses, NameAnswer, Observation, ProbeLosses, Protocol, Sample, TableStatus,
 };
 use flows::Flows;
 use groups::Groups;
@@ -79,39 +79,6 @@ impl Default for AggregateLimits {
     }
 }
 
-/// What could not be given to a process or unit since the daemon started, by what it was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unattributed {
-    /// System calls.
-    pub syscalls: u64,
-    /// Changes of TCP connections.
-    pub tcp: u64,
-    /// UDP datagrams.
-    pub udp: u64,
-    /// Programs begun, processes ended.
-    pub lifecycle: u64,
-    /// Block I/O requests.
-    pub block: u64,
-    /// File I/O operations.
-    pub files: u64,
-}
-
-impl Unattributed {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        [
-            self.syscalls,
-            self.tcp,
-            self.udp,
-            self.lifecycle,
-            self.block,
-            self.files,
-        ]
-        .into_iter()
-        .fold(0, u64::saturating_add)
-    }
-}
-
 /// Turns samples into observations, in the order in which they were taken.
 #[derive(Debug)]
 pub struct Aggregator {
@@ -127,7 +94,10 @@ pub struct Aggregator {
     groups: Groups,
     listeners: Listeners,
     host: Host,
-    unattributed: Unattributed,
+    /// What could not be given to a process or unit since the daemon started, by feature.
+    unattributed: BTreeMap<&'static str, u64>,
+    /// What each feature saw and lost, complete.
+    losses: BTreeMap<String, ProbeLosses>,
     /// Listening sockets and opened files that found no room in an observation.
     left_out: u64,
     nobody: Arc<str>,
@@ -153,15 +123,17 @@ impl Aggregator {
             groups: Groups::default(),
             listeners: Listeners::default(),
             host: Host::default(),
-            unattributed: Unattributed::default(),
+            unattributed: BTreeMap::new(),
+            losses: BTreeMap::new(),
             left_out: 0,
             nobody: NOBODY.into(),
         }
     }
 
-    /// What could not be attributed, by what it was.
-    pub fn unattributed(&self) -> Unattributed {
-        self.unattributed
+    /// What each feature saw and lost until the last sample; what could not be attributed is no
+    /// longer among what was seen.
+    pub fn losses(&self) -> &BTreeMap<String, ProbeLosses> {
+        &self.losses
     }
 
     /// How full the tables are and what they forgot.
@@ -194,12 +166,7 @@ impl Aggregator {
         }
         self.processes.read(sample.processes, sample.at, interval);
         for delta in &sample.syscalls {
-            let unit = self.attribute(
-                delta.pid,
-                delta.cgroup,
-                |lost| &mut lost.syscalls,
-                delta.counts.calls,
-            );
+            let unit = self.attribute(delta.pid, delta.cgroup, "syscalls", delta.counts.calls);
             if let Some(activity) = self.processes.activity(delta.pid, &unit) {
                 activity.syscalls.add(&delta.counts);
             }
@@ -211,8 +178,7 @@ impl Aggregator {
         let devices = self.add_block(&sample.block, &sample.host);
         for delta in &sample.files {
             let counts = &delta.counts;
-            let happenings = counts.reads + counts.writes + counts.opens;
-            let unit = self.attribute(delta.pid, delta.cgroup, |lost| &mut lost.files, happenings);
+            let unit = self.attribute(delta.pid, delta.cgroup, "files", delta.happenings());
             if let Some(activity) = self.processes.activity(delta.pid, &unit) {
                 activity.files.add(counts);
             }
@@ -222,6 +188,7 @@ impl Aggregator {
         let listeners = self.listening(&sample.listeners);
         self.groups.read(&sample.groups, interval, self.count == 1);
         self.processes.add_to(&mut self.units);
+        let losses = self.complete(sample.losses, sample.probe_losses);
         let (flows, flows_left_out) = self.flows.shown(self.limits.shown_flows);
         let observation = Observation {
             at: sample.at,
@@ -235,16 +202,27 @@ impl Aggregator {
             listeners,
             devices,
             files,
-            losses: Losses {
-                unattributed: sample
-                    .losses
-                    .unattributed
-                    .saturating_add(self.unattributed.total()),
-                ..sample.losses
-            },
+            losses,
         };
         self.processes.forget();
         observation
+    }
+
+    /// Moves what could not be attributed out of what was seen, feature by feature and in the sum.
+    fn complete(&mut self, sum: Losses, features: BTreeMap<String, ProbeLosses>) -> Losses {
+        self.losses = features;
+        let mut all = 0_u64;
+        for (name, more) in &self.unattributed {
+            let feature = self.losses.entry((*name).to_owned()).or_default();
+            feature.seen = feature.seen.saturating_sub(*more);
+            feature.unattributed = feature.unattributed.saturating_add(*more);
+            all = all.saturating_add(*more);
+        }
+        Losses {
+            seen: sum.seen.saturating_sub(all),
+            unattributed: sum.unattributed.saturating_add(all),
+            ..sum
+        }
     }
 
     fn learn(&mut self, cgroups: Vec<(u64, String)>, names: Vec<NameAnswer>) {
@@ -266,7 +244,7 @@ impl Aggregator {
         &mut self,
         pid: u32,
         cgroup: u64,
-        lost: fn(&mut Unattributed) -> &mut u64,
+        feature: &'static str,
         happenings: u64,
     ) -> Arc<str> {
         if let Some(unit) = self.cgroups.touch(&cgroup) {
@@ -275,13 +253,20 @@ impl Aggregator {
         if let Some(unit) = self.processes.unit(pid) {
             return unit;
         }
-        let count = lost(&mut self.unattributed);
+        if happenings == 0 {
+            return Arc::clone(&self.nobody);
+        }
+        let count = self.unattributed.entry(feature).or_default();
         *count = count.saturating_add(happenings);
         Arc::clone(&self.nobody)
     }
 
     fn follow(&mut self, event: &Lifecycle) {
-        let unit = self.attribute(event.pid, event.cgroup, |lost| &mut lost.lifecycle, 1);
+        let feature = match event.kind {
+            LifecycleKind::Exec | LifecycleKind::Exit { .. } => "processes",
+            LifecycleKind::OomKill => "oom",
+        };
+        let unit = self.attribute(event.pid, event.cgroup, feature, 1);
         let entry = self.units.of(&unit);
         match event.kind {
             LifecycleKind::Exec => entry.execs += 1,
@@ -296,16 +281,11 @@ impl Aggregator {
 
     fn add_flow(&mut self, delta: &crate::facts::FlowDelta, at: BootTime) {
         let counts = &delta.counts;
-        let unit = match delta.protocol {
-            Protocol::Tcp => {
-                let happenings = counts.opened + counts.closed + counts.failed;
-                self.attribute(delta.pid, delta.cgroup, |lost| &mut lost.tcp, happenings)
-            }
-            Protocol::Udp => {
-                let happenings = counts.rx_packets + counts.tx_packets;
-                self.attribute(delta.pid, delta.cgroup, |lost| &mut lost.udp, happenings)
-            }
+        let feature = match delta.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
         };
+        let unit = self.attribute(delta.pid, delta.cgroup, feature, delta.happenings());
         self.units.of(&unit).network.add(counts);
         if let Some(activity) = self.processes.activity(delta.pid, &unit) {
             activity.network.add(counts);
@@ -320,7 +300,7 @@ impl Aggregator {
         for delta in deltas {
             let counts = &delta.counts;
             let operations = counts.operations;
-            let unit = self.attribute(delta.pid, delta.cgroup, |lost| &mut lost.block, operations);
+            let unit = self.attribute(delta.pid, delta.cgroup, "block", operations);
             let device = devices.entry(delta.device).or_default();
             let activity = self.processes.activity(delta.pid, &unit);
             let entry = self.units.of(&unit);
@@ -357,7 +337,7 @@ impl Aggregator {
         self.left_out += excess as u64;
         opens.truncate(self.limits.listed);
         let mut used = |open: FileOpen| {
-            let unit = self.attribute(open.pid, open.cgroup, |lost| &mut lost.files, 1);
+            let unit = self.attribute(open.pid, open.cgroup, "opens", 1);
             FileUse {
                 unit: unit.to_string(),
                 pid: open.pid,
@@ -379,7 +359,7 @@ impl Aggregator {
         self.left_out += excess as u64;
         for reading in &readings[..readings.len() - excess] {
             // A listener is a state, not a happening: nothing is lost when nobody owns it.
-            let unit = self.attribute(reading.pid, reading.cgroup, |lost| &mut lost.tcp, 0);
+            let unit = self.attribute(reading.pid, reading.cgroup, "tcp", 0);
             let command = self.command(reading.pid);
             self.listeners.add(reading, &unit, command);
         }

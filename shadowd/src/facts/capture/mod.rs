@@ -14,7 +14,9 @@ pub use observation::{
     AggregateState, DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse,
     UnitTotals, UnitUse,
 };
-pub use probe::{HistoryStatus, Losses, ProbeLosses, ProbeStatus, TableStatus};
+pub use probe::{
+    CaptureCost, FEATURES, HistoryStatus, Losses, ProbeLosses, ProbeStatus, TableStatus,
+};
 pub use sample::{
     BlockDelta, Direction, FileDelta, FileOpen, FlowDelta, GroupReading, HostReading, Lifecycle,
     LifecycleKind, ListenerReading, NameAnswer, ProcessReading, Protocol, Sample, SyscallDelta,

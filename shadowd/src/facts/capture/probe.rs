@@ -2,6 +2,20 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Every feature that can be switched off, by the name it has everywhere.
+pub const FEATURES: &[&str] = &[
+    "syscalls",
+    "tcp",
+    "udp",
+    "dns",
+    "block",
+    "files",
+    "opens",
+    "processes",
+    "oom",
+    "cgroups",
+];
+
 /// A feature of capture and how it is fed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -16,20 +30,22 @@ pub struct ProbeStatus {
     pub refused: Vec<String>,
     /// Why it is off or reduced.
     pub degraded: Option<String>,
-    /// What the kernel side handled since it was attached: programs run, where it is known.
+    /// What it told of since capture began: seen, dropped, unattributed and filtered.
     pub events: Option<u64>,
-    /// Of these, per second in the last interval.
+    /// Runs of its programs per second: counted by the kernel while cost is measured, and
+    /// followed since by what it tells.
     pub events_per_second: Option<f64>,
     /// What was lost.
     pub losses: ProbeLosses,
-    /// Measured time of one run of its programs, ns; none before the first measurement.
+    /// Mean time of one run of its programs as the kernel measured it, ns, the two clock readings
+    /// around it included; none before the first measurement.
     pub cost_ns: Option<f64>,
-    /// What that is of one processor at the last interval's rate: 0.01 is one percent.
+    /// What that is of one processor at that rate: 0.01 is one percent.
     pub cpu_share: Option<f64>,
 }
 
 /// What one feature saw and lost since capture began. Everything that happened is in exactly one
-/// of the three; totals never go back.
+/// of the four; totals never go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeLosses {
@@ -39,6 +55,31 @@ pub struct ProbeLosses {
     pub dropped: u64,
     /// Reached the daemon and could not be given to a process or unit.
     pub unattributed: u64,
+    /// Reached the daemon and was left out because the configuration says so.
+    pub filtered: u64,
+}
+
+impl ProbeLosses {
+    /// All that happened.
+    pub fn total(&self) -> u64 {
+        [self.dropped, self.unattributed, self.filtered]
+            .iter()
+            .fold(self.seen, |sum, count| sum.saturating_add(*count))
+    }
+}
+
+/// What capture itself costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CaptureCost {
+    /// Processor time of the whole daemon in the last interval, as a share of one processor.
+    pub cpu_share: Option<f64>,
+    /// Of that, the thread that captures.
+    pub capture_cpu_share: Option<f64>,
+    /// Resident memory of the daemon, bytes.
+    pub rss_bytes: Option<u64>,
+    /// When the programs' cost is measured, or why it is not.
+    pub measured: String,
 }
 
 /// The sum of all features' [`ProbeLosses`].

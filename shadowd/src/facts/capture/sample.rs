@@ -1,11 +1,14 @@
 //! One drain of the kernel side and of procfs. All counts are what came since the drain before.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockCounts, FileCounts, FlowCounts, IoDirection, Losses, Resources, SyscallCounts};
+use super::{
+    BlockCounts, FileCounts, FlowCounts, IoDirection, Losses, ProbeLosses, Resources, SyscallCounts,
+};
 use crate::facts::BootTime;
 
 /// Who opened a connection; for UDP, who sent the first datagram that was seen.
@@ -64,8 +67,12 @@ pub struct Sample {
     pub lifecycle: Vec<Lifecycle>,
     /// Names of control groups seen for the first time: cgroup id -> path from the visible root.
     pub cgroups: Vec<(u64, String)>,
-    /// What was seen and what was lost since capture began.
+    /// What was seen and what was lost since capture began: the sums of `probe_losses`.
     pub losses: Losses,
+    /// The same by feature; `seen` holds what is attributed and what is not.
+    pub probe_losses: BTreeMap<String, ProbeLosses>,
+    /// Payload bytes of flows and connections that full tables refused, since capture began.
+    pub flow_bytes_dropped: u64,
 }
 
 /// System calls of one number by one process in one control group.
@@ -100,6 +107,18 @@ pub struct FlowDelta {
     pub counts: FlowCounts,
     /// TCP connections that are open now.
     pub open: u64,
+}
+
+impl FlowDelta {
+    /// How many happenings it stands for: changes of TCP connections, datagrams of UDP.
+    pub fn happenings(&self) -> u64 {
+        let counts = &self.counts;
+        let parts = match self.protocol {
+            Protocol::Tcp => [counts.opened, counts.adopted, counts.closed, counts.failed],
+            Protocol::Udp => [counts.rx_packets, counts.tx_packets, 0, 0],
+        };
+        parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
+    }
 }
 
 /// One listening TCP socket.
@@ -143,6 +162,14 @@ pub struct FileDelta {
     pub cgroup: u64,
     /// What it did.
     pub counts: FileCounts,
+}
+
+impl FileDelta {
+    /// How many happenings it stands for.
+    pub fn happenings(&self) -> u64 {
+        let counts = &self.counts;
+        (counts.reads.saturating_add(counts.writes)).saturating_add(counts.opens)
+    }
 }
 
 /// A file opened under a configuration root.

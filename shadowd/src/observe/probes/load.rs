@@ -1,13 +1,17 @@
 //! Loads a kernel object and attaches the best way that this kernel takes.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{MapData, MapError, PerCpuArray};
-use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, RawTracePoint};
+use aya::programs::{
+    BtfTracePoint, CgroupSockAddr, FEntry, FExit, Iter, ProgramError, RawTracePoint,
+};
 use aya::{Btf as KernelBtf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
@@ -19,6 +23,8 @@ use crate::observe::btf::Btf;
 use crate::observe::scope::Scope;
 use crate::observe::sys;
 
+/// Why a feature that the configuration switches off is off.
+pub const SWITCHED_OFF: &str = "switched off in the configuration";
 /// Longest reason shown.
 const REASON_MAX: usize = 400;
 
@@ -31,6 +37,8 @@ pub struct Prepared {
     /// This host's extent.
     pub scope: Scope,
     settings: ScopeSettings,
+    /// Features that the configuration switches off.
+    off: BTreeSet<String>,
     /// What the daemon before this one left and nobody has claimed yet.
     left: RefCell<Descriptors>,
 }
@@ -71,7 +79,10 @@ impl Prepared {
     /// # Errors
     ///
     /// When the kernel has no BTF, or this host's extent cannot be told.
-    pub fn new(left: Descriptors) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub fn new(
+        left: Descriptors,
+        off: &BTreeSet<String>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let scope = Scope::find()?;
         let mut settings = ScopeSettings::default();
         scope.write(&mut settings);
@@ -80,6 +91,7 @@ impl Prepared {
             kernel_btf: KernelBtf::from_sys_fs()?,
             scope,
             settings,
+            off: off.clone(),
             left: RefCell::new(left),
         })
     }
@@ -97,7 +109,7 @@ impl Prepared {
         offsets: &O,
         sizes: &[(&str, u32)],
     ) -> Result<Object, LoadError> {
-        let told = format!("{offsets:?} {:?} {sizes:?}", self.settings);
+        let told = format!("{offsets:?} {:?} {sizes:?} {:?}", self.settings, self.off);
         let prefix = object::prefix(name, &[bytes, told.as_bytes()]);
         match Object::kept(prefix.clone(), &mut self.left.borrow_mut()) {
             Ok(Some(object)) => return Ok(object),
@@ -119,6 +131,9 @@ impl Prepared {
     /// Attaches the first way of a feature that this kernel takes; in an object that was kept,
     /// finds the way that is attached.
     pub fn attach(&self, object: &mut Object, feature: &Feature) -> Attached {
+        if self.off.contains(feature.name) {
+            return Attached::without(feature, SWITCHED_OFF);
+        }
         let mut refused = Vec::new();
         for way in feature.ways {
             let taken = if object.is_kept() {
@@ -127,7 +142,11 @@ impl Prepared {
                 self.take(object, way)
             };
             match taken {
-                Ok(()) => return Attached::on(feature, way.describe(), refused),
+                Ok(()) => {
+                    let mut attached = Attached::on(feature, way.describe(), refused);
+                    attached.programs = programs(object, way);
+                    return attached;
+                }
                 Err(why) => refused.push(format!("{}: {why}", way.describe())),
             }
         }
@@ -145,7 +164,7 @@ impl Prepared {
         // All are accepted before the first is attached.
         let taken = taken.and_then(|()| {
             way.programs.iter().try_for_each(|program| {
-                attach(object, program)
+                attach(object, program, &self.scope)
                     .map_err(|error| format!("{}: {}", program.name, reason(&error)))
             })
         });
@@ -190,6 +209,7 @@ impl Prepared {
             Hook::FunctionExit(name) => {
                 <&mut FExit>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
+            Hook::SocketAddress(..) => <&mut CgroupSockAddr>::try_from(&mut *loaded)?.load()?,
             Hook::Iterator(name) => {
                 <&mut Iter>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
@@ -200,7 +220,7 @@ impl Prepared {
     }
 }
 
-fn attach(object: &mut Object, program: &Program) -> Result<(), LoadError> {
+fn attach(object: &mut Object, program: &Program, scope: &Scope) -> Result<(), LoadError> {
     let Some(loaded) = object.program(program.name) else {
         return Ok(());
     };
@@ -210,6 +230,10 @@ fn attach(object: &mut Object, program: &Program) -> Result<(), LoadError> {
         Hook::BtfTracepoint(_) | Hook::FunctionEntry(_) | Hook::FunctionExit(_) => {
             sys::attach_tracing(loaded, None)
         }
+        Hook::SocketAddress(_, number) => (scope.cgroups.as_ref())
+            .ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))
+            .and_then(File::open)
+            .and_then(|group| sys::attach_group(loaded, group.as_fd(), number)),
         Hook::Iterator(_) => return Ok(()),
     }
     .map_err(LoadError::Attach)?;
@@ -241,6 +265,7 @@ impl Way {
                 Hook::BtfTracepoint(name) => format!("tp_btf {name}"),
                 Hook::FunctionEntry(name) => format!("fentry {name}"),
                 Hook::FunctionExit(name) => format!("fexit {name}"),
+                Hook::SocketAddress(name, _) => format!("cgroup {name}"),
                 Hook::Iterator(name) => format!("iter {name}"),
             })
             .collect();
@@ -248,8 +273,18 @@ impl Way {
     }
 }
 
+/// Handles of a way's programs, to read what the kernel counts of them.
+fn programs(object: &Object, way: &Way) -> Vec<OwnedFd> {
+    way.programs
+        .iter()
+        .filter_map(|program| object.program(program.name)?.try_clone_to_owned().ok())
+        .collect()
+}
+
 /// How one feature is fed.
 pub struct Attached {
+    /// Its loaded programs.
+    pub programs: Vec<OwnedFd>,
     /// Its line in the table of probes.
     pub status: ProbeStatus,
 }
@@ -263,7 +298,10 @@ impl Attached {
             refused,
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     fn off(feature: &Feature, refused: Vec<String>) -> Self {
@@ -281,7 +319,10 @@ impl Attached {
             degraded: Some(why.to_owned()),
             ..ProbeStatus::default()
         };
-        Self { status }
+        Self {
+            programs: Vec::new(),
+            status,
+        }
     }
 
     /// The line of what needs no eBPF.

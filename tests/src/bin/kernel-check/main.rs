@@ -4,8 +4,10 @@
 //! what it needs, checks, prints and powers the machine off. The workload is this same program,
 //! started with the name of a role, so nothing else has to be installed.
 
+mod cost;
 mod init;
 mod overflow;
+mod privileges;
 mod tcp;
 mod workload;
 
@@ -61,6 +63,18 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("nothing_comes_from_outside", nothing_comes_from_outside),
     (
+        "cost_is_measured_and_then_off",
+        cost::is_measured_and_then_off,
+    ),
+    (
+        "losses_are_the_sum_of_the_features",
+        cost::losses_are_the_sum_of_the_features,
+    ),
+    (
+        "counting_goes_on_without_privileges",
+        privileges::counting_goes_on_without_them,
+    ),
+    (
         "overflow_is_counted_and_logged_once",
         overflow::is_counted_and_logged_once,
     ),
@@ -93,6 +107,7 @@ fn check_all() -> bool {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let mut capture = Capture::start(&settings);
     println!("\nrunning {} tests", CHECKS.len() + 1);
@@ -175,6 +190,7 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
     whole.losses = part.losses;
+    whole.probe_losses = part.probe_losses;
 }
 
 fn run_role(capture: &mut Capture, arguments: &[&str]) -> Result<(u32, Sample)> {
@@ -353,6 +369,7 @@ fn nothing_comes_from_outside(_: &mut Capture) -> Result<()> {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let mut second = Capture::start(&settings);
     let mut sample = second.tick();

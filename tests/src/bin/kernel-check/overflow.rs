@@ -28,10 +28,12 @@ pub fn is_counted_and_logged_once(_: &mut Capture) -> Result<()> {
     let settings = CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        ..CaptureSettings::default()
     };
     let limits = Limits {
         syscalls: 1,
         events_bytes: EVENTS_BYTES,
+        ..Limits::default()
     };
     let mut capture = Capture::start_with(&settings, limits);
     let before = capture.tick().losses.dropped;

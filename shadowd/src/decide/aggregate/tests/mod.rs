@@ -152,6 +152,7 @@ fn an_ended_process_is_forgotten_after_the_grace() {
         ..at(5)
     });
     assert_eq!(unknown.losses.unattributed, 3);
+    assert_eq!(aggregator.losses()["syscalls"].unattributed, 3);
     assert_eq!(unknown.units[0].unit, NOBODY);
 }
 
