@@ -26,7 +26,10 @@ use crate::serve::protocol::{
     self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes,
     StatusAnswer, Top, Units,
 };
-use args::{Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments};
+use args::{
+    Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments,
+    UnitsArguments,
+};
 use client::{CallError, Client};
 use table::Paint;
 
@@ -131,49 +134,9 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
-        Command::Units(wanted) => {
-            if let Some(at) = wanted.at {
-                let (observation, headline) = history::at(&client, at).await?;
-                let answer = Units::from(&observation);
-                let text = headline + &show::units(&answer, paint);
-                return screen.show(&answer, text);
-            }
-            repeat(screen, wanted.watch.watch, async || {
-                let answer: Units = client.get(protocol::UNITS).await?;
-                let text = show::units(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Top(wanted) => {
-            let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
-            if let Some(at) = wanted.at {
-                let (observation, headline) = history::at(&client, at).await?;
-                let answer = sorted(Top::from(&observation), wanted, limit);
-                let text = headline + &show::top(&answer, paint);
-                return screen.show(&answer, text);
-            }
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = sorted(client.get(protocol::TOP).await?, wanted, limit);
-                let text = show::top(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Flows(wanted) => {
-            if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
-                let (observation, headline) = history::between(&client, since, until).await?;
-                let answer = chosen(Flows::from(&observation), &wanted);
-                let text = headline + &show::flows(&answer, paint);
-                return screen.show(&answer, text);
-            }
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = chosen(client.get(protocol::FLOWS).await?, &wanted);
-                let text = show::flows(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Units(wanted) => units(&client, screen, wanted).await,
+        Command::Top(wanted) => top(&client, screen, wanted).await,
+        Command::Flows(wanted) => flows(&client, screen, wanted).await,
         Command::Replay(wanted) => history::replay(&client, screen, wanted).await,
         Command::Events(wanted) => events(&client, screen, wanted).await,
         Command::Id(wanted) => {
@@ -191,6 +154,67 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             Ok(screen.out.write_all(&script)?)
         }
     }
+}
+
+async fn units(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: UnitsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = Units::from(&observation);
+        let text = headline + &show::units(&answer, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer: Units = client.get(protocol::UNITS).await?;
+        let text = show::units(&answer, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn top(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: TopArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = sorted(Top::from(&observation), wanted, limit);
+        let text = headline + &show::top(&answer, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = sorted(client.get(protocol::TOP).await?, wanted, limit);
+        let text = show::top(&answer, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn flows(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: FlowsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
+        let (observation, headline) = history::between(client, since, until).await?;
+        let answer = chosen(Flows::from(&observation), &wanted);
+        let text = headline + &show::flows(&answer, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = chosen(client.get(protocol::FLOWS).await?, &wanted);
+        let text = show::flows(&answer, paint);
+        Ok((answer, text))
+    })
+    .await
 }
 
 /// Shows what `ask` gives, once or each `every` seconds.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -9,7 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
-use super::history::History;
+use super::history::{History, Totals};
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, keep, logging};
@@ -90,15 +91,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
     }
 
-    let mut history_thread = None;
-    let (history, totals) = if settings.history.record {
-        let dir = &settings.host.state_dir;
-        let (history, totals, thread) = History::start(dir, settings.history.clone())?;
-        history_thread = Some(thread);
-        (history, Some(totals))
-    } else {
-        (History::off(), None)
-    };
+    let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
@@ -142,6 +135,18 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         let _ = thread.join();
     }
     end
+}
+
+/// The history, when it is switched on: where the totals it holds arrive, and its thread.
+fn start_history(
+    settings: &Settings,
+) -> anyhow::Result<(History, Option<Totals>, Option<JoinHandle<()>>)> {
+    if !settings.history.record {
+        return Ok((History::off(), None, None));
+    }
+    let dir = &settings.host.state_dir;
+    let (history, totals, thread) = History::start(dir, settings.history.clone())?;
+    Ok((history, Some(totals), Some(thread)))
 }
 
 /// Configuration roots that somebody wrote down and that are not there.

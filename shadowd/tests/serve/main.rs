@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod history;
 mod shadowctl;
 mod socket;

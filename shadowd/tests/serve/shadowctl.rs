@@ -14,7 +14,7 @@ use super::daemon::{self, Daemon, Scratch};
 
 const SHADOWCTL: &str = env!("CARGO_BIN_EXE_shadowctl");
 
-fn command(socket: &Path, arguments: &str) -> Command {
+pub fn command(socket: &Path, arguments: &str) -> Command {
     let mut command = Command::new(SHADOWCTL);
     command
         .arg("--socket")
@@ -24,16 +24,16 @@ fn command(socket: &Path, arguments: &str) -> Command {
     command
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 #[track_caller]
-fn shown(daemon: &Daemon, arguments: &str) -> String {
+pub fn shown(daemon: &Daemon, arguments: &str) -> String {
     let output = command(&daemon.socket, arguments).output().unwrap();
     assert_eq!(code(&output), 0, "{arguments}: {}", words(&output));
     assert!(output.stderr.is_empty());
@@ -103,7 +103,7 @@ fn status_shows_groups_peers_probes_and_losses() {
     );
 }
 
-const TOP: &str = "\
+pub const TOP: &str = "\
 in the last 1.0 s; records since start: 100 seen, 0 dropped, 1 unattributed
 UNIT           PROCS     CPU    MEMORY  SYSCALLS  ERR  EXEC  EXIT  CONNS        RX        TX
 nginx.service      2  50.0 %  9.00 MiB     1,200    7     0     0      3  1.50 KiB  10.0 MiB
@@ -150,88 +150,6 @@ fn units_and_peers_are_tables_of_their_own() {
         parsed::<Value>(&daemon, "peers")["peers"][0]["counters"]["forged"],
         2
     );
-}
-
-#[test]
-fn the_past_is_shown_as_it_was_recorded() {
-    let daemon = Daemon::start();
-    let top = shown(&daemon, "top --at 2026-11-20T12:00:00");
-    let headline = "recorded until 2026-11-20 12:00:00 +00:00; ";
-    assert_eq!(top, format!("{headline}{TOP}"));
-    let units = shown(&daemon, "units --at 1795176000");
-    assert!(units.starts_with(headline), "{units}");
-    let flows = shown(
-        &daemon,
-        "flows --since 2026-11-20T11:50 --until 12:00 --unit nginx",
-    );
-    let wanted = "600 records from 2026-11-20 11:50:00 +00:00 to 2026-11-20 12:00:00 +00:00\n";
-    assert!(
-        flows.starts_with(wanted) && flows.contains(" 77 B "),
-        "{flows}"
-    );
-    assert_eq!(flows.lines().count(), 3);
-}
-
-#[test]
-fn a_time_without_a_record_names_what_is_recorded() {
-    let daemon = Daemon::start();
-    for arguments in [
-        "top --at 2026-11-20T12:05Z",
-        "replay --from 2026-11-20T12:05Z",
-    ] {
-        let output = command(&daemon.socket, arguments).output().unwrap();
-        assert_eq!(code(&output), 1, "{arguments}");
-        let words = words(&output);
-        assert!(words.contains("nothing is recorded"), "{words}");
-        assert!(words.contains("2026-11-20 12:05:00 +00:00"), "{words}");
-        let range = "between 2026-11-20 10:00:00 +00:00 and 2026-11-20 12:00:01 +00:00";
-        assert!(words.contains(range), "{words}");
-    }
-    let usage = command(&daemon.socket, "top --at soon").output().unwrap();
-    assert_eq!(code(&usage), 2);
-    assert!(words(&usage).contains("10m ago"), "{}", words(&usage));
-}
-
-#[test]
-fn a_replay_is_a_line_for_each_record_and_ends_when_interrupted() {
-    let daemon = Daemon::start();
-    let text = shown(
-        &daemon,
-        "replay --from 2026-11-20T12:00 --to 2026-11-20T12:01",
-    );
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 6, "{text}");
-    assert!(lines[0].starts_with("TIME "), "{text}");
-    assert!(
-        lines[1].starts_with("2026-11-20 12:00:01 +00:00    51.0 %        91,200 "),
-        "{text}"
-    );
-    assert!(lines[5].ends_with("nginx.service 50.0 %"), "{text}");
-    let json = shown(&daemon, "--json replay --from 2026-11-20T12:00");
-    let numbers: Vec<u64> = json
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["number"]
-                .as_u64()
-                .unwrap()
-        })
-        .collect();
-    assert_eq!(numbers, [1, 2, 3, 4, 5]);
-
-    // A hundredth of the speed: the second line would come after the longest pause.
-    let mut child = command(
-        &daemon.socket,
-        "--json replay --from 2026-11-20T12:00 --speed 0.01",
-    )
-    .stdout(Stdio::piped())
-    .spawn()
-    .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().contains("\"number\":1"));
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert!(lines.next().is_none(), "nothing is shown after it");
-    assert!(child.wait().unwrap().success());
 }
 
 const FLOWS: &str = "\
