@@ -7,10 +7,12 @@ pub mod args;
 mod choose;
 pub mod client;
 mod failure;
+mod history;
 mod human;
 mod map;
 mod show;
 mod table;
+pub mod time;
 mod tui;
 
 use std::fs;
@@ -24,9 +26,13 @@ use serde::Serialize;
 use crate::decide::map::{self as graph, MapLimits};
 use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
-    self, Events, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes, StatusAnswer, Units,
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes,
+    StatusAnswer, Top, Units,
 };
-use args::{Arguments, Command, EventsArguments, Failover, MapArguments, Sort, TopArguments};
+use args::{
+    Arguments, Command, EventsArguments, Failover, FlowsArguments, MapArguments, Sort,
+    TopArguments, UnitsArguments,
+};
 use client::{CallError, Client};
 use table::Paint;
 
@@ -134,34 +140,13 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
-        Command::Units(wanted) => {
-            repeat(screen, wanted.watch.watch, async || {
-                let answer: Units = client.get(protocol::UNITS).await?;
-                let text = show::units(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Units(wanted) => units(&client, screen, wanted).await,
         Command::Top(wanted) if is_live(screen, wanted) => {
             tui::run(&client, live(wanted, paint)).await
         }
-        Command::Top(wanted) => {
-            let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = choose::top(client.get(protocol::TOP).await?, wanted, limit);
-                let text = show::top(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Flows(wanted) => {
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
-                let text = show::flows(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Top(wanted) => top(&client, screen, wanted).await,
+        Command::Flows(wanted) => flows(&client, screen, wanted).await,
+        Command::Replay(wanted) => history::replay(&client, screen, wanted).await,
         Command::Map(wanted) => draw_map(&client, screen, &wanted).await,
         Command::Syscalls(wanted) => {
             repeat(screen, wanted.watch.watch, async || {
@@ -242,6 +227,67 @@ fn live(wanted: TopArguments, paint: Paint) -> tui::Start {
         },
         colour: paint.0,
     }
+}
+
+async fn units(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: UnitsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = Units::from(&observation);
+        let text = headline + &show::units(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer: Units = client.get(protocol::UNITS).await?;
+        let text = show::units(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn top(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: TopArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = choose::top(Top::from(&observation), wanted, limit);
+        let text = headline + &show::top(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::top(client.get(protocol::TOP).await?, wanted, limit);
+        let text = show::top(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn flows(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: FlowsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
+        let (observation, headline) = history::between(client, since, until).await?;
+        let answer = choose::flows(Flows::from(&observation), &wanted);
+        let text = headline + &show::flows(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
+        let text = show::flows(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
 }
 
 /// Shows what `ask` gives, once or each `every` seconds.
