@@ -6,6 +6,7 @@
 mod btf;
 pub mod carrier;
 mod cgroups;
+mod fallback;
 mod fields;
 mod lifecycle;
 mod own;

@@ -12,11 +12,10 @@ use shadowd_common::lifecycle::EVENTS_BYTES;
 use shadowd_common::syscalls::SYSCALLS_MAX;
 
 use super::cgroups::Cgroups;
+use super::fallback::Fallback;
 use super::lifecycle::{Event, LifecycleProbes};
 use super::own::Own;
-use super::probes::{
-    self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
-};
+use super::probes::{self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, reason};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
@@ -28,6 +27,9 @@ use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
+
+/// Why no program is loaded when nobody wants any.
+const EBPF_OFF: &str = "ebpf = false in the configuration";
 
 /// While procfs is read, how long to listen before looking whether it is done.
 const LISTEN: Duration = Duration::from_millis(1);
@@ -77,6 +79,7 @@ pub struct Capture {
     unseeded: u64,
     /// Process events that did not fit on this side of the border.
     overflowed: u64,
+    fallback: Fallback,
     tally: Tally,
     cost: CostMeter,
     own: Own,
@@ -98,7 +101,7 @@ impl Capture {
     /// one left, as far as its build and settings were the same.
     pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
-            return Self::without(settings, SWITCHED_OFF);
+            return Self::without(settings, EBPF_OFF);
         }
         let prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
@@ -114,6 +117,7 @@ impl Capture {
         capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
             LifecycleProbes::start(&prepared, limits)
         });
+        capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
         if let Some(sockets) = &mut capture.sockets {
             let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
@@ -137,6 +141,7 @@ impl Capture {
             last: now,
             unseeded: 0,
             overflowed: 0,
+            fallback: Fallback::default(),
             tally: Tally::default(),
             cost: CostMeter::new(settings.cost, now),
             own: Own::default(),
@@ -152,6 +157,7 @@ impl Capture {
         let mut capture = Self::empty(settings, &scope);
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
+        capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
         capture
     }
@@ -182,6 +188,12 @@ impl Capture {
                 None
             }
         }
+    }
+
+    /// Feeds by other means what no program feeds.
+    fn fall_back(&mut self, settings: &CaptureSettings) {
+        let off = &settings.probes_off;
+        self.fallback.take_over(&mut self.statuses, off);
     }
 
     fn degrade(&mut self, feature: &str, why: &str) {
@@ -289,6 +301,9 @@ impl Capture {
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("tcp", &format!("a drain failed: {error}"));
         }
+        if let Err((feature, why)) = self.fallback.look(&mut sample, &self.cgroups) {
+            self.degrade(feature, &format!("a look failed: {why}"));
+        }
         self.cgroups.complete(&mut sample);
         let lost = self.lost();
         self.tally.add(&mut sample, &lost);
@@ -298,7 +313,7 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 5] {
+    fn lost(&mut self) -> [(&'static str, u64); 6] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
@@ -309,6 +324,7 @@ impl Capture {
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
+            self.fallback.lost(),
         ]
     }
 
