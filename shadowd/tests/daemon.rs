@@ -2,6 +2,9 @@
 //!
 //! Needs root and setpriv (util-linux). Touches only its own directory and a port of loopback.
 
+// The lint's exception for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,7 @@ use std::time::{Duration, Instant};
 use shadowd::facts::{CaptureStatus, Direction, Flow, ProbeStatus};
 use shadowd::serve::protocol::{Flows, Probes};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A condition that does not hold yet is looked at again after this.
 const LOOK: Duration = Duration::from_millis(20);
 

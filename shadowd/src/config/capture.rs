@@ -134,6 +134,12 @@ pub struct LimitSettings {
     pub syscalls: Option<u32>,
     /// Bytes of the buffer of process events.
     pub events_bytes: Option<u32>,
+    /// Flows that the kernel side holds.
+    pub kernel_flows: Option<u32>,
+    /// Live TCP sockets that are followed.
+    pub sockets: Option<u32>,
+    /// Listening sockets that are followed.
+    pub listeners: Option<u32>,
     /// Flows remembered.
     pub flows: Option<u32>,
     /// Processes remembered.

@@ -21,7 +21,7 @@ use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{privileges, processes, seed};
+use super::{privileges, processes, sockets};
 use crate::config::settings::{CaptureSettings, LimitSettings};
 use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
 
@@ -41,13 +41,23 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most flows the kernel side holds, at least 1.
+    pub flows: u32,
+    /// Most live TCP sockets that are followed, at least 1.
+    pub sockets: u32,
+    /// Most listening sockets that are followed, at least 1.
+    pub listeners: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let (flows, sockets, listeners) = sockets::limits();
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            flows,
+            sockets,
+            listeners,
         }
     }
 }
@@ -59,6 +69,9 @@ impl Limits {
         Self {
             syscalls: settings.syscalls.unwrap_or(default.syscalls),
             events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
+            flows: settings.kernel_flows.unwrap_or(default.flows),
+            sockets: settings.sockets.unwrap_or(default.sockets),
+            listeners: settings.listeners.unwrap_or(default.listeners),
         }
     }
 }
@@ -75,8 +88,6 @@ pub struct Capture {
     /// Was taken by a tick and not returned by a wait yet.
     unheard: Vec<Lifecycle>,
     last: BootTime,
-    /// Sockets that listened before and did not fit.
-    unseeded: u64,
     /// Process events that did not fit on this side of the border.
     overflowed: u64,
     fallback: Fallback,
@@ -111,18 +122,15 @@ impl Capture {
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
-        capture.sockets = capture.keep(&[probes::TCP], || {
-            SocketProbes::start(&prepared).map(|(probe, attached)| (probe, vec![attached]))
+        let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
+        capture.sockets = capture.keep(&probes::SOCKETS, || {
+            SocketProbes::start(&prepared, limits, &cgroups)
         });
         capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
             LifecycleProbes::start(&prepared, limits)
         });
         capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
-        if let Some(sockets) = &mut capture.sockets {
-            let listeners = seed::listeners(prepared.scope.netns, &capture.cgroups);
-            capture.unseeded += sockets.seed(listeners);
-        }
         drop(prepared);
         release_free_memory();
         capture
@@ -139,7 +147,6 @@ impl Capture {
             lifecycle: Vec::new(),
             unheard: Vec::new(),
             last: now,
-            unseeded: 0,
             overflowed: 0,
             fallback: Fallback::default(),
             tally: Tally::default(),
@@ -280,10 +287,12 @@ impl Capture {
         if let Some(syscalls) = &mut self.syscalls {
             syscalls.turn();
         }
-        if let Some(sockets) = &mut self.sockets {
-            sockets.turn();
-        }
         let at = boot_time();
+        let mut sample = Sample::default();
+        // Before procfs is read, so that who holds a socket is among the processes.
+        if let Err((feature, why)) = self.fallback.look(&mut sample, &self.cgroups) {
+            self.degrade(feature, &format!("a look failed: {why}"));
+        }
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let processes = self.read_procfs(&mut urgent);
         let mut sample = Sample {
@@ -291,7 +300,7 @@ impl Capture {
             interval: at.since(self.last),
             processes,
             lifecycle: std::mem::take(&mut self.lifecycle),
-            ..Sample::default()
+            ..sample
         };
         self.last = at;
         // What an error leaves behind stays in the kernel for the next turn but one.
@@ -300,9 +309,6 @@ impl Capture {
         }
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("tcp", &format!("a drain failed: {error}"));
-        }
-        if let Err((feature, why)) = self.fallback.look(&mut sample, &self.cgroups) {
-            self.degrade(feature, &format!("a look failed: {why}"));
         }
         self.cgroups.complete(&mut sample);
         let lost = self.lost();
@@ -313,14 +319,13 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 6] {
+    fn lost(&mut self) -> [(&'static str, u64); 5] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
         [
             (probes::SYSCALLS.name, syscalls),
             (probes::TCP.name, sockets),
-            (probes::TCP.name, self.unseeded),
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),

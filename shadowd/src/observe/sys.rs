@@ -1,10 +1,12 @@
 //! The one module of user space that makes system calls itself: what no crate offers.
 //!
-//! bpf(2) map operations on many entries at once (aya 0.14 has none) and the boot-time clock.
+//! bpf(2) map operations on many entries at once and iterators over a map (aya 0.14 has neither),
+//! and the boot-time clock.
 //! Nothing here decides; errors go up as the kernel gave them.
 
 use std::ffi::CString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -20,9 +22,16 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_ITER_CREATE: libc::c_int = 33;
+/// An enum bpf_attach_type.
+const BPF_TRACE_ITER: u32 = 28;
 
 /// Entries that one call takes; more than any hash bucket of our maps holds.
 const BATCH: usize = 1024;
+
+/// Bytes read from a walk at once; the kernel hands out up to 32 KiB.
+const WALK_BYTES: usize = 1 << 16;
 
 /// Now, on CLOCK_BOOTTIME.
 pub fn boot_time() -> BootTime {
@@ -30,6 +39,17 @@ pub fn boot_time() -> BootTime {
         clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has this clock");
     let nanos = now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs();
     BootTime::from_nanos(nanos)
+}
+
+/// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
+/// raises its thresholds with every large piece that is freed, and keeps what the start needed.
+pub fn return_large_allocations() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: both only set a number; called before other threads allocate.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 512 * 1024);
+    }
 }
 
 /// Gives memory that was freed back to the kernel. Reading the kernel's types takes some 20 MiB for
@@ -93,6 +113,124 @@ pub fn attach_tracing(program: BorrowedFd<'_>, name: Option<&str>) -> io::Result
     let descriptor = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attributes)?;
     // SAFETY: the command returns a new descriptor that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// `struct { ... } link_create` of `union bpf_attr`, as far as iterators and groups use it.
+#[derive(Default)]
+#[repr(C)]
+struct LinkAttributes {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    reserved: u32,
+}
+
+/// `union bpf_iter_link_info` for an iterator over a map.
+#[derive(Default)]
+#[repr(C)]
+struct IteratorTarget {
+    map_fd: u32,
+    reserved: [u32; 3],
+}
+
+/// `struct { ... } iter_create` of `union bpf_attr`.
+#[derive(Default)]
+#[repr(C)]
+struct IteratorAttributes {
+    link_fd: u32,
+    flags: u32,
+}
+
+/// Ties an iterator program to the map it walks, or to nothing for one that walks no map.
+///
+/// # Errors
+///
+/// The kernel's, which knows iterators over maps from 5.9 on.
+pub fn iterator_link(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let target = IteratorTarget {
+        map_fd: map.map_or(0, |map| map.as_raw_fd().unsigned_abs()),
+        ..IteratorTarget::default()
+    };
+    let mut attributes = LinkAttributes {
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        attach_type: BPF_TRACE_ITER,
+        ..LinkAttributes::default()
+    };
+    if map.is_some() {
+        attributes.iter_info = (&raw const target) as u64;
+        // Older kernels know the first word only, and take more when it is 0.
+        attributes.iter_info_len = size_of::<IteratorTarget>() as u32;
+    }
+    let descriptor = bpf(BPF_LINK_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Attaches a program to a control group and all below it, beside the programs of others.
+///
+/// # Errors
+///
+/// The kernel's, which knows such links from 5.7 on.
+pub fn attach_group(
+    program: BorrowedFd<'_>,
+    group: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkAttributes {
+        prog_fd: program.as_raw_fd().unsigned_abs(),
+        target_fd: group.as_raw_fd().unsigned_abs(),
+        attach_type,
+        ..LinkAttributes::default()
+    };
+    let descriptor = bpf(BPF_LINK_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Begins a walk: the program runs for each element while the file is read, and what it writes is
+/// what the file holds.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn iterator(link: BorrowedFd<'_>) -> io::Result<File> {
+    let mut attributes = IteratorAttributes {
+        link_fd: link.as_raw_fd().unsigned_abs(),
+        flags: 0,
+    };
+    let descriptor = bpf(BPF_ITER_CREATE, &mut attributes)?;
+    // SAFETY: the command returns a new descriptor that nobody else knows.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// Reads what the program of a walk writes, to its end: records of type `T`.
+///
+/// # Errors
+///
+/// The kernel's; the records until then were handed to `each`.
+pub fn records<T: Pod>(mut walk: File, mut each: impl FnMut(&T)) -> io::Result<()> {
+    let mut buffer = vec![0_u8; WALK_BYTES];
+    let mut filled = 0;
+    loop {
+        let count = match walk.read(&mut buffer[filled..]) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            // A million elements passed without a record.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        filled += count;
+        let whole = filled - filled % size_of::<T>();
+        for bytes in buffer[..whole].chunks_exact(size_of::<T>()) {
+            // SAFETY: the bytes are as many as the type has, and any bytes are a value of it.
+            each(&unsafe { bytes.as_ptr().cast::<T>().read_unaligned() });
+        }
+        buffer.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
 }
 
 /// Takes over a descriptor that this process was started with; none when it is not open.

@@ -18,7 +18,7 @@ use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
-use crate::observe::sys::boot_time;
+use crate::observe::sys::{boot_time, return_large_allocations};
 use crate::serve::Socket;
 use crate::store::Store;
 
@@ -48,6 +48,7 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 /// # Errors
 /// When it cannot start, or a part that it cannot do without fails.
 pub fn run(path: &Path) -> anyhow::Result<()> {
+    return_large_allocations();
     logging::init();
     let left = keep::left();
     let settings = crate::config::load(path)?;

@@ -71,6 +71,8 @@ pub struct Sample {
     pub losses: Losses,
     /// The same by feature; `seen` holds what is attributed and what is not.
     pub probe_losses: BTreeMap<String, ProbeLosses>,
+    /// Payload bytes of flows and connections that full tables refused, since capture began.
+    pub flow_bytes_dropped: u64,
 }
 
 /// System calls of one number by one process in one control group.

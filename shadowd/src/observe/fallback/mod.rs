@@ -40,6 +40,11 @@ const WAYS: &[Way] = &[
         missing: "only connected sockets are seen, and no datagrams are counted",
     },
     Way {
+        feature: "listeners",
+        hook: "sock_diag tcp",
+        missing: "refused connections are not counted",
+    },
+    Way {
         feature: "files",
         hook: "procfs /proc/PID/io",
         missing: "pipes and sockets are counted too, no opens are, and processes that begin and \
@@ -109,11 +114,11 @@ impl Fallback {
         if self.features.contains("block") {
             sample.block.extend(self.disks.look());
         }
-        let (tcp, udp) = (self.has("tcp"), self.has("udp"));
-        if !tcp && !udp {
+        let (tcp, udp, listening) = (self.has("tcp"), self.has("udp"), self.has("listeners"));
+        if !tcp && !udp && !listening {
             return Ok(());
         }
-        let feature = if tcp { "tcp" } else { "udp" };
+        let feature = self.lost().0;
         let (sockets, dropped) = diag::sockets().map_err(|error| (feature, error.to_string()))?;
         self.dropped += dropped;
         let find = |wanted: &_| seed::holders(wanted, cgroups);
@@ -124,7 +129,7 @@ impl Fallback {
                 Protocol::Tcp => tcp,
                 Protocol::Udp => udp,
             }));
-        if tcp {
+        if listening {
             sample.listeners.extend(listeners);
         }
         Ok(())
@@ -132,7 +137,9 @@ impl Fallback {
 
     /// Sockets that a look could not hold, by feature.
     pub fn lost(&self) -> (&'static str, u64) {
-        (if self.has("tcp") { "tcp" } else { "udp" }, self.dropped)
+        let features = ["tcp", "udp", "listeners"];
+        let first = features.into_iter().find(|feature| self.has(feature));
+        (first.unwrap_or("tcp"), self.dropped)
     }
 
     fn has(&self, feature: &str) -> bool {

@@ -4,11 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::{MapData, MapError, PerCpuArray};
-use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, ProgramError, RawTracePoint};
+use aya::programs::{
+    BtfTracePoint, CgroupSockAddr, FEntry, FExit, Iter, ProgramError, RawTracePoint,
+};
 use aya::{Btf as KernelBtf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
@@ -161,7 +164,7 @@ impl Prepared {
         // All are accepted before the first is attached.
         let taken = taken.and_then(|()| {
             way.programs.iter().try_for_each(|program| {
-                attach(object, program)
+                attach(object, program, &self.scope)
                     .map_err(|error| format!("{}: {}", program.name, reason(&error)))
             })
         });
@@ -206,6 +209,7 @@ impl Prepared {
             Hook::FunctionExit(name) => {
                 <&mut FExit>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
+            Hook::SocketAddress(..) => <&mut CgroupSockAddr>::try_from(&mut *loaded)?.load()?,
             Hook::Iterator(name) => {
                 <&mut Iter>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
             }
@@ -216,7 +220,7 @@ impl Prepared {
     }
 }
 
-fn attach(object: &mut Object, program: &Program) -> Result<(), LoadError> {
+fn attach(object: &mut Object, program: &Program, scope: &Scope) -> Result<(), LoadError> {
     let Some(loaded) = object.program(program.name) else {
         return Ok(());
     };
@@ -226,6 +230,10 @@ fn attach(object: &mut Object, program: &Program) -> Result<(), LoadError> {
         Hook::BtfTracepoint(_) | Hook::FunctionEntry(_) | Hook::FunctionExit(_) => {
             sys::attach_tracing(loaded, None)
         }
+        Hook::SocketAddress(_, number) => (scope.cgroups.as_ref())
+            .ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))
+            .and_then(File::open)
+            .and_then(|group| sys::attach_group(loaded, group.as_fd(), number)),
         Hook::Iterator(_) => return Ok(()),
     }
     .map_err(LoadError::Attach)?;
@@ -257,6 +265,7 @@ impl Way {
                 Hook::BtfTracepoint(name) => format!("tp_btf {name}"),
                 Hook::FunctionEntry(name) => format!("fentry {name}"),
                 Hook::FunctionExit(name) => format!("fexit {name}"),
+                Hook::SocketAddress(name, _) => format!("cgroup {name}"),
                 Hook::Iterator(name) => format!("iter {name}"),
             })
             .collect();

@@ -23,6 +23,9 @@ pub enum Hook {
     FunctionEntry(&'static str),
     /// The return of a kernel function.
     FunctionExit(&'static str),
+    /// A control group's hook for addresses of datagrams, and its number (enum bpf_attach_type):
+    /// attached to the root of this host's groups.
+    SocketAddress(&'static str, u32),
     /// Loaded only: an iterator that the feature opens when it needs it.
     Iterator(&'static str),
 }
@@ -78,16 +81,139 @@ pub const SYSCALLS: Feature = Feature {
     }],
 };
 
+const fn raw(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::RawTracepoint(name),
+    }
+}
+
+const fn exit(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::FunctionExit(name),
+    }
+}
+
+const fn over_map(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::Iterator("bpf_map_elem"),
+    }
+}
+
+const fn address(name: &'static str, number: u32) -> Program {
+    Program {
+        name,
+        hook: Hook::SocketAddress(name, number),
+    }
+}
+
 /// TCP.
 pub const TCP: Feature = Feature {
     name: "tcp",
-    feeds: "TCP connections: opened, closed, failed, direction, bytes",
+    feeds: "TCP connections: opened, closed, failed, reset, direction, bytes, round trips",
+    ways: &[Way {
+        programs: &[
+            over_map("look_at_connections"),
+            over_map("report_flows"),
+            raw("tcp_receive_reset"),
+            raw("tcp_send_reset"),
+            raw("inet_sock_set_state"),
+        ],
+        needs: &[
+            Need::Arguments("inet_sock_set_state", 3),
+            Need::Arguments("tcp_receive_reset", 1),
+            Need::Arguments("tcp_send_reset", 1),
+        ],
+    }],
+};
+
+/// Sends and receives.
+pub const UDP: Feature = Feature {
+    name: "udp",
+    feeds: "UDP bytes; which process uses a TCP connection, how long it takes to answer",
+    ways: &[
+        Way {
+            programs: &[raw("sock_send_length"), raw("sock_recv_length")],
+            needs: &[
+                Need::Arguments("sock_send_length", 3),
+                Need::Arguments("sock_recv_length", 3),
+            ],
+        },
+        // Until 6.4 files are sent by a function of its own.
+        Way {
+            programs: &[
+                exit("inet_sendmsg"),
+                exit("inet6_sendmsg"),
+                exit("inet_sendpage"),
+                exit("inet_recvmsg"),
+                exit("inet6_recvmsg"),
+            ],
+            needs: &[],
+        },
+        Way {
+            programs: &[
+                exit("inet_sendmsg"),
+                exit("inet6_sendmsg"),
+                exit("inet_recvmsg"),
+                exit("inet6_recvmsg"),
+            ],
+            needs: &[],
+        },
+    ],
+};
+
+/// Remotes of sockets that are not connected.
+pub const REMOTES: Feature = Feature {
+    name: "udp-remotes",
+    feeds: "remotes of datagrams on sockets that are not connected",
+    ways: &[
+        Way {
+            programs: &[
+                address("sendmsg4", 14),
+                address("sendmsg6", 15),
+                address("recvmsg4", 19),
+                address("recvmsg6", 20),
+            ],
+            needs: &[],
+        },
+        Way {
+            programs: &[
+                Program {
+                    name: "inet_sendmsg_begins",
+                    hook: Hook::FunctionEntry("inet_sendmsg"),
+                },
+                Program {
+                    name: "inet6_sendmsg_begins",
+                    hook: Hook::FunctionEntry("inet6_sendmsg"),
+                },
+            ],
+            needs: &[],
+        },
+    ],
+};
+
+/// Queues of listening sockets.
+pub const LISTENING: Feature = Feature {
+    name: "listeners",
+    feeds: "listening sockets: connections that wait, connections refused",
+    ways: &[Way {
+        programs: &[over_map("look_at_listeners")],
+        needs: &[],
+    }],
+};
+
+/// What was there before capture.
+pub const BEFORE: Feature = Feature {
+    name: "before",
+    feeds: "connections and listening sockets from before capture began",
     ways: &[Way {
         programs: &[Program {
-            name: "inet_sock_set_state",
-            hook: Hook::RawTracepoint("inet_sock_set_state"),
+            name: "adopt_files",
+            hook: Hook::Iterator("task_file"),
         }],
-        needs: &[Need::Arguments("inet_sock_set_state", 3)],
+        needs: &[],
     }],
 };
 
@@ -123,8 +249,13 @@ pub const CGROUPS: Feature = Feature {
     }],
 };
 
+/// What the object of sockets feeds.
+pub const SOCKETS: [Feature; 5] = [TCP, UDP, REMOTES, LISTENING, BEFORE];
+
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 4] = [SYSCALLS, TCP, PROCESSES, CGROUPS];
+pub const FEATURES: [Feature; 8] = [
+    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS,
+];
 
 /// What needs no eBPF: name, what it feeds, hook.
 pub const PROCFS: (&str, &str, &str) = (

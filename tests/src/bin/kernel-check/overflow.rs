@@ -33,6 +33,7 @@ pub fn is_counted_and_logged_once(_: &mut Capture) -> Result<()> {
     let limits = Limits {
         syscalls: 1,
         events_bytes: EVENTS_BYTES,
+        ..Limits::default()
     };
     let mut capture = Capture::start_with(&settings, limits);
     let before = capture.tick().losses.dropped;

@@ -1,0 +1,517 @@
+//! A TCP connection from its beginning to its end, and the look at the open ones.
+//!
+//! One tracepoint tells of every change of state. A connecting socket changes to SYN_SENT in its
+//! owner's context. An accepted one becomes established in a softirq, where `current` is whoever
+//! was interrupted: its owner is the listener's until the first send or receive. Ports and
+//! addresses are read when a socket is established: at its end they are already given back.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
+use shadowd_common::sockets::{
+    ADOPTED, CHANGING, COUNTED, Counters, FlowKey, INBOUND, LATE, OPENED, OUTBOUND, PHASE,
+    PHASE_RUNNING, REFUSED, SOCKETS_MAX, Socket, TCP, loss,
+};
+
+use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
+use crate::flows::{credit, credit_rtt, flow, flow_or_lost, since};
+use crate::kernel::{
+    OFFSETS, addresses, counters, creator, local_port, netns, remote_port, state,
+};
+use crate::listen::listener;
+
+// include/net/tcp_states.h
+pub const ESTABLISHED: i32 = 1;
+pub const SYN_SENT: i32 = 2;
+pub const SYN_RECV: i32 = 3;
+pub const CLOSE: i32 = 7;
+pub const CLOSE_WAIT: i32 = 8;
+pub const LISTEN: i32 = 10;
+pub const NEW_SYN_RECV: i32 = 12;
+
+#[map]
+pub static SOCKETS: HashMap<u64, Socket> = HashMap::with_max_entries(SOCKETS_MAX, 0);
+
+/// What user space and the kernel side tell each other while it runs.
+#[map]
+pub static STATE: Array<u64> = Array::with_max_entries(CHANGING, 0);
+
+/// The connection that ended last on this CPU: a close that answers unread data with a reset
+/// changes the state first and sends the reset then.
+#[map]
+static LAST: PerCpuArray<Last> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+struct Last {
+    sk: u64,
+    flow: FlowKey,
+}
+
+#[inline(always)]
+pub fn setting_now(index: u32) -> u64 {
+    STATE.get(index).copied().unwrap_or(0)
+}
+
+#[inline(always)]
+pub fn now_ns() -> u64 {
+    // SAFETY: plain helper call.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+const NO_COUNTERS: Counters = Counters {
+    rx_bytes: 0,
+    tx_bytes: 0,
+    rx_packets: 0,
+    tx_packets: 0,
+    retransmits: 0,
+    rtt_us: 0,
+};
+
+/// A socket to follow.
+#[inline(always)]
+pub fn entry(flow: FlowKey, pending: u32, ports: u32) -> Socket {
+    Socket {
+        flow,
+        base: NO_COUNTERS,
+        connecting_ns: 0,
+        received_ns: 0,
+        busy: 0,
+        closed: 0,
+        version: 0,
+        visited: 0,
+        looked: 0,
+        established: 1,
+        reset: 0,
+        pending,
+        changes: 0,
+        ports,
+    }
+}
+
+/// Both ports of a socket, as one word.
+#[inline(always)]
+pub fn ports(sk: u64) -> Option<u32> {
+    let remote: u16 = read(sk, setting!(OFFSETS, sk_dport))?;
+    let local: u16 = read(sk, setting!(OFFSETS, inet_sport))?;
+    Some(u32::from(remote) << 16 | u32::from(local))
+}
+
+/// A connect begins, in the owner's context.
+#[inline(always)]
+pub fn connecting(sk: u64) -> Option<()> {
+    let task = current()?;
+    let (local, remote) = addresses(sk)?;
+    let flow = FlowKey {
+        cgroup: task.cgroup,
+        tgid: task.tgid,
+        service: remote_port(sk)?,
+        direction: OUTBOUND,
+        protocol: TCP,
+        local,
+        remote,
+    };
+    let mut socket = entry(flow, COUNTED, 0);
+    socket.established = 0;
+    socket.connecting_ns = now_ns();
+    // Without room there is another try when it is established.
+    let _ = SOCKETS.insert(&sk, &socket, 0);
+    Some(())
+}
+
+/// A connection is established.
+#[inline(always)]
+pub fn established(sk: u64, old: i32) -> Option<()> {
+    let (local, remote) = addresses(sk)?;
+    if let Some(socket) = SOCKETS.get_ptr_mut(&sk) {
+        // SAFETY: the verifier checked the pointer; before it is established nobody else writes.
+        unsafe {
+            if (*socket).established == 0 && old == SYN_SENT {
+                (*socket).flow.local = local;
+                (*socket).flow.remote = remote;
+                (*socket).ports = ports(sk)?;
+                let key = (*socket).flow;
+                let began = (*socket).connecting_ns;
+                core::ptr::write_volatile(&raw mut (*socket).established, 1);
+                let value = flow_or_lost(&key, 1, 0)?;
+                plus(&raw mut (*value).sums.opened, 1);
+                if began != 0 {
+                    plus(&raw mut (*value).sums.connect_count, 1);
+                    plus(&raw mut (*value).sums.connect_sum_ns, now_ns().saturating_sub(began));
+                }
+                return Some(());
+            }
+        }
+        // The end of an earlier connection at this address was missed.
+        if SOCKETS.remove(&sk).is_ok() {
+            lost(loss::SOCKETS, 1);
+        }
+    }
+    let key = if old == SYN_SENT {
+        FlowKey {
+            cgroup: creator(sk)?,
+            tgid: 0,
+            service: remote_port(sk)?,
+            direction: OUTBOUND,
+            protocol: TCP,
+            local,
+            remote,
+        }
+    } else {
+        let service = local_port(sk)?;
+        let (tgid, cgroup) = match listener(netns(sk)?, service, local) {
+            Some(owner) => owner,
+            None => (0, creator_here(sk)?),
+        };
+        FlowKey {
+            cgroup,
+            tgid,
+            service,
+            direction: INBOUND,
+            protocol: TCP,
+            local,
+            remote,
+        }
+    };
+    if SOCKETS.insert(&sk, &entry(key, OPENED, ports(sk)?), BPF_NOEXIST).is_err() {
+        lost(loss::SOCKETS, 1);
+        if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
+            // SAFETY: the verifier checked the pointer.
+            unsafe { plus(refused, 1) };
+        }
+    }
+    Some(())
+}
+
+/// The creator's control group, if the socket is of this host.
+#[inline(always)]
+fn creator_here(sk: u64) -> Option<u64> {
+    if setting!(SCOPE, root_level) != 0 && netns(sk)? != setting!(SCOPE, netns) {
+        return None; // another host on this kernel
+    }
+    creator(sk)
+}
+
+/// A socket that did not listen is closed.
+#[inline(always)]
+pub fn closed(sk: u64, old: i32) -> Option<()> {
+    let Some(socket) = SOCKETS.get_ptr_mut(&sk) else {
+        return unknown_closed(sk, old);
+    };
+    let error = read::<u32>(sk, setting!(OFFSETS, sk_err));
+    // SAFETY: the verifier checked the pointer.
+    unsafe {
+        if (*socket).established == 0 {
+            let key = (*socket).flow;
+            if SOCKETS.remove(&sk).is_ok() {
+                plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
+            }
+            return Some(());
+        }
+        // From these states only a timeout, which leaves an error, or a reset leads here.
+        let direct = old == ESTABLISHED || old == CLOSE_WAIT;
+        if direct && error == Some(0) {
+            core::ptr::write_volatile(&raw mut (*socket).reset, 1);
+        }
+        plus(&raw mut (*socket).closed, 1);
+        if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
+            finish(sk, socket);
+        }
+    }
+    Some(())
+}
+
+/// The end of a socket that is not followed.
+#[inline(always)]
+fn unknown_closed(sk: u64, old: i32) -> Option<()> {
+    let alone = setting!(SCOPE, root_level) == 0;
+    let running = setting_now(PHASE) == PHASE_RUNNING;
+    if old == SYN_SENT {
+        if alone && running {
+            lost(loss::SOCKETS, 1);
+        }
+        return None;
+    }
+    if old == SYN_RECV || old == NEW_SYN_RECV {
+        return None; // a handshake that was never completed
+    }
+    let (local, remote) = addresses(sk)?;
+    let (sport, dport) = (local_port(sk)?, remote_port(sk)?);
+    let owner = listener(netns(sk)?, sport, local);
+    let inbound = owner.is_some();
+    let (tgid, cgroup) = match owner {
+        Some(owner) => owner,
+        None => (0, creator_here(sk)?),
+    };
+    if running {
+        let now = counters(sk)?;
+        lost(loss::SOCKETS, 1);
+        lost(loss::SOCKET_BYTES, now.rx_bytes + now.tx_bytes);
+        return None;
+    }
+    // It was there before, and ends while such ones are being looked for.
+    let key = FlowKey {
+        cgroup,
+        tgid,
+        service: if inbound { sport } else { dport },
+        direction: if inbound { INBOUND } else { OUTBOUND },
+        protocol: TCP,
+        local,
+        remote,
+    };
+    let value = flow_or_lost(&key, 2, 0)?;
+    // SAFETY: the verifier checked the pointer.
+    unsafe {
+        plus(&raw mut (*value).sums.adopted, 1);
+        plus(&raw mut (*value).sums.closed, 1);
+    }
+    Some(())
+}
+
+/// Counts what a flow has to count of a connection that is now certain to be its own.
+///
+/// # Safety
+///
+/// `socket` is a live map value of which the caller holds `busy`, or whose copy it alone has.
+#[inline(always)]
+unsafe fn settle(socket: *mut Socket, key: &FlowKey) {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe {
+        let pending = core::ptr::read_volatile(&raw const (*socket).pending);
+        if pending == COUNTED {
+            return;
+        }
+        core::ptr::write_volatile(&raw mut (*socket).pending, COUNTED);
+        if pending == LATE {
+            return;
+        }
+        if let Some(value) = flow_or_lost(key, 1, 0) {
+            if pending == ADOPTED {
+                plus(&raw mut (*value).sums.adopted, 1);
+            } else {
+                plus(&raw mut (*value).sums.opened, 1);
+            }
+        }
+    }
+}
+
+/// Takes the entry of an ended connection out and gives its flow what is left.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`, and nobody holds `busy`.
+#[inline(always)]
+unsafe fn finish(sk: u64, socket: *mut Socket) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer. Once removed the value may be used again, so all
+    // is copied before; of several that try, one removes it.
+    let (key, base, pending, reset) = unsafe {
+        let reset = core::ptr::read_volatile(&raw const (*socket).reset) != 0;
+        ((*socket).flow, (*socket).base, (*socket).pending, reset)
+    };
+    if SOCKETS.remove(&sk).is_err() {
+        return None;
+    }
+    let now = counters(sk)?;
+    let more = since(&now, &base);
+    let counts = 1 + u64::from(pending == OPENED || pending == ADOPTED);
+    let value = flow_or_lost(&key, counts, more.rx_bytes + more.tx_bytes)?;
+    // SAFETY: the verifier checked the pointers.
+    unsafe {
+        if pending == OPENED {
+            plus(&raw mut (*value).sums.opened, 1);
+        } else if pending == ADOPTED {
+            plus(&raw mut (*value).sums.adopted, 1);
+        }
+        plus(&raw mut (*value).sums.closed, 1);
+        credit(value, &more);
+        credit_rtt(value, now.rtt_us);
+        if reset {
+            plus(&raw mut (*value).sums.resets, 1);
+        } else if let Some(last) = LAST.get_ptr_mut(0) {
+            (*last).sk = sk;
+            (*last).flow = key;
+        }
+    }
+    Some(())
+}
+
+/// Takes hold of an entry to change it; whether it may be.
+///
+/// # Safety
+///
+/// `socket` is a live map value.
+#[inline(always)]
+unsafe fn hold(sk: u64, socket: *mut Socket) -> bool {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe {
+        plus(&raw mut (*socket).busy, 1);
+        let alone = core::ptr::read_volatile(&raw const (*socket).busy) == 1;
+        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
+        if !alone || ended {
+            release(sk, socket);
+            return false;
+        }
+        true
+    }
+}
+
+/// Lets go of an entry, and finishes it if the connection ended meanwhile.
+///
+/// # Safety
+///
+/// As for `hold`, which was called before.
+#[inline(always)]
+unsafe fn release(sk: u64, socket: *mut Socket) {
+    // SAFETY: the caller vouches for the pointer.
+    unsafe {
+        plus(&raw mut (*socket).busy, u64::MAX);
+        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
+        let free = core::ptr::read_volatile(&raw const (*socket).busy) == 0;
+        if ended && free {
+            finish(sk, socket);
+        }
+    }
+}
+
+/// Gives a connection to the process that sends or receives on it. Until its flow has counted it
+/// everything is that process's; later what was moved before stays with the earlier owner.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`.
+#[inline(always)]
+pub unsafe fn refine(sk: u64, socket: *mut Socket, tgid: u32, cgroup: u64) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer; the flow is written by who holds the entry only.
+    unsafe {
+        if !hold(sk, socket) {
+            return None;
+        }
+        plus(&raw mut (*socket).version, 1);
+        let old = (*socket).flow;
+        let pending = core::ptr::read_volatile(&raw const (*socket).pending) != COUNTED;
+        let other = old.tgid != tgid || old.cgroup != cgroup;
+        if other && !pending {
+            let _ = hand_over(sk, socket, &old, tgid, cgroup);
+        } else if other {
+            (*socket).flow.tgid = tgid;
+            (*socket).flow.cgroup = cgroup;
+        }
+        let key = (*socket).flow;
+        settle(socket, &key);
+        plus(&raw mut (*socket).version, 1);
+        release(sk, socket);
+    }
+    Some(())
+}
+
+/// Leaves what was moved so far with the flow `old`.
+#[inline(always)]
+unsafe fn hand_over(
+    sk: u64,
+    socket: *mut Socket,
+    old: &FlowKey,
+    tgid: u32,
+    cgroup: u64,
+) -> Option<()> {
+    let now = counters(sk)?;
+    // SAFETY: the caller holds the entry.
+    unsafe {
+        let more = since(&now, &(*socket).base);
+        (*socket).base = now;
+        (*socket).changes += 1;
+        (*socket).flow.tgid = tgid;
+        (*socket).flow.cgroup = cgroup;
+        if let Some(value) = flow_or_lost(old, 0, more.rx_bytes + more.tx_bytes) {
+            plus(&raw mut (*value).sums.moved, u64::MAX);
+            credit(value, &more);
+        }
+        let key = (*socket).flow;
+        if let Some(value) = flow(&key) {
+            plus(&raw mut (*value).sums.moved, 1);
+        }
+    }
+    Some(())
+}
+
+/// A reset came or goes.
+#[inline(always)]
+pub fn reset(sk: u64) -> Option<()> {
+    if let Some(socket) = SOCKETS.get_ptr_mut(&sk) {
+        // SAFETY: the verifier checked the pointer.
+        unsafe { core::ptr::write_volatile(&raw mut (*socket).reset, 1) };
+        return Some(());
+    }
+    let last = LAST.get_ptr_mut(0)?;
+    // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
+    unsafe {
+        if (*last).sk == sk {
+            (*last).sk = 0;
+            let key = (*last).flow;
+            plus(&raw mut (*flow(&key)?).sums.resets, 1);
+        }
+    }
+    Some(())
+}
+
+/// The look at one open connection: what it moved is added to what its flow's open connections
+/// moved.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`; one look runs at a time.
+#[inline(always)]
+pub unsafe fn look(sk: u64, socket: *mut Socket, tick: u64) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer, the verifier for what is looked up. The fields
+    // of the look are written by the look only.
+    unsafe {
+        let established = core::ptr::read_volatile(&raw const (*socket).established);
+        if established == 0 || (*socket).visited == tick {
+            return None;
+        }
+        let state = state(sk)?;
+        if state == CLOSE && ports(sk)? == (*socket).ports {
+            // Its end was missed: the tracepoint comes before the state changes.
+            plus(&raw mut (*socket).closed, 1);
+            if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
+                finish(sk, socket);
+            }
+            return None;
+        }
+        if core::ptr::read_volatile(&raw const (*socket).pending) != COUNTED && hold(sk, socket) {
+            let key = (*socket).flow;
+            settle(socket, &key);
+            release(sk, socket);
+        }
+        let version = core::ptr::read_volatile(&raw const (*socket).version);
+        let key = (*socket).flow;
+        let value = flow(&key)?;
+        if (*value).live_tick != tick {
+            let done = core::ptr::read_volatile(&raw const (*value).done);
+            (*value).before = done;
+            (*value).live = since(&NO_COUNTERS, &NO_COUNTERS);
+            (*value).live_tick = tick;
+        }
+        // What ended or moved before `before` was read is in it.
+        let base = core::ptr::read_volatile(&raw const (*socket).base);
+        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
+        let now = counters(sk)?;
+        if ended
+            || version & 1 != 0
+            || core::ptr::read_volatile(&raw const (*socket).version) != version
+        {
+            return None;
+        }
+        let more = since(&now, &base);
+        (*value).live.rx_bytes += more.rx_bytes;
+        (*value).live.tx_bytes += more.tx_bytes;
+        (*value).live.rx_packets += more.rx_packets;
+        (*value).live.tx_packets += more.tx_packets;
+        (*value).live.retransmits += more.retransmits;
+        (*socket).visited = tick;
+        let segments = now.rx_packets.wrapping_add(now.tx_packets);
+        if (*socket).looked != segments {
+            (*socket).looked = segments;
+            credit_rtt(value, now.rtt_us);
+        }
+    }
+    Some(())
+}
