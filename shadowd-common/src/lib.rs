@@ -17,7 +17,10 @@ macro_rules! pod {
 }
 pub(crate) use pod;
 
+pub mod block;
+pub mod files;
 pub mod lifecycle;
+pub mod opens;
 pub mod sockets;
 pub mod syscalls;
 

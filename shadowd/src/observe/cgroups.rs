@@ -60,6 +60,9 @@ impl Cgroups {
         {
             let ids = (sample.syscalls.iter().map(|count| count.cgroup))
                 .chain(sample.flows.iter().map(|flow| flow.cgroup))
+                .chain(sample.block.iter().map(|one| one.cgroup))
+                .chain(sample.files.iter().map(|one| one.cgroup))
+                .chain(sample.opens.iter().map(|one| one.cgroup))
                 .chain(sample.lifecycle.iter().map(|event| event.cgroup));
             unknown.extend(
                 ids.filter(|id| {

@@ -8,14 +8,23 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
+use shadowd_common::files::FILES_MAX;
 use shadowd_common::lifecycle::EVENTS_BYTES;
+use shadowd_common::opens::OPENS_BYTES;
 use shadowd_common::syscalls::SYSCALLS_MAX;
 
+use super::block::BlockProbes;
 use super::cgroups::Cgroups;
 use super::fallback::Fallback;
+use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::names::{self, Names};
+use super::opens::OpenProbes;
 use super::own::Own;
-use super::probes::{self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, reason};
+use super::probes::{
+    self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
+};
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
@@ -41,6 +50,14 @@ pub struct Limits {
     pub syscalls: u32,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most records of block I/O, at least 1.
+    pub block: u32,
+    /// Most block requests under way, at least 1.
+    pub requests: u32,
+    /// Most records of file I/O, at least 1.
+    pub files: u32,
+    /// Bytes of the ring buffer of opened files: a power of two, at least a page.
+    pub opens_bytes: u32,
     /// Most flows the kernel side holds, at least 1.
     pub flows: u32,
     /// Most live TCP sockets that are followed, at least 1.
@@ -55,6 +72,10 @@ impl Default for Limits {
         Self {
             syscalls: SYSCALLS_MAX,
             events_bytes: EVENTS_BYTES,
+            block: BLOCK_MAX,
+            requests: REQUESTS_MAX,
+            files: FILES_MAX,
+            opens_bytes: OPENS_BYTES,
             flows,
             sockets,
             listeners,
@@ -72,6 +93,7 @@ impl Limits {
             flows: settings.kernel_flows.unwrap_or(default.flows),
             sockets: settings.sockets.unwrap_or(default.sockets),
             listeners: settings.listeners.unwrap_or(default.listeners),
+            ..default
         }
     }
 }
@@ -82,6 +104,10 @@ pub struct Capture {
     syscalls: Option<SyscallProbe>,
     sockets: Option<SocketProbes>,
     events: Option<LifecycleProbes>,
+    block: Option<BlockProbes>,
+    files: Option<FileProbes>,
+    opens: Option<OpenProbes>,
+    names: Option<Names>,
     cgroups: Cgroups,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
@@ -126,11 +152,22 @@ impl Capture {
         capture.sockets = capture.keep(&probes::SOCKETS, || {
             SocketProbes::start(&prepared, limits, &cgroups)
         });
-        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
             LifecycleProbes::start(&prepared, limits)
+        });
+        capture.block = capture.keep(&[probes::BLOCK], || {
+            BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.files = capture.keep(&[probes::FILES], || {
+            FileProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.opens = capture.keep(&[probes::OPENS], || {
+            OpenProbes::start(&prepared, limits, &settings.paths)
+                .map(|(probe, attached)| (probe, vec![attached]))
         });
         capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         drop(prepared);
         release_free_memory();
         capture
@@ -143,6 +180,10 @@ impl Capture {
             syscalls: None,
             sockets: None,
             events: None,
+            block: None,
+            files: None,
+            opens: None,
+            names: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
             lifecycle: Vec::new(),
             unheard: Vec::new(),
@@ -166,7 +207,31 @@ impl Capture {
         capture.statuses = probes::FEATURES.iter().map(off).collect();
         capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         capture
+    }
+
+    fn listen_for_names(&mut self, settings: &CaptureSettings) {
+        if settings.probes_off.contains(names::NAME) {
+            self.statuses.push(Names::status(Some(SWITCHED_OFF)));
+            return;
+        }
+        match Names::open() {
+            Ok(names) => {
+                self.statuses.push(Names::status(None));
+                self.names = Some(names);
+            }
+            Err(error) => {
+                let why = format!("the packet socket: {}", reason(&error));
+                self.statuses.push(Names::status(Some(&why)));
+            }
+        }
+    }
+
+    fn take_names(&mut self, sample: &mut Sample) {
+        if let Some(Err(error)) = self.names.as_mut().map(|names| names.drain(sample)) {
+            self.degrade(names::NAME, &format!("a drain failed: {error}"));
+        }
     }
 
     /// Notes how the features of one object are fed; keeps the object if it feeds any.
@@ -248,10 +313,13 @@ impl Capture {
     /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
     /// programs running, and [`Capture::go_on`] goes on with them.
     pub fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        let objects: [Option<&Object>; 3] = [
+        let objects: [Option<&Object>; 6] = [
             self.syscalls.as_ref().map(SyscallProbe::object),
             self.sockets.as_ref().map(SocketProbes::object),
             self.events.as_ref().map(LifecycleProbes::object),
+            self.block.as_ref().map(BlockProbes::object),
+            self.files.as_ref().map(FileProbes::object),
+            self.opens.as_ref().map(OpenProbes::object),
         ];
         objects.into_iter().flatten().flat_map(Object::descriptors)
     }
@@ -310,7 +378,17 @@ impl Capture {
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("tcp", &format!("a drain failed: {error}"));
         }
+        if let Some(Err(error)) = self.block.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("block", &format!("a reading failed: {error}"));
+        }
+        if let Some(Err(error)) = self.files.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("files", &format!("a reading failed: {error}"));
+        }
+        if let Some(opens) = &mut self.opens {
+            opens.drain(&mut sample);
+        }
         self.cgroups.complete(&mut sample);
+        self.take_names(&mut sample);
         let lost = self.lost();
         self.tally.add(&mut sample, &lost);
         self.cost.follow(self.tally.told_per_second());
@@ -319,7 +397,7 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 5] {
+    fn lost(&mut self) -> [(&'static str, u64); 9] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
@@ -330,6 +408,19 @@ impl Capture {
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
             self.fallback.lost(),
+            (
+                probes::BLOCK.name,
+                self.block.as_mut().map_or(0, BlockProbes::lost),
+            ),
+            (
+                probes::FILES.name,
+                self.files.as_mut().map_or(0, FileProbes::lost),
+            ),
+            (
+                probes::OPENS.name,
+                self.opens.as_mut().map_or(0, OpenProbes::lost),
+            ),
+            (names::NAME, self.names.as_ref().map_or(0, Names::lost)),
         ]
     }
 

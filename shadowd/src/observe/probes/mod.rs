@@ -249,12 +249,128 @@ pub const CGROUPS: Feature = Feature {
     }],
 };
 
+const BLOCK_ISSUE: Program = Program {
+    name: "block_rq_issue",
+    hook: Hook::RawTracepoint("block_rq_issue"),
+};
+const BLOCK_MERGE: Program = Program {
+    name: "block_rq_merge",
+    hook: Hook::RawTracepoint("block_rq_merge"),
+};
+const BLOCK_COMPLETE: Program = Program {
+    name: "block_rq_complete",
+    hook: Hook::RawTracepoint("block_rq_complete"),
+};
+
+/// Block I/O.
+pub const BLOCK: Feature = Feature {
+    name: "block",
+    feeds: "block I/O by process, unit and disk: operations, bytes, errors, latency",
+    ways: &[
+        // From 6.5: the request is seen in the context of whoever makes it.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_io_start",
+                    hook: Hook::RawTracepoint("block_io_start"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[
+                Need::Arguments("block_io_start", 1),
+                Need::Arguments("block_rq_complete", 3),
+            ],
+        },
+        // A request that waits is seen when the scheduler takes it, another one when it is issued.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_rq_insert",
+                    hook: Hook::RawTracepoint("block_rq_insert"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[Need::Arguments("block_rq_complete", 3)],
+        },
+    ],
+};
+
+/// Kills for want of memory.
+pub const OOM: Feature = Feature {
+    name: "oom",
+    feeds: "processes killed for want of memory",
+    ways: &[Way {
+        programs: &[Program {
+            name: "mark_victim",
+            hook: Hook::RawTracepoint("mark_victim"),
+        }],
+        needs: &[Need::Arguments("mark_victim", 1)],
+    }],
+};
+
+/// File I/O.
+pub const FILES: Feature = Feature {
+    name: "files",
+    feeds: "reads, writes and opens of regular files by process and unit",
+    ways: &[
+        // The registers are read without a helper: all other system calls pay less.
+        Way {
+            programs: &[Program {
+                name: "files_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "files",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
+/// Files opened under the configuration roots.
+pub const OPENS: Feature = Feature {
+    name: "opens",
+    feeds: "files opened under the configuration roots, by unit",
+    ways: &[
+        // Costs nothing but at an open, and sees io_uring and programs that are run too.
+        Way {
+            programs: &[Program {
+                name: "do_filp_open",
+                hook: Hook::FunctionExit("do_filp_open"),
+            }],
+            needs: &[],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
 /// What the object of sockets feeds.
 pub const SOCKETS: [Feature; 5] = [TCP, UDP, REMOTES, LISTENING, BEFORE];
 
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 8] = [
-    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS,
+pub const FEATURES: [Feature; 12] = [
+    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS, BLOCK, OOM, FILES, OPENS,
 ];
 
 /// What needs no eBPF: name, what it feeds, hook.

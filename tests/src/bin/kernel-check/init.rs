@@ -1,15 +1,11 @@
 //! The first process of a virtual machine: mounts, network, and the way out.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
+use shadowd_tests::load::namespace::loopback_up;
 
 const MOUNTS: [(&str, &str); 5] = [
     ("proc", "/proc"),
@@ -20,7 +16,7 @@ const MOUNTS: [(&str, &str); 5] = [
 ];
 
 /// Prepares the machine, checks, and powers it off.
-pub fn run(check_all: fn() -> bool) -> ExitCode {
+pub fn run(check_all: impl Fn() -> bool) -> ExitCode {
     for (kind, target) in MOUNTS {
         let made = fs::create_dir_all(target);
         let mounted = mount(
@@ -46,30 +42,4 @@ pub fn run(check_all: fn() -> bool) -> ExitCode {
         Ok(never) => match never {},
     }
     ExitCode::FAILURE
-}
-
-/// Sets the loopback interface up by a netlink message (rtnetlink(7)): RTM_NEWLINK, no attributes.
-fn loopback_up() -> Result<()> {
-    const RTM_NEWLINK: u16 = 16;
-    const NLM_F_REQUEST: u16 = 1;
-    const LOOPBACK_INDEX: u32 = 1;
-    let up = libc::IFF_UP.cast_unsigned();
-    let mut message = Vec::with_capacity(32);
-    message.extend(32_u32.to_ne_bytes());
-    message.extend(RTM_NEWLINK.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]); // sequence, port
-    message.extend([0; 4]); // family, type
-    message.extend(LOOPBACK_INDEX.to_ne_bytes());
-    message.extend(up.to_ne_bytes());
-    message.extend(up.to_ne_bytes()); // which flags to change
-    let route = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
-    let kernel = NetlinkAddr::new(0, 0);
-    sendto(route.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
-    Ok(())
 }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::units;
+
 /// The exit status of every role that did its work.
 pub const STATUS: u8 = 7;
 /// getppid calls.
@@ -33,7 +35,18 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
+        ("direct", [device]) => super::block::direct(device),
+        ("burn", []) => super::lifecycle::burn(),
+        ("eat", []) => super::lifecycle::eat(),
+        ("files", [folder]) => super::files::read_and_write(folder),
+        ("wait-opens", [folder]) => {
+            wait_for_end()?;
+            super::files::open_all(folder)
+        }
         ("refused", []) => refused(),
+        ("nap", []) => units::live_a_moment(),
+        ("swarm", [count]) => units::swarm(count.parse()?),
+        ("scopes", [count, prefix]) => units::scopes(count.parse()?, prefix),
         _ => bail!("unknown role"),
     }
 }
