@@ -22,16 +22,16 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::decide::map::{self as graph, MapLimits};
 use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
-    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes,
-    StatusAnswer, Top, Units,
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Top, Units,
 };
 use args::{
     Arguments, Command, EventsArguments, Failover, FlowsArguments, MapArguments, Sort,
-    TopArguments, UnitsArguments,
+    TopArguments, UnitsArguments, Watch,
 };
 use client::{CallError, Client};
 use table::Paint;
@@ -117,29 +117,12 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
     };
     match arguments.command {
         Command::Status(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: StatusAnswer = client.get(protocol::STATUS).await?;
-                let text = show::status(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
+            view(&client, screen, watch, protocol::STATUS, show::status).await
         }
         Command::Probes(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: Probes = client.get(protocol::PROBES).await?;
-                let text = show::probes(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
+            view(&client, screen, watch, protocol::PROBES, show::probes).await
         }
-        Command::Peers(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: Peers = client.get(protocol::PEERS).await?;
-                let text = show::peers(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Peers(watch) => view(&client, screen, watch, protocol::PEERS, show::peers).await,
         Command::Units(wanted) => units(&client, screen, wanted).await,
         Command::Top(wanted) if is_live(screen, wanted) => {
             tui::run(&client, live(wanted, paint)).await
@@ -285,6 +268,23 @@ async fn flows(
     repeat(screen, wanted.watch.watch, async || {
         let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
         let text = show::flows(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+/// Shows the answer to one request as `text` words it.
+async fn view<T: Serialize + DeserializeOwned>(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    watch: Watch,
+    path: &str,
+    text: fn(&T, Paint) -> String,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    repeat(screen, watch.watch, async || {
+        let answer = client.get(path).await?;
+        let text = text(&answer, paint);
         Ok((answer, text))
     })
     .await
