@@ -13,7 +13,7 @@ use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
 use shadowd_common::files::FILES_MAX;
 use shadowd_common::lifecycle::EVENTS_BYTES;
 use shadowd_common::opens::OPENS_BYTES;
-use shadowd_common::syscalls::SYSCALLS_MAX;
+use shadowd_common::syscalls::SLOTS_MAX;
 
 use super::block::BlockProbes;
 use super::cgroups::Cgroups;
@@ -47,8 +47,11 @@ const LISTEN: Duration = Duration::from_millis(1);
 /// How much the tables hold that a test wants to see full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most records of system calls between two drains, at least 1.
+    /// Most slots for system calls (a process's calls of one number), at least 1.
     pub syscalls: u32,
+    /// Count only what one control group and those below it do: its id, and its level below the
+    /// real root.
+    pub only: Option<(u64, u32)>,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
     /// Most records of block I/O, at least 1.
@@ -71,7 +74,8 @@ impl Default for Limits {
     fn default() -> Self {
         let (flows, sockets, listeners) = sockets::limits();
         Self {
-            syscalls: SYSCALLS_MAX,
+            syscalls: SLOTS_MAX,
+            only: None,
             events_bytes: EVENTS_BYTES,
             block: BLOCK_MAX,
             requests: REQUESTS_MAX,
@@ -91,6 +95,10 @@ impl Limits {
         Self {
             syscalls: settings.syscalls.unwrap_or(default.syscalls),
             events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
+            flows: settings
+                .flows
+                .map_or(default.flows, |flows| flows.max(sockets::ENTRIES_MIN)),
+            sockets: settings.sockets.unwrap_or(default.sockets),
             ..default
         }
     }
@@ -166,20 +174,24 @@ impl Capture {
         if !settings.ebpf {
             return Self::without(settings, SWITCHED_OFF);
         }
-        let prepared = match Prepared::new(left, &settings.probes_off) {
+        let mut prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(settings, &reason(error.as_ref())),
         };
+        if let Some((cgroup, level)) = limits.only {
+            prepared.restrict(cgroup, level);
+        }
         let mut capture = Self::empty(settings, &prepared.scope);
+        // First, so that no group is counted in whose name was not heard.
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
+            LifecycleProbes::start(&prepared, limits)
+        });
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
         let cgroups = Cgroups::new(prepared.scope.cgroups.clone(), prepared.scope.level);
         capture.sockets = capture.keep(&probes::SOCKETS, || {
             SocketProbes::start(&prepared, limits, &cgroups)
-        });
-        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
-            LifecycleProbes::start(&prepared, limits)
         });
         capture.block = capture.keep(&[probes::BLOCK], || {
             BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
@@ -373,9 +385,6 @@ impl Capture {
     /// As [`Capture::tick`], for a caller that cannot wait for its end: hands what happens
     /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
-        if let Some(syscalls) = &mut self.syscalls {
-            syscalls.turn();
-        }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let read = self.read_procfs(&mut urgent);
@@ -390,7 +399,9 @@ impl Capture {
         };
         self.last = at;
         // What an error leaves behind stays in the kernel for the next turn but one.
-        if let Some(Err(error)) = self.syscalls.as_mut().map(|probe| probe.drain(&mut sample)) {
+        let cgroups = &self.cgroups;
+        let drain = |probe: &mut SyscallProbe| probe.drain(&mut sample, |id| cgroups.is_gone(id));
+        if let Some(Err(error)) = self.syscalls.as_mut().map(drain) {
             self.degrade("syscalls", &format!("a drain failed: {error}"));
         }
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
@@ -415,13 +426,15 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 8] {
+    fn lost(&mut self) -> [(&'static str, u64); 9] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
-        let sockets = self.sockets.as_mut().map_or(0, SocketProbes::lost);
+        let sockets = self.sockets.as_mut();
+        let (connections, datagrams) = sockets.map_or((0, 0), SocketProbes::lost);
         let events = self.events.as_mut().map_or(0, LifecycleProbes::lost);
         [
             (probes::SYSCALLS.name, syscalls),
-            (probes::TCP.name, sockets),
+            (probes::TCP.name, connections),
+            (probes::UDP.name, datagrams),
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
