@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 7] = [
+const OBJECTS: [&str; 8] = [
     "block",
     "files",
     "lifecycle",
@@ -19,6 +19,7 @@ const OBJECTS: [&str; 7] = [
     "opens",
     "sockets",
     "syscalls",
+    "syscalls_hash",
 ];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Edition 2024.

@@ -13,8 +13,7 @@ pub const PEERS_MAX: u32 = 8_192;
 
 /// Counters of loss of the `sockets` object.
 pub mod loss {
-    /// Happenings (connections opened, closed, failed; datagrams) that the full table of flows
-    /// refused.
+    /// Happenings on connections that the full table of flows refused.
     pub const FLOWS: u32 = 0;
     /// Happenings on connections that could not be followed: the table of sockets was full.
     pub const SOCKETS: u32 = 1;
@@ -26,6 +25,8 @@ pub mod loss {
     pub const FLOW_BYTES: u32 = 4;
     /// Payload bytes of connections that could not be followed, once they ended.
     pub const SOCKET_BYTES: u32 = 5;
+    /// Datagrams that the full table of flows refused.
+    pub const DATAGRAMS: u32 = 6;
 }
 
 /// Offsets in kernel structures, in bytes.
@@ -305,6 +306,8 @@ pub struct Socket {
     pub changes: u32,
     /// Both ports, to tell this connection from a later one at the same address.
     pub ports: u32,
+    /// The address of the socket, to tell this entry from a later one in the same place.
+    pub sk: u64,
 }
 
 /// Key of listening sockets that share an address.
@@ -400,7 +403,7 @@ const _: () = {
     assert!(size_of::<FlowValue>() == 2 * 88 + 4 * 40 + 16 + 2 * 128);
     assert!(size_of::<FlowNews>() == 48 + 88 + 40 + 8 + 128);
     assert!(size_of::<Counters>() == 32);
-    assert!(size_of::<Socket>() == 48 + 32 + 6 * 8 + 6 * 4);
+    assert!(size_of::<Socket>() == 48 + 32 + 6 * 8 + 6 * 4 + 8);
     assert!(size_of::<ListenerKey>() == 24);
     assert!(size_of::<Owner>() == 16);
     assert!(size_of::<Listening>() == 48);

@@ -11,6 +11,7 @@
 
 mod context;
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::HashMap;
@@ -48,6 +49,11 @@ static OFFSETS: BlockOffsets = BlockOffsets {
 
 #[map]
 static BLOCK: HashMap<BlockKey, BlockValue> = HashMap::with_max_entries(BLOCK_MAX, 0);
+
+/// What user space has read of it; no program looks at it.
+#[map]
+static BLOCK_TOLD: HashMap<BlockKey, BlockValue> =
+    HashMap::with_max_entries(BLOCK_MAX, BPF_F_NO_PREALLOC);
 
 /// By the request's address, which the kernel uses again: an entry is replaced when it does.
 #[map]

@@ -10,6 +10,7 @@
 
 mod context;
 
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::helpers::generated::bpf_get_current_task;
 use aya_ebpf::macros::{btf_tracepoint, map, raw_tracepoint};
 use aya_ebpf::maps::HashMap;
@@ -44,6 +45,11 @@ static OFFSETS: FileOffsets = FileOffsets {
 
 #[map]
 static FILES: HashMap<FileKey, FileValue> = HashMap::with_max_entries(FILES_MAX, 0);
+
+/// What user space has read of it; no program looks at it.
+#[map]
+static FILES_TOLD: HashMap<FileKey, FileValue> =
+    HashMap::with_max_entries(FILES_MAX, BPF_F_NO_PREALLOC);
 
 const NOTHING: FileValue = FileValue {
     reads: 0,

@@ -201,7 +201,8 @@ fn opened(task: u64, file: u64) -> Option<()> {
 #[inline(always)]
 fn tell(event: *mut OpenEvent, length: u32) {
     let head = core::mem::offset_of!(OpenEvent, names);
-    let size = head + (length as usize & (NAMES_BYTES - 1));
+    // Older verifiers lose the bound that the loop left, and the compiler relies on it.
+    let size = head + (core::hint::black_box(length) as usize & (NAMES_BYTES - 1));
     // SAFETY: the bytes are those of the slot; the mask keeps the size within it.
     let bytes = unsafe { core::slice::from_raw_parts(event.cast::<u8>(), size) };
     if OPENS

@@ -75,7 +75,7 @@ fn connection(sk: u64, before: i32, tgid: u32, cgroup: u64) -> Option<()> {
         local,
         remote,
     };
-    let mut socket = entry(key, ADOPTED, ports(sk)?);
+    let mut socket = entry(sk, key, ADOPTED, ports(sk)?);
     if connecting {
         socket.pending = COUNTED;
         socket.established = 0;

@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use shadowd_common::sockets::{
-    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, Volume, loss,
+    BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, UDP, Volume, loss,
 };
 
 use crate::context::{BPF_NOEXIST, lost, plus};
@@ -66,7 +66,12 @@ pub fn flow(key: &FlowKey) -> Option<*mut FlowValue> {
 pub fn flow_or_lost(key: &FlowKey, happenings: u64, bytes: u64) -> Option<*mut FlowValue> {
     let value = flow(key);
     if value.is_none() {
-        lost(loss::FLOWS, happenings);
+        let what = if key.protocol == UDP {
+            loss::DATAGRAMS
+        } else {
+            loss::FLOWS
+        };
+        lost(what, happenings);
         lost(loss::FLOW_BYTES, bytes);
     }
     value
@@ -196,8 +201,17 @@ pub unsafe fn news(key: &FlowKey, value: *const FlowValue, tick: u64, to: &mut F
             };
         }
         since_told!(
-            opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns, connect_count,
-            connect_sum_ns, responses
+            opened,
+            adopted,
+            closed,
+            failed,
+            resets,
+            moved,
+            rtt_count,
+            rtt_sum_ns,
+            connect_count,
+            connect_sum_ns,
+            responses
         );
         to.open = ((*told).opened + to.sums.opened)
             .wrapping_add((*told).adopted + to.sums.adopted)
@@ -251,11 +265,30 @@ pub unsafe fn told(value: *mut FlowValue, tick: u64, news: &FlowNews) {
             };
         }
         add!(
-            told, news.sums, opened, adopted, closed, failed, resets, moved, rtt_count, rtt_sum_ns,
-            connect_count, connect_sum_ns, responses
+            told,
+            news.sums,
+            opened,
+            adopted,
+            closed,
+            failed,
+            resets,
+            moved,
+            rtt_count,
+            rtt_sum_ns,
+            connect_count,
+            connect_sum_ns,
+            responses
         );
         let volume = &raw mut (*value).told_volume;
-        add!(volume, news.volume, rx_bytes, tx_bytes, rx_packets, tx_packets, retransmits);
+        add!(
+            volume,
+            news.volume,
+            rx_bytes,
+            tx_bytes,
+            rx_packets,
+            tx_packets,
+            retransmits
+        );
         if news.sums.responses != 0 {
             for index in 0..BUCKETS {
                 (*value).told_response[index] =

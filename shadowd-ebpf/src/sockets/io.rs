@@ -5,18 +5,21 @@ use aya_ebpf::helpers::generated::bpf_get_current_pid_tgid;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::HashMap;
 use shadowd_common::sockets::{
-    ADOPTED, COUNTED, FlowKey, INBOUND, LATE, OUTBOUND, PEERS_MAX, Peer, REFUSED, TCP, UDP, loss,
+    ADOPTED, COUNTED, FlowKey, INBOUND, LATE, OUTBOUND, PEERS_MAX, PHASE, PHASE_RUNNING, Peer,
+    REFUSED, TCP, UDP, loss,
 };
 use shadowd_common::{Address, MAPPED};
 
 use crate::context::{BPF_NOEXIST, Task, current, lost, plus, read, setting};
 use crate::flows::{FLOWS, credit_response, flow, flow_or_lost};
 use crate::kernel::{
-    AF_INET, AF_INET6, OFFSETS, addresses, local_port, netns, protocol, remote_port, state,
+    AF_INET, AF_INET6, OFFSETS, addresses, counters, local_port, netns, protocol, remote_port,
+    state,
 };
 use crate::listen::listener;
+use crate::owner::refine;
 use crate::tcp::{CLOSE, LISTEN, NEW_SYN_RECV, SOCKETS, SYN_RECV, SYN_SENT, now_ns};
-use crate::tcp::{entry, ports, refine, setting_now};
+use crate::tcp::{entry, ports, setting_now};
 
 /// Owners of one connection that are told apart; later ones are the last one's.
 const CHANGES_MAX: u32 = 16;
@@ -156,7 +159,12 @@ fn found(sk: u64, task: &Task) -> Option<*mut shadowd_common::sockets::Socket> {
     };
     let refused = setting_now(REFUSED) != 0;
     let pending = if refused { LATE } else { ADOPTED };
-    let _ = SOCKETS.insert(&sk, &entry(key, pending, ports(sk)?), BPF_NOEXIST);
+    let mut socket = entry(sk, key, pending, ports(sk)?);
+    if setting_now(PHASE) != PHASE_RUNNING {
+        // It is about to be taken over, as one of which only what is new counts.
+        socket.base = counters(sk)?;
+    }
+    let _ = SOCKETS.insert(&sk, &socket, BPF_NOEXIST);
     // If it ended meanwhile, its end found nothing.
     if crate::kernel::state(sk)? == CLOSE {
         let _ = SOCKETS.remove(&sk);

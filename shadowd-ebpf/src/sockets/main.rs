@@ -16,6 +16,8 @@ mod flows;
 mod io;
 mod kernel;
 mod listen;
+mod look;
+mod owner;
 mod tcp;
 
 use core::ffi::c_void;
@@ -83,7 +85,12 @@ pub fn sock_send_length(ctx: RawTracePointContext) -> i32 {
 /// `sock_recv_length(struct sock *sk, int ret, int flags)`
 #[raw_tracepoint(tracepoint = "sock_recv_length")]
 pub fn sock_recv_length(ctx: RawTracePointContext) -> i32 {
-    let _ = io::moved(ctx.arg(0), ctx.arg(1), ctx.arg::<i32>(2) as u32, Way::Receive);
+    let _ = io::moved(
+        ctx.arg(0),
+        ctx.arg(1),
+        ctx.arg::<i32>(2) as u32,
+        Way::Receive,
+    );
     0
 }
 
@@ -262,7 +269,7 @@ pub extern "C" fn look_at_connections(element: *const Element<u64, Socket>) -> i
         if !key.is_null() && !value.is_null() {
             let sk = *key;
             if let Some(socket) = tcp::SOCKETS.get_ptr_mut(&sk) {
-                let _ = tcp::look(sk, socket, tcp::setting_now(TICK));
+                let _ = look::connection(sk, socket, tcp::setting_now(TICK));
             }
         }
     }

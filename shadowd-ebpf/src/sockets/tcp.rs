@@ -9,15 +9,13 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use shadowd_common::sockets::{
-    ADOPTED, CHANGING, COUNTED, Counters, FlowKey, INBOUND, LATE, OPENED, OUTBOUND, PHASE,
+    ADOPTED, CHANGING, COUNTED, Counters, FlowKey, INBOUND, OPENED, OUTBOUND, PHASE,
     PHASE_RUNNING, REFUSED, SOCKETS_MAX, Socket, TCP, loss,
 };
 
 use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
 use crate::flows::{credit, credit_rtt, flow, flow_or_lost, since};
-use crate::kernel::{
-    OFFSETS, addresses, counters, creator, local_port, netns, remote_port, state,
-};
+use crate::kernel::{OFFSETS, addresses, counters, creator, local_port, netns, remote_port};
 use crate::listen::listener;
 
 // include/net/tcp_states.h
@@ -58,7 +56,7 @@ pub fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-const NO_COUNTERS: Counters = Counters {
+pub const NO_COUNTERS: Counters = Counters {
     rx_bytes: 0,
     tx_bytes: 0,
     rx_packets: 0,
@@ -69,7 +67,7 @@ const NO_COUNTERS: Counters = Counters {
 
 /// A socket to follow.
 #[inline(always)]
-pub fn entry(flow: FlowKey, pending: u32, ports: u32) -> Socket {
+pub fn entry(sk: u64, flow: FlowKey, pending: u32, ports: u32) -> Socket {
     Socket {
         flow,
         base: NO_COUNTERS,
@@ -85,6 +83,7 @@ pub fn entry(flow: FlowKey, pending: u32, ports: u32) -> Socket {
         pending,
         changes: 0,
         ports,
+        sk,
     }
 }
 
@@ -110,7 +109,7 @@ pub fn connecting(sk: u64) -> Option<()> {
         local,
         remote,
     };
-    let mut socket = entry(flow, COUNTED, 0);
+    let mut socket = entry(sk, flow, COUNTED, 0);
     socket.established = 0;
     socket.connecting_ns = now_ns();
     // Without room there is another try when it is established.
@@ -136,7 +135,10 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
                 plus(&raw mut (*value).sums.opened, 1);
                 if began != 0 {
                     plus(&raw mut (*value).sums.connect_count, 1);
-                    plus(&raw mut (*value).sums.connect_sum_ns, now_ns().saturating_sub(began));
+                    plus(
+                        &raw mut (*value).sums.connect_sum_ns,
+                        now_ns().saturating_sub(began),
+                    );
                 }
                 return Some(());
             }
@@ -172,7 +174,10 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
             remote,
         }
     };
-    if SOCKETS.insert(&sk, &entry(key, OPENED, ports(sk)?), BPF_NOEXIST).is_err() {
+    if SOCKETS
+        .insert(&sk, &entry(sk, key, OPENED, ports(sk)?), BPF_NOEXIST)
+        .is_err()
+    {
         lost(loss::SOCKETS, 1);
         if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
             // SAFETY: the verifier checked the pointer.
@@ -201,11 +206,7 @@ pub fn closed(sk: u64, old: i32) -> Option<()> {
     // SAFETY: the verifier checked the pointer.
     unsafe {
         if (*socket).established == 0 {
-            let key = (*socket).flow;
-            if SOCKETS.remove(&sk).is_ok() {
-                plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
-            }
-            return Some(());
+            return connect_failed(sk, socket);
         }
         // From these states only a timeout, which leaves an error, or a reset leads here.
         let direct = old == ESTABLISHED || old == CLOSE_WAIT;
@@ -215,6 +216,23 @@ pub fn closed(sk: u64, old: i32) -> Option<()> {
         plus(&raw mut (*socket).closed, 1);
         if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
             finish(sk, socket);
+        }
+    }
+    Some(())
+}
+
+/// A connect ended without a connection.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`.
+#[inline(always)]
+pub unsafe fn connect_failed(sk: u64, socket: *const Socket) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer, the verifier for the flow's.
+    unsafe {
+        let key = (*socket).flow;
+        if SOCKETS.remove(&sk).is_ok() {
+            plus(&raw mut (*flow_or_lost(&key, 1, 0)?).sums.failed, 1);
         }
     }
     Some(())
@@ -267,40 +285,13 @@ fn unknown_closed(sk: u64, old: i32) -> Option<()> {
     Some(())
 }
 
-/// Counts what a flow has to count of a connection that is now certain to be its own.
-///
-/// # Safety
-///
-/// `socket` is a live map value of which the caller holds `busy`, or whose copy it alone has.
-#[inline(always)]
-unsafe fn settle(socket: *mut Socket, key: &FlowKey) {
-    // SAFETY: the caller vouches for the pointer.
-    unsafe {
-        let pending = core::ptr::read_volatile(&raw const (*socket).pending);
-        if pending == COUNTED {
-            return;
-        }
-        core::ptr::write_volatile(&raw mut (*socket).pending, COUNTED);
-        if pending == LATE {
-            return;
-        }
-        if let Some(value) = flow_or_lost(key, 1, 0) {
-            if pending == ADOPTED {
-                plus(&raw mut (*value).sums.adopted, 1);
-            } else {
-                plus(&raw mut (*value).sums.opened, 1);
-            }
-        }
-    }
-}
-
 /// Takes the entry of an ended connection out and gives its flow what is left.
 ///
 /// # Safety
 ///
 /// `socket` is the live map value at `sk`, and nobody holds `busy`.
 #[inline(always)]
-unsafe fn finish(sk: u64, socket: *mut Socket) -> Option<()> {
+pub unsafe fn finish(sk: u64, socket: *mut Socket) -> Option<()> {
     // SAFETY: the caller vouches for the pointer. Once removed the value may be used again, so all
     // is copied before; of several that try, one removes it.
     let (key, base, pending, reset) = unsafe {
@@ -334,104 +325,6 @@ unsafe fn finish(sk: u64, socket: *mut Socket) -> Option<()> {
     Some(())
 }
 
-/// Takes hold of an entry to change it; whether it may be.
-///
-/// # Safety
-///
-/// `socket` is a live map value.
-#[inline(always)]
-unsafe fn hold(sk: u64, socket: *mut Socket) -> bool {
-    // SAFETY: the caller vouches for the pointer.
-    unsafe {
-        plus(&raw mut (*socket).busy, 1);
-        let alone = core::ptr::read_volatile(&raw const (*socket).busy) == 1;
-        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
-        if !alone || ended {
-            release(sk, socket);
-            return false;
-        }
-        true
-    }
-}
-
-/// Lets go of an entry, and finishes it if the connection ended meanwhile.
-///
-/// # Safety
-///
-/// As for `hold`, which was called before.
-#[inline(always)]
-unsafe fn release(sk: u64, socket: *mut Socket) {
-    // SAFETY: the caller vouches for the pointer.
-    unsafe {
-        plus(&raw mut (*socket).busy, u64::MAX);
-        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
-        let free = core::ptr::read_volatile(&raw const (*socket).busy) == 0;
-        if ended && free {
-            finish(sk, socket);
-        }
-    }
-}
-
-/// Gives a connection to the process that sends or receives on it. Until its flow has counted it
-/// everything is that process's; later what was moved before stays with the earlier owner.
-///
-/// # Safety
-///
-/// `socket` is the live map value at `sk`.
-#[inline(always)]
-pub unsafe fn refine(sk: u64, socket: *mut Socket, tgid: u32, cgroup: u64) -> Option<()> {
-    // SAFETY: the caller vouches for the pointer; the flow is written by who holds the entry only.
-    unsafe {
-        if !hold(sk, socket) {
-            return None;
-        }
-        plus(&raw mut (*socket).version, 1);
-        let old = (*socket).flow;
-        let pending = core::ptr::read_volatile(&raw const (*socket).pending) != COUNTED;
-        let other = old.tgid != tgid || old.cgroup != cgroup;
-        if other && !pending {
-            let _ = hand_over(sk, socket, &old, tgid, cgroup);
-        } else if other {
-            (*socket).flow.tgid = tgid;
-            (*socket).flow.cgroup = cgroup;
-        }
-        let key = (*socket).flow;
-        settle(socket, &key);
-        plus(&raw mut (*socket).version, 1);
-        release(sk, socket);
-    }
-    Some(())
-}
-
-/// Leaves what was moved so far with the flow `old`.
-#[inline(always)]
-unsafe fn hand_over(
-    sk: u64,
-    socket: *mut Socket,
-    old: &FlowKey,
-    tgid: u32,
-    cgroup: u64,
-) -> Option<()> {
-    let now = counters(sk)?;
-    // SAFETY: the caller holds the entry.
-    unsafe {
-        let more = since(&now, &(*socket).base);
-        (*socket).base = now;
-        (*socket).changes += 1;
-        (*socket).flow.tgid = tgid;
-        (*socket).flow.cgroup = cgroup;
-        if let Some(value) = flow_or_lost(old, 0, more.rx_bytes + more.tx_bytes) {
-            plus(&raw mut (*value).sums.moved, u64::MAX);
-            credit(value, &more);
-        }
-        let key = (*socket).flow;
-        if let Some(value) = flow(&key) {
-            plus(&raw mut (*value).sums.moved, 1);
-        }
-    }
-    Some(())
-}
-
 /// A reset came or goes.
 #[inline(always)]
 pub fn reset(sk: u64) -> Option<()> {
@@ -447,70 +340,6 @@ pub fn reset(sk: u64) -> Option<()> {
             (*last).sk = 0;
             let key = (*last).flow;
             plus(&raw mut (*flow(&key)?).sums.resets, 1);
-        }
-    }
-    Some(())
-}
-
-/// The look at one open connection: what it moved is added to what its flow's open connections
-/// moved.
-///
-/// # Safety
-///
-/// `socket` is the live map value at `sk`; one look runs at a time.
-#[inline(always)]
-pub unsafe fn look(sk: u64, socket: *mut Socket, tick: u64) -> Option<()> {
-    // SAFETY: the caller vouches for the pointer, the verifier for what is looked up. The fields
-    // of the look are written by the look only.
-    unsafe {
-        let established = core::ptr::read_volatile(&raw const (*socket).established);
-        if established == 0 || (*socket).visited == tick {
-            return None;
-        }
-        let state = state(sk)?;
-        if state == CLOSE && ports(sk)? == (*socket).ports {
-            // Its end was missed: the tracepoint comes before the state changes.
-            plus(&raw mut (*socket).closed, 1);
-            if core::ptr::read_volatile(&raw const (*socket).busy) == 0 {
-                finish(sk, socket);
-            }
-            return None;
-        }
-        if core::ptr::read_volatile(&raw const (*socket).pending) != COUNTED && hold(sk, socket) {
-            let key = (*socket).flow;
-            settle(socket, &key);
-            release(sk, socket);
-        }
-        let version = core::ptr::read_volatile(&raw const (*socket).version);
-        let key = (*socket).flow;
-        let value = flow(&key)?;
-        if (*value).live_tick != tick {
-            let done = core::ptr::read_volatile(&raw const (*value).done);
-            (*value).before = done;
-            (*value).live = since(&NO_COUNTERS, &NO_COUNTERS);
-            (*value).live_tick = tick;
-        }
-        // What ended or moved before `before` was read is in it.
-        let base = core::ptr::read_volatile(&raw const (*socket).base);
-        let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
-        let now = counters(sk)?;
-        if ended
-            || version & 1 != 0
-            || core::ptr::read_volatile(&raw const (*socket).version) != version
-        {
-            return None;
-        }
-        let more = since(&now, &base);
-        (*value).live.rx_bytes += more.rx_bytes;
-        (*value).live.tx_bytes += more.tx_bytes;
-        (*value).live.rx_packets += more.rx_packets;
-        (*value).live.tx_packets += more.tx_packets;
-        (*value).live.retransmits += more.retransmits;
-        (*socket).visited = tick;
-        let segments = now.rx_packets.wrapping_add(now.tx_packets);
-        if (*socket).looked != segments {
-            (*socket).looked = segments;
-            credit_rtt(value, now.rtt_us);
         }
     }
     Some(())

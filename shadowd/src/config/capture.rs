@@ -136,6 +136,8 @@ pub struct LimitSettings {
     pub events_bytes: Option<u32>,
     /// Flows remembered.
     pub flows: Option<u32>,
+    /// Live TCP sockets followed in the kernel.
+    pub sockets: Option<u32>,
     /// Processes remembered.
     pub processes: Option<u32>,
 }

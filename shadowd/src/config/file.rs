@@ -18,6 +18,9 @@ pub struct File {
     /// `[capture]`: how the host is observed.
     #[serde(default)]
     pub capture: Capture,
+    /// `[metrics]`: what Prometheus may read.
+    #[serde(default)]
+    pub metrics: Metrics,
 }
 
 /// `[host]`.
@@ -161,6 +164,22 @@ pub struct Limits {
     pub events_bytes: Option<Spanned<i64>>,
     /// Flows remembered, 16 to 1048576. Default 4096.
     pub flows: Option<Spanned<i64>>,
+    /// Live TCP sockets followed in the kernel, 16 to 1048576. Default by memory, at most 131072.
+    pub sockets: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of an HTTP listener. Default: none, the query socket alone answers.
+    pub listen: Option<Spanned<String>>,
+    /// Whether `listen` may be an address that other hosts reach. Default false.
+    pub allow_remote: Option<bool>,
+    /// Units with series of their own, 1 to 10000. Default 200.
+    pub units: Option<Spanned<i64>>,
+    /// Remotes with series of their own, 0 to 10000. Default 0.
+    pub remotes: Option<Spanned<i64>>,
 }

@@ -184,6 +184,38 @@ mode = "warm"
     }
 
     #[test]
+    fn metrics_stay_on_the_host_unless_allowed() {
+        let read = |table: &str| {
+            let text = format!("{}\n[metrics]\n{table}\n", sample());
+            parse(&text, Path::new("x")).map_err(|error| error.to_string())
+        };
+        let metrics = |table: &str| read(table).expect("it is legal").metrics;
+        assert_eq!(metrics(""), settings::MetricsSettings::default());
+        for good in ["127.0.0.1:9464", "[::1]:9464"] {
+            let listen = metrics(&format!("listen = \"{good}\"")).listen;
+            assert_eq!(listen, good.parse().ok());
+        }
+        let open = metrics("listen = \"192.0.2.1:9464\"\nallow_remote = true");
+        assert!(open.listen.is_some());
+        let bounds = metrics("units = 10000\nremotes = 0");
+        assert_eq!((bounds.units, bounds.remotes), (10_000, 0));
+        for bad in [
+            "listen = \"192.0.2.1:9464\"",
+            "listen = \"192.0.2.1:9464\"\nallow_remote = false",
+            "listen = \"192.0.2.1:7373\"\nallow_remote = true",
+            "listen = \"0.0.0.0:9464\"\nallow_remote = true",
+            "listen = \"localhost:9464\"",
+            "units = 0",
+            "units = 10001",
+            "remotes = -1",
+            "port = 9464",
+        ] {
+            let refusal = read(bad).expect_err(bad);
+            assert!(refusal.contains("x:2"), "{bad}: {refusal}");
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_broken_syntax_name_their_line() {
         assert!(refusal("priority = 100", "prioritty = 100").starts_with("shadowd.toml:13: "));
         assert!(refusal("[[group]]", "[[group]").starts_with("shadowd.toml:10: "));

@@ -21,6 +21,8 @@ pub struct Settings {
     pub groups: Vec<GroupSettings>,
     /// Capture.
     pub capture: CaptureSettings,
+    /// What Prometheus may read.
+    pub metrics: MetricsSettings,
 }
 
 /// This host.
@@ -79,4 +81,25 @@ pub struct UnitSettings {
     pub name: Name,
     /// How it is kept.
     pub mode: UnitMode,
+}
+
+/// What Prometheus may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Where `GET /metrics` is answered over TCP; none: on the query socket alone.
+    pub listen: Option<SocketAddr>,
+    /// Units with series of their own; the others are summed.
+    pub units: usize,
+    /// Remotes with series of their own; 0: none, not even a sum.
+    pub remotes: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            units: 200,
+            remotes: 0,
+        }
+    }
 }

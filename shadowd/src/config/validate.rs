@@ -12,7 +12,9 @@ use toml::Spanned;
 
 use super::error::{ConfigError, line_of};
 use super::file;
-use super::settings::{GroupSettings, HostSettings, PeerSettings, Settings, UnitSettings};
+use super::settings::{
+    GroupSettings, HostSettings, MetricsSettings, PeerSettings, Settings, UnitSettings,
+};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 const MAX_PEERS: usize = 64;
@@ -46,11 +48,13 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         groups.push(group);
     }
     let capture = source.capture(&file.capture)?;
+    let metrics = source.metrics(&file.metrics, &host)?;
     Ok(Settings {
         host,
         peers,
         groups,
         capture,
+        metrics,
     })
 }
 
@@ -98,6 +102,40 @@ impl Source<'_> {
                            such as 192.0.2.1:7373 or [2001:db8::1]:7373";
             self.refuse(key, value, allowed)
         })
+    }
+
+    fn metrics(&self, written: &file::Metrics, host: &HostSettings) -> Checked<MetricsSettings> {
+        let remote = written.allow_remote.unwrap_or(false);
+        let mut settings = MetricsSettings::default();
+        if let Some(value) = &written.listen {
+            let address = self.socket_address("metrics.listen", value)?;
+            if !address.ip().is_loopback() && !remote {
+                let allowed = "a loopback address, such as 127.0.0.1:9464: anybody who reaches \
+                               another one reads what runs here; write allow_remote = true if \
+                               that is meant";
+                return Err(self.refuse("metrics.listen", value, allowed));
+            }
+            if address == host.listen {
+                return Err(self.refuse("metrics.listen", value, "another port than host.listen"));
+            }
+            settings.listen = Some(address);
+        }
+        for (key, value, bound, from) in [
+            ("metrics.units", &written.units, &mut settings.units, 1),
+            (
+                "metrics.remotes",
+                &written.remotes,
+                &mut settings.remotes,
+                0,
+            ),
+        ] {
+            let Some(value) = value else { continue };
+            let number = usize::try_from(*value.get_ref()).ok();
+            *bound = number
+                .filter(|number| (from..=10_000).contains(number))
+                .ok_or_else(|| self.refuse(key, value, format!("from {from} to 10000")))?;
+        }
+        Ok(settings)
     }
 
     fn duration(

@@ -10,6 +10,7 @@ mod ids;
 mod status;
 mod time;
 
+pub use capture::errno_name;
 pub use capture::{
     BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FEATURES, FileCounts, FileDelta,
     FileOpen, FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse,

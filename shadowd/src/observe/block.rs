@@ -60,12 +60,17 @@ impl BlockProbes {
     pub fn start(prepared: &Prepared, limits: Limits) -> Result<(Self, Attached), LoadError> {
         let offsets = offsets(&prepared.btf)?;
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/block.bpf.o"));
-        let sizes = [("BLOCK", limits.block), ("REQUESTS", limits.requests)];
+        let sizes = [
+            ("BLOCK", limits.block),
+            ("BLOCK_TOLD", limits.block),
+            ("REQUESTS", limits.requests),
+        ];
         let mut object = prepared.object("block", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::BLOCK);
-        let counts = object.take_map("BLOCK").ok_or(LoadError::NoMap("BLOCK"))?;
+        let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
+        let counts = Readings::new(take("BLOCK")?, take("BLOCK_TOLD")?, limits.block)?;
         let mut probes = Self {
-            counts: Readings::new(counts, limits.block),
+            counts,
             losses: Losses::take(&mut object, SENTENCES)?,
             object,
         };

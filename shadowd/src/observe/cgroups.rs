@@ -53,6 +53,12 @@ impl Cgroups {
             .map(|group| group.ino())
     }
 
+    /// Whether a group that was known is no more; ids are not used again.
+    pub fn is_gone(&self, id: u64) -> bool {
+        let path = self.known.get(&id);
+        path.is_some_and(|path| self.id(path).is_none_or(|now| now != id))
+    }
+
     /// Hands out the names learnt since the last time, after looking for the ones that the sample
     /// names and nobody knows.
     pub fn complete(&mut self, sample: &mut Sample) {

@@ -74,12 +74,13 @@ impl FileProbes {
     pub fn start(prepared: &Prepared, limits: Limits) -> Result<(Self, Attached), LoadError> {
         let offsets = offsets(&prepared.btf)?;
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/files.bpf.o"));
-        let sizes = [("FILES", limits.files)];
+        let sizes = [("FILES", limits.files), ("FILES_TOLD", limits.files)];
         let mut object = prepared.object("files", bytes, &offsets, &sizes)?;
         let attached = prepared.attach(&mut object, &probes::FILES);
-        let counts = object.take_map("FILES").ok_or(LoadError::NoMap("FILES"))?;
+        let mut take = |name| object.take_map(name).ok_or(LoadError::NoMap(name));
+        let counts = Readings::new(take("FILES")?, take("FILES_TOLD")?, limits.files)?;
         let mut probes = Self {
-            counts: Readings::new(counts, limits.files),
+            counts,
             losses: Losses::take(
                 &mut object,
                 &[(loss::FILES, "the table of file I/O is full")],

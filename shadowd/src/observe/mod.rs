@@ -9,6 +9,8 @@ pub mod carrier;
 mod cgroups;
 mod fields;
 mod files;
+mod groups;
+mod host;
 mod lifecycle;
 mod names;
 mod opens;

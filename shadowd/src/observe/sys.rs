@@ -448,6 +448,52 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
     }
 }
 
+/// Reads `values.len()` elements of an array map from index `first` on. The kernel side may write
+/// to them meanwhile; words of 8 bytes are whole.
+///
+/// `V` is the map's own type, of a multiple of 8 bytes.
+///
+/// # Errors
+///
+/// The kernel's; `first + values.len()` beyond the map's end is one.
+pub fn read_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &mut [V]) -> io::Result<()> {
+    let map_fd = map.as_raw_fd().unsigned_abs();
+    let mut keys = vec![0_u32; values.len()];
+    let before = first.wrapping_sub(1);
+    let mut last = 0_u32;
+    let mut attributes = BatchAttributes {
+        in_batch: if first == 0 {
+            0
+        } else {
+            (&raw const before) as u64
+        },
+        out_batch: (&raw mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(values.len()).map_err(io::Error::other)?,
+        map_fd,
+        ..BatchAttributes::default()
+    };
+    let whole = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+        Ok(_) => true,
+        // The last element of the map was among them.
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+    };
+    if whole && attributes.count as usize == values.len() {
+        return Ok(());
+    }
+    for (index, value) in (first..).zip(values) {
+        let mut attributes = ElementAttributes {
+            map_fd,
+            key: (&raw const index) as u64,
+            value: std::ptr::from_mut(value) as u64,
+            ..ElementAttributes::default()
+        };
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
+    }
+    Ok(())
+}
+
 /// Hands every entry of a hash map, not a per-CPU one, to `each` and leaves it there.
 ///
 /// `K` and `V` are the map's own types. An entry that the kernel side adds meanwhile may be

@@ -19,7 +19,7 @@ use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
 use crate::observe::sys::{boot_time, return_large_allocations};
-use crate::serve::Socket;
+use crate::serve::{Metrics, MetricsListener, Socket};
 use crate::store::Store;
 
 /// Inputs that wait for the failover loop.
@@ -69,7 +69,12 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
-    let socket = Socket::bind(&settings.host.socket)?;
+    let metrics = Arc::new(Metrics::new(settings.metrics.clone()));
+    let socket = Socket::bind(&settings.host.socket)?.with_metrics(Arc::clone(&metrics));
+    let scrapes = match settings.metrics.listen {
+        Some(address) => Some(MetricsListener::bind(address, metrics)?),
+        None => None,
+    };
     let left_over = release_left_over(&settings).await?;
 
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
@@ -120,6 +125,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         recorder: recorder.clone(),
         board,
         inputs,
+        scrapes,
     };
     let end = parts.run(inbox, listener, socket, capturing).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());

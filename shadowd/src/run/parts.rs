@@ -20,7 +20,7 @@ use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
-use crate::serve::Socket;
+use crate::serve::{MetricsListener, Socket};
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
 const JOBS_WITHIN: Duration = Duration::from_secs(90);
@@ -45,6 +45,8 @@ pub struct Parts {
     pub board: Arc<Board>,
     /// The way into the failover loop.
     pub inputs: mpsc::Sender<Input>,
+    /// Where Prometheus reads over TCP, if it may.
+    pub scrapes: Option<MetricsListener>,
 }
 
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -52,7 +54,7 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 impl Parts {
     /// Runs until a signal, or until a part ends that the daemon cannot do without.
     pub async fn run(
-        self,
+        mut self,
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
@@ -110,7 +112,12 @@ impl Parts {
         }
     }
 
-    fn tasks(&self, listener: Listener, socket: Socket, stopped: &watch::Receiver<bool>) -> Tasks {
+    fn tasks(
+        &mut self,
+        listener: Listener,
+        socket: Socket,
+        stopped: &watch::Receiver<bool>,
+    ) -> Tasks {
         let mut tasks = JoinSet::new();
         let (answers, stop) = (Arc::clone(&self.board), stopped.clone());
         tasks.spawn(async move {
@@ -127,6 +134,13 @@ impl Parts {
             stopped.clone(),
         );
         tasks.spawn(async move { streams.await.context("the streams failed") });
+        if let Some(scrapes) = self.scrapes.take() {
+            let (answers, stop) = (Arc::clone(&self.board), stopped.clone());
+            tasks.spawn(async move {
+                let served = scrapes.serve(answers, stop).await;
+                served.context("the listener of the metrics failed")
+            });
+        }
         tasks
     }
 }

@@ -3,6 +3,7 @@
 //! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
+mod metrics;
 pub mod protocol;
 mod routes;
 mod socket;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::facts::{Event, Name, Observation, Status};
 use protocol::{HandoverDone, Refusal};
 
+pub use metrics::{Metrics, MetricsBindError, MetricsListener};
 pub use socket::{BindError, Counters, MAX_CONNECTIONS, REQUEST_TIMEOUT, Socket};
 
 /// What the daemon knows and does, as the socket asks for it.

@@ -39,6 +39,10 @@ pub const TOP: &str = "/v1/top";
 pub const FLOWS: &str = "/v1/flows";
 /// `GET`: [`Units`].
 pub const UNITS: &str = "/v1/units";
+/// `GET`: the newest [`Observation`], all of it.
+pub const OBSERVATION: &str = "/v1/observation";
+/// `GET`: OpenMetrics text.
+pub const METRICS: &str = "/metrics";
 /// `GET`: [`Probes`].
 pub const PROBES: &str = "/v1/probes";
 /// `GET`: [`Peers`].

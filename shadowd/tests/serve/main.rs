@@ -5,5 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod metrics;
 mod shadowctl;
 mod socket;

@@ -159,6 +159,7 @@ impl Source<'_> {
             syscalls: of("capture.limits.syscalls", &written.syscalls)?,
             events_bytes,
             flows: of("capture.limits.flows", &written.flows)?,
+            sockets: of("capture.limits.sockets", &written.sockets)?,
             processes: of("capture.limits.processes", &written.processes)?,
         })
     }

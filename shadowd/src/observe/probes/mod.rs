@@ -71,13 +71,10 @@ pub struct Feature {
 /// System calls.
 pub const SYSCALLS: Feature = Feature {
     name: "syscalls",
-    feeds: "system calls and their errors by process and unit",
+    feeds: "system calls, their times and errors by process and unit",
     ways: &[Way {
-        programs: &[Program {
-            name: "sys_exit",
-            hook: Hook::RawTracepoint("sys_exit"),
-        }],
-        needs: &[Need::Arguments("sys_exit", 2)],
+        programs: &[MOVED, SYS_ENTER, SYS_EXIT],
+        needs: SYSCALL_NEEDS,
     }],
 };
 
@@ -108,6 +105,45 @@ const fn address(name: &'static str, number: u32) -> Program {
         hook: Hook::SocketAddress(name, number),
     }
 }
+/// System calls on a kernel that keeps nothing with a task: another object, and a table of threads
+/// that has to be kept in order.
+pub const SYSCALLS_IN_TABLE: Feature = Feature {
+    name: SYSCALLS.name,
+    feeds: SYSCALLS.feeds,
+    ways: &[Way {
+        programs: &[
+            Program {
+                name: "sched_process_exec",
+                hook: Hook::RawTracepoint("sched_process_exec"),
+            },
+            Program {
+                name: "sched_process_exit",
+                hook: Hook::RawTracepoint("sched_process_exit"),
+            },
+            MOVED,
+            SYS_ENTER,
+            SYS_EXIT,
+        ],
+        needs: SYSCALL_NEEDS,
+    }],
+};
+
+const MOVED: Program = Program {
+    name: "cgroup_attach_task",
+    hook: Hook::RawTracepoint("cgroup_attach_task"),
+};
+const SYS_ENTER: Program = Program {
+    name: "sys_enter",
+    hook: Hook::RawTracepoint("sys_enter"),
+};
+const SYS_EXIT: Program = Program {
+    name: "sys_exit",
+    hook: Hook::RawTracepoint("sys_exit"),
+};
+const SYSCALL_NEEDS: &[Need] = &[
+    Need::Arguments("sys_enter", 2),
+    Need::Arguments("sys_exit", 2),
+];
 
 /// TCP.
 pub const TCP: Feature = Feature {

@@ -37,10 +37,13 @@ const MEMORY_SHARE: u64 = 200;
 /// Bytes of a flow and of a socket in the kernel, with what its hash table adds.
 const ENTRY_BYTES: u64 = 920;
 /// Fewest entries.
-const ENTRIES_MIN: u32 = 1_024;
+pub const ENTRIES_MIN: u32 = 1_024;
 
 const SENTENCES: &[(u32, &str)] = &[
     (loss::FLOWS, "the table of flows is full"),
+    (loss::DATAGRAMS, "the table of flows is full for datagrams"),
+    (loss::FLOW_BYTES, "bytes of flows were refused"),
+    (loss::SOCKET_BYTES, "bytes of sockets were refused"),
     (loss::SOCKETS, "the table of sockets is full"),
     (loss::LISTENERS, "the table of listening sockets is full"),
     (loss::PEERS, "the table of datagrams' remotes is full"),
@@ -111,6 +114,7 @@ impl SocketProbes {
             object,
         };
         probes.adopt(prepared.scope.netns, cgroups)?;
+        probes.object.settle();
         Ok((probes, attached))
     }
 
@@ -184,10 +188,14 @@ impl SocketProbes {
         Ok(())
     }
 
-    /// Happenings that full tables refused.
-    pub fn lost(&mut self) -> u64 {
-        let bytes = self.losses.of(loss::FLOW_BYTES) + self.losses.of(loss::SOCKET_BYTES);
-        self.losses.total().saturating_sub(bytes)
+    /// What full tables refused: happenings on connections, and datagrams.
+    pub fn lost(&mut self) -> (u64, u64) {
+        self.losses.total(); // logs
+        let of = |what| self.losses.of(what);
+        (
+            of(loss::FLOWS) + of(loss::SOCKETS) + of(loss::LISTENERS),
+            of(loss::DATAGRAMS),
+        )
     }
 }
 

@@ -46,7 +46,7 @@ impl LoopDevice {
         let output = Command::new("losetup")
             .args(["--find", "--show"])
             .arg(&file)
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .output();
         let made = match output {
             Ok(output) if output.status.success() => String::from_utf8(output.stdout)?,

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use nix::fcntl::copy_file_range;
 use nix::sys::sendfile::sendfile64;
 use nix::sys::uio::{pread, pwrite};
+use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{FileCounts, Sample};
-use shadowd::observe::Capture;
+use shadowd::observe::{Capture, Limits};
 
 use super::{run_role, start, until_exit, workload};
 
@@ -143,6 +144,85 @@ pub fn io_is_exact(capture: &mut Capture) -> Result<()> {
         sample.losses.dropped
     );
     println!("    {seen:?}");
+    Ok(())
+}
+
+/// Captures with settings of its own.
+fn settings() -> CaptureSettings {
+    CaptureSettings {
+        ebpf: true,
+        ..CaptureSettings::default()
+    }
+}
+
+/// A table of one entry: what it took and what it refused lies between what two large tables saw,
+/// one a moment shorter and one a moment longer.
+pub fn full_tables_are_counted(_: &mut Capture) -> Result<()> {
+    let limits = Limits {
+        files: 1,
+        ..Limits::default()
+    };
+    let [mut outer, mut inner] = [(); 2].map(|()| Capture::start(&settings()));
+    let mut small = Capture::start_with(&settings(), limits);
+    outer.tick();
+    let before = small.tick();
+    inner.tick();
+    let folder = Folder::make(&std::env::temp_dir(), "full")?;
+    let mut seen = 0;
+    for _ in 0..3 {
+        let (_, sample) = run_role(&mut small, &["files", folder.text()?])?;
+        seen += operations(&sample, None);
+    }
+    let least = operations(&inner.tick(), None);
+    let last = small.tick();
+    seen += operations(&last, None);
+    let most = operations(&outer.tick(), None);
+    let lost = |sample: &Sample| {
+        let all = sample.probe_losses.get("files");
+        all.map_or(0, |all| all.dropped)
+    };
+    let dropped = lost(&last) - lost(&before);
+    ensure!(dropped > 0, "nothing was refused");
+    ensure!(
+        (least..=most).contains(&(seen + dropped)),
+        "seen {seen}, dropped {dropped}; there were {least} to {most}"
+    );
+    println!("    seen {seen}, dropped {dropped}; there were {least} to {most}");
+    Ok(())
+}
+
+fn operations(sample: &Sample, pid: Option<u32>) -> u64 {
+    let of_pid = (sample.files.iter()).filter(|one| pid.is_none_or(|pid| pid == one.pid));
+    let counts = of_pid.map(|one| one.counts);
+    counts.map(|one| one.reads + one.writes + one.opens).sum()
+}
+
+/// What happens between two daemons is told by the second one, and nothing twice.
+pub fn a_successor_goes_on_with_the_counts(_: &mut Capture) -> Result<()> {
+    let folder = Folder::make(&std::env::temp_dir(), "kept")?;
+    let mut first = Capture::start(&settings());
+    let (told_pid, told) = run_role(&mut first, &["files", folder.text()?])?;
+    let mut left = std::collections::BTreeMap::new();
+    for (name, descriptor) in first.descriptors() {
+        left.insert(name.to_owned(), descriptor.try_clone_to_owned()?);
+    }
+    drop(first);
+    let mut child = start(&["files", folder.text()?])?;
+    let pid = child.id();
+    child.wait()?;
+    let mut second = Capture::go_on(&settings(), Limits::default(), left);
+    let sample = second.tick();
+    let made = WANTED.reads + WANTED.writes + WANTED.opens;
+    let (before, between) = (
+        operations(&told, Some(told_pid)),
+        operations(&sample, Some(pid)),
+    );
+    ensure!(
+        before >= made && between == before,
+        "{before}, then {between}"
+    );
+    let again = operations(&sample, Some(told_pid));
+    ensure!(again == 0, "{again} operations are told again");
     Ok(())
 }
 

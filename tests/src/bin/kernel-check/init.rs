@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
+use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 use shadowd_tests::load::namespace::loopback_up;
@@ -14,6 +16,9 @@ const MOUNTS: [(&str, &str); 5] = [
     ("cgroup2", "/sys/fs/cgroup"),
     ("bpf", "/sys/fs/bpf"),
 ];
+
+/// Kernel modules, none of which needs another.
+const MODULES: &str = "/lib/modules";
 
 /// Prepares the machine, checks, and powers it off.
 pub fn run(check_all: impl Fn() -> bool) -> ExitCode {
@@ -33,6 +38,9 @@ pub fn run(check_all: impl Fn() -> bool) -> ExitCode {
     if let Err(error) = loopback_up() {
         println!("the loopback interface does not come up: {error:#}");
     }
+    if let Err(error) = load_modules() {
+        println!("{error:#}");
+    }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("kernel {}", release.trim());
     check_all();
@@ -42,4 +50,17 @@ pub fn run(check_all: impl Fn() -> bool) -> ExitCode {
         Ok(never) => match never {},
     }
     ExitCode::FAILURE
+}
+
+/// Loads the modules that were packed beside this program, if any were.
+fn load_modules() -> Result<()> {
+    let Ok(modules) = fs::read_dir(MODULES) else {
+        return Ok(());
+    };
+    for module in modules {
+        let path = module?.path();
+        let loaded = finit_module(&fs::File::open(&path)?, c"", ModuleInitFlags::empty());
+        loaded.with_context(|| format!("{} is not loaded", path.display()))?;
+    }
+    Ok(())
 }

@@ -14,6 +14,8 @@ mod init;
 mod lifecycle;
 mod overflow;
 mod privileges;
+mod sockets;
+mod syscalls;
 mod tcp;
 mod units;
 mod workload;
@@ -23,7 +25,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use shadowd::config::settings::CaptureSettings;
+use shadowd::config::settings::{CaptureSettings, CostMeasurement};
 use shadowd::decide::aggregate::Aggregator;
 use shadowd::facts::{Lifecycle, LifecycleKind, Sample};
 use shadowd::observe::{Capture, boot_time};
@@ -50,6 +52,8 @@ fn settings() -> CaptureSettings {
     CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
+        // The check of cost has a capture of its own, and looks for descriptors of the whole process.
+        cost: CostMeasurement::Off,
         ..CaptureSettings::default()
     }
 }
@@ -60,6 +64,32 @@ const CHECKS: &[(&str, Check)] = &[
         "syscalls_and_errors_are_exact",
         syscalls_and_errors_are_exact,
     ),
+    (
+        "counts_and_errnos_are_exact",
+        syscalls::counts_and_errnos_are_exact,
+    ),
+    (
+        "blocking_calls_take_their_time",
+        syscalls::blocking_calls_take_their_time,
+    ),
+    (
+        "a_moved_process_counts_where_it_is",
+        syscalls::a_moved_process_counts_where_it_is,
+    ),
+    (
+        "seen_and_dropped_are_all",
+        syscalls::seen_and_dropped_are_all,
+    ),
+    (
+        "the_dead_leave_their_slots",
+        syscalls::the_dead_leave_their_slots,
+    ),
+    (
+        "a_pid_used_again_is_another_process",
+        syscalls::a_pid_used_again_is_another_process,
+    ),
+    ("perf_counts_the_same", syscalls::perf_counts_the_same),
+    ("strace_counts_the_same", syscalls::strace_counts_the_same),
     (
         "exec_and_exit_are_seen_with_status",
         exec_and_exit_are_seen_with_status,
@@ -86,6 +116,14 @@ const CHECKS: &[(&str, Check)] = &[
     ),
     ("file_io_is_exact", files::io_is_exact),
     (
+        "full_tables_of_io_are_counted",
+        files::full_tables_are_counted,
+    ),
+    (
+        "a_successor_goes_on_with_the_counts",
+        files::a_successor_goes_on_with_the_counts,
+    ),
+    (
         "opened_files_are_told_once_with_their_real_path",
         files::opened_files_are_told_once_with_their_real_path,
     ),
@@ -101,6 +139,56 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "tcp_refused_connect_is_failed",
         tcp::refused_connect_is_failed,
+    ),
+    (
+        "open_connections_are_live",
+        sockets::open_connections_are_live,
+    ),
+    (
+        "a_connection_is_opened_once_and_timed",
+        sockets::a_connection_is_opened_once_and_timed,
+    ),
+    (
+        "a_reset_is_counted_at_both_ends",
+        sockets::a_reset_is_counted_at_both_ends,
+    ),
+    (
+        "the_process_that_does_the_io_owns_the_connection",
+        sockets::the_process_that_does_the_io_owns_the_connection,
+    ),
+    (
+        "a_connection_that_is_handed_on_is_split",
+        sockets::a_connection_that_is_handed_on_is_split,
+    ),
+    ("udp_v4_is_exact", |capture| {
+        sockets::datagrams_are_exact(capture, "127.0.0.1", "127.0.0.1", false)
+    }),
+    ("udp_v6_connected_is_exact", |capture| {
+        sockets::datagrams_are_exact(capture, "::1", "::1", true)
+    }),
+    ("udp_v4_to_a_v6_socket_is_v4", |capture| {
+        sockets::datagrams_are_exact(capture, "::", "127.0.0.1", true)
+    }),
+    (
+        "local_sockets_are_no_flows",
+        sockets::local_sockets_are_no_flows,
+    ),
+    (
+        "connections_from_before_are_adopted",
+        sockets::connections_from_before_are_adopted,
+    ),
+    (
+        "many_short_connections_are_exact",
+        sockets::many_short_connections_are_exact,
+    ),
+    ("queues_are_shown", sockets::queues_are_shown),
+    (
+        "refused_sockets_are_counted",
+        sockets::refused_sockets_are_counted,
+    ),
+    (
+        "refused_flows_are_counted",
+        sockets::refused_flows_are_counted,
     ),
     (
         "a_group_that_is_gone_keeps_its_unit",
@@ -310,6 +398,7 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.files.extend(part.files);
     whole.opens.extend(part.opens);
     whole.losses = part.losses;
+    whole.flow_bytes_dropped = part.flow_bytes_dropped;
     whole.probe_losses = part.probe_losses;
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::syscalls;
 use super::units;
 
 /// The exit status of every role that did its work.
@@ -29,9 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Plays a role.
 pub fn run(role: &str, arguments: &[String]) -> Result<()> {
     match (role, arguments) {
-        ("syscalls", []) => syscalls(),
+        ("syscalls", []) => make_calls(),
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
+        ("echo", []) => super::sockets::echo(),
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
@@ -47,11 +49,12 @@ pub fn run(role: &str, arguments: &[String]) -> Result<()> {
         ("nap", []) => units::live_a_moment(),
         ("swarm", [count]) => units::swarm(count.parse()?),
         ("scopes", [count, prefix]) => units::scopes(count.parse()?, prefix),
+        (role, []) => syscalls::roles::run(role).unwrap_or_else(|| bail!("unknown role")),
         _ => bail!("unknown role"),
     }
 }
 
-fn syscalls() -> Result<()> {
+fn make_calls() -> Result<()> {
     for _ in 0..GETPPIDS {
         nix::unistd::getppid();
     }
