@@ -49,7 +49,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// There is no apt here, the mirror cannot be reached, or the package holds no kernel.
 pub fn fetch(cache: &Path, series: &str, source: &Source) -> Result<PathBuf> {
     let folder = cache.join(series);
-    if let Some(kernel) = kernel_in(&folder.join("boot"), series) {
+    if let Some(kernel) = kernel_in(&folder, series) {
         return Ok(kernel);
     }
     let apt = Apt::new(&cache.join("apt").join(source.suite), source)?;
@@ -93,8 +93,7 @@ pub fn fetch(cache: &Path, series: &str, source: &Source) -> Result<PathBuf> {
     }
     std::fs::rename(&unpacked, &folder)?;
     std::fs::remove_dir_all(&downloads)?;
-    kernel_in(&folder.join("boot"), series)
-        .with_context(|| format!("{image} holds no boot/vmlinuz-{series}*"))
+    kernel_in(&folder, series).with_context(|| format!("{image} holds no kernel {series}"))
 }
 
 fn recreate(folder: &Path) -> Result<()> {
@@ -104,15 +103,30 @@ fn recreate(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
 }
 
-fn kernel_in(boot: &Path, series: &str) -> Option<PathBuf> {
-    let start = format!("vmlinuz-{series}.");
-    let entries = std::fs::read_dir(boot).ok()?;
+/// The kernel in an unpacked package: Debian 13 and older keep it in boot, newer ones beside its
+/// modules.
+fn kernel_in(unpacked: &Path, series: &str) -> Option<PathBuf> {
+    let starts = |path: &Path, start: &str| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(start))
+    };
+    let in_boot = entries(&unpacked.join("boot"))
+        .into_iter()
+        .find(|path| starts(path, &format!("vmlinuz-{series}.")));
+    in_boot.or_else(|| {
+        entries(&unpacked.join("usr/lib/modules"))
+            .into_iter()
+            .filter(|path| starts(path, &format!("{series}.")))
+            .map(|path| path.join("vmlinuz"))
+            .find(|path| path.is_file())
+    })
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
     entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with(&start))
-        })
+        .collect()
 }
 
 /// The kernel that `apt-cache depends` of the leading package names.
