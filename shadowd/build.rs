@@ -11,7 +11,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 4] = ["lifecycle", "locate", "sockets", "syscalls"];
+const OBJECTS: [&str; 8] = [
+    "block",
+    "files",
+    "lifecycle",
+    "locate",
+    "opens",
+    "sockets",
+    "syscalls",
+    "syscalls_hash",
+];
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Edition 2024.
 const OLDEST_MINOR: u32 = 85;

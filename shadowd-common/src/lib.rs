@@ -17,7 +17,10 @@ macro_rules! pod {
 }
 pub(crate) use pod;
 
+pub mod block;
+pub mod files;
 pub mod lifecycle;
+pub mod opens;
 pub mod sockets;
 pub mod syscalls;
 
@@ -26,6 +29,35 @@ pub type Address = [u32; 4];
 
 /// The third word of an IPv4-mapped address: bytes 00 00 ff ff.
 pub const MAPPED: u32 = u32::from_ne_bytes([0, 0, 0xff, 0xff]);
+
+/// Buckets of a histogram of times.
+pub const BUCKETS: usize = 32;
+
+/// The bucket of a time: bucket `i` counts from 2^(i+7) ns to below 2^(i+8) ns; the first one also
+/// all that is shorter, the last one all that is longer.
+#[inline(always)]
+#[must_use]
+pub const fn bucket(nanos: u64) -> u32 {
+    let longest = (1 << (BUCKETS - 2)) as u64;
+    let mut rest = nanos >> 8;
+    if rest == 0 {
+        return 0;
+    }
+    if rest > longest {
+        rest = longest;
+    }
+    // No processor of the kernel's virtual machine counts leading zeros: halve, five times.
+    let mut log = 0;
+    let mut width = 16;
+    while width > 0 {
+        if rest >> width != 0 {
+            rest >>= width;
+            log += width;
+        }
+        width /= 2;
+    }
+    log + 1
+}
 
 /// How many counters of loss every object has; each names its own.
 pub const LOSSES: u32 = 16;

@@ -1,45 +1,140 @@
-//! System calls: counts by process, number and control group.
+//! System calls: counts, times and errors by process, number and control group.
+//!
+//! A process's calls of one number in one control group have a **slot**: a row of counters for
+//! each processor. Rows only ever count up; user space keeps what it read last and hands out the
+//! difference. A slot is given away by the kernel side and taken back by user space, once its
+//! process is gone and its last counts were read.
 
-/// Most records between two drains.
-pub const SYSCALLS_MAX: u32 = 16_384;
+use crate::BUCKETS;
 
-/// Counters of loss of the `syscalls` object.
+/// Most slots.
+pub const SLOTS_MAX: u32 = 32_768;
+/// Most bytes that all rows take together; with many processors there are fewer slots for it.
+pub const ROWS_BYTES: u32 = 24 << 20;
+/// Most slots' errors by errno; beyond, errors are counted without their errno.
+pub const ERRORS_MAX: u32 = 16_384;
+/// Most threads followed where the kernel has no storage in a task.
+pub const THREADS_MAX: u32 = 16_384;
+
+/// Numbers from here on are counted together, as [`NUMBER_OTHER`]: no kernel has that many calls,
+/// and a program that invents numbers must not use up the slots.
+pub const NUMBERS: u32 = 1_024;
+/// Stands for all numbers that no call has.
+pub const NUMBER_OTHER: u32 = u32::MAX - 1;
+/// No call: what a number in [`SyscallOffsets`] is that this architecture lacks.
+pub const NUMBER_NONE: u32 = u32::MAX;
+
+/// Entries of a thread's cache of slots; a power of two.
+pub const CACHED: usize = 64;
+/// Bits of a slot in an entry of that cache; its number stands above them.
+pub const SLOT_BITS: u32 = 20;
+
+/// Counters of loss of the `syscalls` objects, in calls.
 pub mod loss {
-    /// System calls that the full table refused.
-    pub const SYSCALLS: u32 = 0;
+    /// No slot was free.
+    pub const SLOTS: u32 = 0;
+    /// The thread could not be followed.
+    pub const THREADS: u32 = 1;
 }
 
-/// Offsets in kernel structures, in bytes.
+/// Offsets in kernel structures, in bytes, and what else the programs need to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SyscallOffsets {
     /// pt_regs: number of the system call.
     pub regs_number: u32,
+    /// task_struct: pointer to the first thread of the process.
+    pub task_leader: u32,
+    /// task_struct: when it started, after boot.
+    pub task_started: u32,
+    /// Slots; rows of one processor.
+    pub slots: u32,
+    /// Number of exit, which never returns.
+    pub exit: u32,
+    /// Number of exit_group, which never returns.
+    pub exit_group: u32,
+    /// Number of rt_sigreturn, whose result is the interrupted call's.
+    pub sigreturn: u32,
+    /// Number of clone: the child returns from it without having called it.
+    pub clone: u32,
+    /// Number of clone3.
+    pub clone3: u32,
+    /// Number of fork.
+    pub fork: u32,
+    /// Number of vfork.
+    pub vfork: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
-/// Key of a count of system calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Whose calls a slot counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(C)]
 pub struct SyscallKey {
-    /// Control group.
+    /// Control group; 0 in the table of owners: nobody's.
     pub cgroup: u64,
-    /// Process, in the daemon's pid namespace.
+    /// When the process started, ns after boot: a pid that is used again is another process.
+    /// 0 together with `tgid` 0.
+    pub started: u64,
+    /// Process, in the daemon's pid namespace; 0 for all processes of a namespace nested in it.
     pub tgid: u32,
     /// Number of the call.
     pub number: u32,
 }
 
-/// A count of system calls.
+/// What one processor counted for a slot. The small counters wrap around.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct SyscallValue {
-    /// Calls that returned.
-    pub calls: u64,
-    /// Of these, with an error.
-    pub errors: u64,
+pub struct SyscallRow {
+    /// Time from entry to return, ns.
+    pub total_ns: u64,
+    /// Calls without a time: they never return, or nothing saw their entry.
+    pub untimed: u32,
+    /// Failed calls whose errno found no place.
+    pub errors: u32,
+    /// Calls by time, see [`crate::bucket`].
+    pub times: [u32; BUCKETS],
 }
 
-crate::pod!(SyscallOffsets, SyscallKey, SyscallValue);
+/// Key of a count of failed calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ErrorKey {
+    /// The slot.
+    pub slot: u32,
+    /// The errno.
+    pub errno: u32,
+}
 
-// A gap between fields would be uninitialised bytes in a map's key.
-const _: () = assert!(size_of::<SyscallKey>() == 16);
+/// What is kept for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Thread {
+    /// When the call it is in was entered, CLOCK_MONOTONIC ns.
+    pub entered: u64,
+    /// Control group for which the fields below were found out; 0: none yet.
+    pub cgroup: u64,
+    /// [`SyscallKey::started`].
+    pub started: u64,
+    /// [`SyscallKey::tgid`].
+    pub tgid: u32,
+    /// Number of the call it is in, plus 1; 0: in none.
+    pub call: u32,
+    /// 1: its calls are counted; 0: it belongs to another host.
+    pub ours: u32,
+    /// Moves between control groups, of any process, that it knows of; 0: none.
+    pub moves: u32,
+    /// Slots by number: `number << SLOT_BITS | slot + 1`; 0 is empty.
+    pub slots: [u32; CACHED],
+}
+
+crate::pod!(SyscallOffsets, SyscallKey, SyscallRow, ErrorKey, Thread);
+
+// A gap between fields would be uninitialised bytes in a map's key or value.
+const _: () = {
+    assert!(size_of::<SyscallKey>() == 24);
+    assert!(size_of::<SyscallRow>() == 144);
+    assert!(size_of::<Thread>() == 40 + 4 * CACHED);
+    assert!(SLOTS_MAX < 1 << SLOT_BITS && NUMBERS <= 1 << (32 - SLOT_BITS));
+    assert!(CACHED.is_power_of_two());
+};

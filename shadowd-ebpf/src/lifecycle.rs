@@ -1,4 +1,4 @@
-//! Streams what is rare: programs begun, processes ended, control groups made.
+//! Streams what is rare: programs begun, processes ended or killed, control groups made.
 
 #![no_std]
 #![no_main]
@@ -8,13 +8,15 @@ mod context;
 
 use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::bpf_get_current_comm;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
+};
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::RingBuf;
+use aya_ebpf::maps::{HashMap, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use shadowd_common::lifecycle::{
-    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, EVENTS_BYTES, LifecycleOffsets, PATH_BYTES,
-    ProcessEvent, loss,
+    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, EVENT_OOM, EVENTS_BYTES, LifecycleOffsets,
+    PATH_BYTES, ProcessEvent, THREADS_MAX, VICTIMS_MAX, loss,
 };
 
 use crate::context::{Task, current, lost, read, setting};
@@ -28,16 +30,28 @@ static OFFSETS: LifecycleOffsets = LifecycleOffsets {
     cgroup_root: 0,
     root_hierarchy: 0,
     node_id: 0,
+    victim_is_task: 0,
+    task_pid: 0,
+    task_signal: 0,
+    task_thread_node: 0,
+    task_runtime: 0,
+    signal_threads: 0,
+    signal_runtime: 0,
 };
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 
+/// Threads that are to die for want of memory, by number in the initial pid namespace, and since
+/// when.
+#[map]
+static VICTIMS: HashMap<u32, u64> = HashMap::with_max_entries(VICTIMS_MAX, 0);
+
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
     if let Some(task) = current() {
-        emit(task, EVENT_EXEC, 0, 0);
+        emit(task, event(EVENT_EXEC), 0);
     }
     0
 }
@@ -46,7 +60,22 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
+    // SAFETY: plain helper call.
+    let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
+    let marked = VICTIMS.get_ptr(&thread);
+    // SAFETY: the verifier checked the pointer.
+    let chosen = marked.map(|at| unsafe { *at });
+    if chosen.is_some() {
+        let _ = VICTIMS.remove(&thread);
+    }
     let Some(who) = current() else { return 0 };
+    if let Some(at) = chosen {
+        let kill = ProcessEvent {
+            at,
+            ..event(EVENT_OOM)
+        };
+        emit(who, kill, 0);
+    }
     let ended = if setting!(OFFSETS, exit_tells_group) != 0 {
         ctx.arg::<u64>(1) as u8 != 0
     } else {
@@ -54,28 +83,84 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         who.tgid == who.tid
     };
     if ended {
-        let status = read::<u32>(task, setting!(OFFSETS, task_exit_code)).unwrap_or(0);
+        let exit = ProcessEvent {
+            status: read::<u32>(task, setting!(OFFSETS, task_exit_code)).unwrap_or(0),
+            cpu: runtime(task).unwrap_or(0),
+            ..event(EVENT_EXIT)
+        };
         // Failover waits for this one: the reader is woken whatever it is doing.
-        emit(who, EVENT_EXIT, status, u64::from(BPF_RB_FORCE_WAKEUP));
+        emit(who, exit, u64::from(BPF_RB_FORCE_WAKEUP));
     }
     0
 }
 
+/// `mark_victim(int pid)`, from 6.8 `mark_victim(struct task_struct *task, uid_t uid)`
+///
+/// Runs in whoever asked for memory. The victim tells who it is when it dies, which it does next.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
+    let thread = if setting!(OFFSETS, victim_is_task) != 0 {
+        read::<u32>(ctx.arg(0), setting!(OFFSETS, task_pid)).unwrap_or(0)
+    } else {
+        ctx.arg(0)
+    };
+    if VICTIMS.insert(&thread, &now(), 0).is_err() {
+        lost(loss::VICTIMS, 1);
+    }
+    0
+}
+
+/// Processor time of a process, by its last living thread: of the threads that are gone, and of
+/// those that ended and are still in the list.
 #[inline(always)]
-fn emit(task: Task, kind: u32, status: u32, flags: u64) {
+fn runtime(task: u64) -> Option<u64> {
+    let signal: u64 = read(task, setting!(OFFSETS, task_signal))?;
+    let mut sum: u64 = read(signal, setting!(OFFSETS, signal_runtime))?;
+    let head = signal + u64::from(setting!(OFFSETS, signal_threads));
+    let mut node: u64 = read(head, 0)?;
+    for _ in 0..THREADS_MAX {
+        if node == head {
+            break;
+        }
+        let thread = node - u64::from(setting!(OFFSETS, task_thread_node));
+        sum += read::<u64>(thread, setting!(OFFSETS, task_runtime))?;
+        node = read(node, 0)?;
+    }
+    Some(sum)
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: plain helper call.
+    unsafe { bpf_ktime_get_boot_ns() }
+}
+
+/// An event of now, of nobody yet.
+#[inline(always)]
+fn event(kind: u32) -> ProcessEvent {
+    ProcessEvent {
+        kind,
+        tgid: 0,
+        cgroup: 0,
+        at: now(),
+        cpu: 0,
+        command: [0; 16],
+        status: 0,
+        reserved: 0,
+    }
+}
+
+#[inline(always)]
+fn emit(task: Task, event: ProcessEvent, flags: u64) {
     let Some(mut entry) = EVENTS.reserve::<ProcessEvent>(0) else {
         lost(loss::EVENTS, 1);
         return;
     };
     entry.write(ProcessEvent {
-        kind,
         tgid: task.tgid,
         cgroup: task.cgroup,
-        // SAFETY: plain helper call.
-        at: unsafe { bpf_ktime_get_boot_ns() },
         command: bpf_get_current_comm().unwrap_or_default(),
-        status,
-        reserved: 0,
+        ..event
     });
     entry.submit(flags);
 }

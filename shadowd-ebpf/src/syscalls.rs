@@ -1,82 +1,82 @@
-//! Counts system calls and their errors by process, number and control group.
+//! Counts system calls, with the state of each thread in the kernel's storage for its task: it
+//! lives and dies with the thread, and no table of them can be full.
 
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod calls;
 mod context;
 
-use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{Array, PerCpuHashMap};
+use core::ptr;
+
+use aya_ebpf::bindings::bpf_map_type::BPF_MAP_TYPE_TASK_STORAGE;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_LOCAL_STORAGE_GET_F_CREATE};
+use aya_ebpf::helpers::generated::{bpf_get_current_task_btf, bpf_task_storage_get};
+use aya_ebpf::macros::{btf_map, raw_tracepoint};
 use aya_ebpf::programs::RawTracePointContext;
-use shadowd_common::syscalls::{SYSCALLS_MAX, SyscallKey, SyscallOffsets, SyscallValue, loss};
+use shadowd_common::syscalls::Thread;
 
-use crate::context::{current, lost, read, setting};
+use crate::calls::Threads;
 
-/// Written by user space before the load.
-#[unsafe(no_mangle)]
-static OFFSETS: SyscallOffsets = SyscallOffsets { regs_number: 0 };
+/// A map definition as libbpf has them: the lengths of arrays are the numbers, and nothing is ever
+/// read through the pointers. aya has no type for this kind of map.
+#[repr(C)]
+struct TaskStorage<T> {
+    r#type: *const [i32; BPF_MAP_TYPE_TASK_STORAGE as usize],
+    key: *const i32,
+    value: *const T,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; BPF_F_NO_PREALLOC as usize],
+}
 
-#[map]
-static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+// SAFETY: the loader replaces the definition by the map; its fields are never used.
+unsafe impl<T> Sync for TaskStorage<T> {}
 
-type Counts = PerCpuHashMap<SyscallKey, SyscallValue>;
+#[btf_map]
+static THREADS: TaskStorage<Thread> = TaskStorage {
+    r#type: ptr::null(),
+    key: ptr::null(),
+    value: ptr::null(),
+    max_entries: ptr::null(),
+    map_flags: ptr::null(),
+};
 
-#[map]
-static SYSCALLS_0: Counts = Counts::with_max_entries(SYSCALLS_MAX, 0);
+struct InTask;
 
-#[map]
-static SYSCALLS_1: Counts = Counts::with_max_entries(SYSCALLS_MAX, 0);
+impl Threads for InTask {
+    #[inline(always)]
+    fn current() -> Option<*mut Thread> {
+        // SAFETY: plain helper calls; the map holds threads.
+        let thread = unsafe {
+            bpf_task_storage_get(
+                ptr::from_ref(&THREADS).cast_mut().cast(),
+                bpf_get_current_task_btf(),
+                ptr::null_mut(),
+                u64::from(BPF_LOCAL_STORAGE_GET_F_CREATE),
+            )
+        };
+        (!thread.is_null()).then_some(thread.cast())
+    }
+}
 
-/// Error codes end here (MAX_ERRNO, include/linux/err.h).
-const MAX_ERRNO: i64 = 4095;
+/// `sys_enter(struct pt_regs *regs, long id)`
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
+    calls::entered::<InTask>(ctx.arg(1));
+    0
+}
 
 /// `sys_exit(struct pt_regs *regs, long ret)`
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    let regs: u64 = ctx.arg(0);
-    let ret: i64 = ctx.arg(1);
-    let _ = count(regs, ret);
+    calls::returned::<InTask>(ctx.arg(0), ctx.arg(1));
     0
 }
 
-#[inline(always)]
-fn count(regs: u64, ret: i64) -> Option<()> {
-    let task = current()?;
-    let number: i32 = read(regs, setting!(OFFSETS, regs_number))?;
-    if number < 0 {
-        // No call: a signal's return, or one that a tracer skipped.
-        return None;
-    }
-    let key = SyscallKey {
-        cgroup: task.cgroup,
-        tgid: task.tgid,
-        number: number as u32,
-    };
-    let failed = u64::from((-MAX_ERRNO..0).contains(&ret));
-    let counts = if GENERATION.get(0).copied().unwrap_or(0) == 0 {
-        &SYSCALLS_0
-    } else {
-        &SYSCALLS_1
-    };
-    if let Some(value) = counts.get_ptr_mut(&key) {
-        // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
-        unsafe {
-            (*value).calls += 1;
-            (*value).errors += failed;
-        }
-    } else if counts
-        .insert(
-            &key,
-            &SyscallValue {
-                calls: 1,
-                errors: failed,
-            },
-            0,
-        )
-        .is_err()
-    {
-        lost(loss::SYSCALLS, 1);
-    }
-    Some(())
+/// `cgroup_attach_task(...)`
+#[raw_tracepoint(tracepoint = "cgroup_attach_task")]
+pub fn cgroup_attach_task(_ctx: RawTracePointContext) -> i32 {
+    calls::moved();
+    0
 }

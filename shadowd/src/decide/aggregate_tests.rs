@@ -45,6 +45,7 @@ fn event(pid: u32, kind: LifecycleKind) -> Lifecycle {
         cgroup: 9,
         command: String::from("short"),
         at: BootTime::default(),
+        cpu_ns: None,
         kind,
     }
 }

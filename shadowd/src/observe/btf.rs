@@ -22,6 +22,7 @@ const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 
@@ -56,7 +57,7 @@ pub struct Btf {
     strings: usize,
     /// Offset of each type's record; index 0 is void.
     types: Vec<usize>,
-    /// Structures, unions and typedefs by name.
+    /// Structures, unions, enumerations and typedefs by name.
     named: HashMap<String, Vec<u32>>,
 }
 
@@ -96,7 +97,11 @@ impl Btf {
             let size = 12 + Self::extra(info).ok_or(BtfError::Malformed(at))?;
             let id = btf.types.len() as u32;
             btf.types.push(at);
-            if name != 0 && matches!(kind(info), KIND_STRUCT | KIND_UNION | KIND_TYPEDEF) {
+            let named = matches!(
+                kind(info),
+                KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_TYPEDEF
+            );
+            if name != 0 && named {
                 let name = btf.string(name).to_owned();
                 btf.named.entry(name).or_default().push(id);
             }
@@ -167,6 +172,20 @@ impl Btf {
             .checked_sub(1)
     }
 
+    /// The value of a name of an enumeration; `None` if the kernel has no such one.
+    pub fn constant(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let is_enum = |id: &&u32| self.info(**id).is_some_and(|info| kind(info) == KIND_ENUM);
+        let id = *self.named.get(enumeration)?.iter().find(is_enum)?;
+        let record = *self.types.get(id as usize)?;
+        let count = (self.info(id)? & 0xffff) as usize;
+        let mut entries = (0..count).map(|index| record + 12 + index * 8);
+        let at = entries.find(|at| {
+            let entry = self.word(*at);
+            entry.is_ok_and(|entry| self.string(entry) == name)
+        })?;
+        self.word(at + 4).ok()
+    }
+
     fn word(&self, at: usize) -> Result<u32, BtfError> {
         let four = self
             .bytes
@@ -192,7 +211,7 @@ impl Btf {
             KIND_PTR | 7..=12 | 16 | 18 => 0, // FWD .. FUNC, FLOAT, TYPE_TAG
             KIND_ARRAY => 12,
             KIND_STRUCT | KIND_UNION | 15 | 19 => count * 12, // DATASEC, ENUM64
-            6 | KIND_FUNC_PROTO => count * 8,                 // ENUM
+            KIND_ENUM | KIND_FUNC_PROTO => count * 8,
             _ => return None,
         })
     }
@@ -265,7 +284,7 @@ mod tests {
     /// `struct outer { int a; union { struct inner *p; int q; }; }`, `struct inner { int b; }`,
     /// `typedef void (*btf_trace_x)(void *, int)`.
     fn blob() -> Vec<u8> {
-        let strings = b"\0outer\0a\0p\0q\0inner\0b\0btf_trace_x\0int\0";
+        let strings = b"\0outer\0a\0p\0q\0inner\0b\0btf_trace_x\0int\0flags\0one\0two\0";
         let at = |name: &str| {
             let needle = [b"\0", name.as_bytes(), b"\0"].concat();
             strings
@@ -276,14 +295,15 @@ mod tests {
         };
         let info = |kind: u32, count: u32| kind << 24 | count;
         let words: Vec<u32> = [
-            vec![at("int"), info(1, 0), 4, 32],                         // 1
-            vec![at("inner"), info(4, 1), 4, at("b"), 1, 0],            // 2
-            vec![0, info(2, 0), 2],                                     // 3
-            vec![0, info(5, 2), 8, at("p"), 3, 0, at("q"), 1, 0],       // 4
-            vec![at("outer"), info(4, 2), 16, at("a"), 1, 0, 0, 4, 64], // 5
-            vec![0, info(13, 2), 0, 0, 3, 0, 1],                        // 6
-            vec![0, info(2, 0), 6],                                     // 7
-            vec![at("btf_trace_x"), info(8, 0), 7],                     // 8
+            vec![at("int"), info(1, 0), 4, 32],                           // 1
+            vec![at("inner"), info(4, 1), 4, at("b"), 1, 0],              // 2
+            vec![0, info(2, 0), 2],                                       // 3
+            vec![0, info(5, 2), 8, at("p"), 3, 0, at("q"), 1, 0],         // 4
+            vec![at("outer"), info(4, 2), 16, at("a"), 1, 0, 0, 4, 64],   // 5
+            vec![0, info(13, 2), 0, 0, 3, 0, 1],                          // 6
+            vec![0, info(2, 0), 6],                                       // 7
+            vec![at("btf_trace_x"), info(8, 0), 7],                       // 8
+            vec![at("flags"), info(6, 2), 4, at("one"), 1, at("two"), 9], // 9
         ]
         .concat();
         let types = words.len() as u32 * 4;
@@ -314,6 +334,9 @@ mod tests {
         ));
         assert_eq!(btf.tracepoint_arguments("x"), Some(1));
         assert_eq!(btf.tracepoint_arguments("y"), None);
+        assert_eq!(btf.constant("flags", "two"), Some(9));
+        assert_eq!(btf.constant("flags", "three"), None);
+        assert_eq!(btf.constant("outer", "a"), None);
     }
 
     #[test]
@@ -327,6 +350,7 @@ mod tests {
             bad[at] ^= 0xff;
             let _ = Btf::parse(bad).map(|btf| {
                 let _ = btf.tracepoint_arguments("x");
+                let _ = btf.constant("flags", "two");
                 btf.offset("outer", &["p"])
             });
         }

@@ -53,6 +53,12 @@ impl Cgroups {
             .map(|group| group.ino())
     }
 
+    /// Whether a group that was known is no more; ids are not used again.
+    pub fn is_gone(&self, id: u64) -> bool {
+        let path = self.known.get(&id);
+        path.is_some_and(|path| self.id(path).is_none_or(|now| now != id))
+    }
+
     /// Hands out the names learnt since the last time, after looking for the ones that the sample
     /// names and nobody knows.
     pub fn complete(&mut self, sample: &mut Sample) {
@@ -60,6 +66,9 @@ impl Cgroups {
         {
             let ids = (sample.syscalls.iter().map(|count| count.cgroup))
                 .chain(sample.flows.iter().map(|flow| flow.cgroup))
+                .chain(sample.block.iter().map(|one| one.cgroup))
+                .chain(sample.files.iter().map(|one| one.cgroup))
+                .chain(sample.opens.iter().map(|one| one.cgroup))
                 .chain(sample.lifecycle.iter().map(|event| event.cgroup));
             unknown.extend(
                 ids.filter(|id| {

@@ -1,11 +1,12 @@
-//! What is rare: programs begun, processes ended, control groups made, through one ring buffer.
+//! What is rare: programs begun, processes ended or killed, control groups made, through one ring buffer.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::include_bytes_aligned;
 use aya::maps::{MapData, RingBuf};
 use shadowd_common::lifecycle::{
-    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, LifecycleOffsets, ProcessEvent, loss,
+    CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, EVENT_OOM, LifecycleOffsets, ProcessEvent,
+    loss,
 };
 
 use super::fields::{Field, field, resolve};
@@ -22,6 +23,12 @@ const FIELDS: &[Field<LifecycleOffsets>] = &[
     field!("cgroup", ["root"], cgroup_root),
     field!("cgroup_root", ["hierarchy_id"], root_hierarchy),
     field!("kernfs_node", ["id"], node_id),
+    field!("task_struct", ["pid"], task_pid),
+    field!("task_struct", ["signal"], task_signal),
+    field!("task_struct", ["thread_node"], task_thread_node),
+    field!("task_struct", ["se", "sum_exec_runtime"], task_runtime),
+    field!("signal_struct", ["thread_head"], signal_threads),
+    field!("signal_struct", ["sum_sched_runtime"], signal_runtime),
 ];
 
 /// The probes.
@@ -49,10 +56,12 @@ impl LifecycleProbes {
         let mut offsets = resolve(&prepared.btf, FIELDS)?;
         let arguments = prepared.btf.tracepoint_arguments("sched_process_exit");
         offsets.exit_tells_group = u32::from(arguments.is_some_and(|count| count >= 2));
+        let arguments = prepared.btf.tracepoint_arguments("mark_victim");
+        offsets.victim_is_task = u32::from(arguments.is_some_and(|count| count >= 2));
         let bytes = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lifecycle.bpf.o"));
         let sizes = [("EVENTS", limits.events_bytes)];
         let mut object = prepared.object("lifecycle", bytes, &offsets, &sizes)?;
-        let attached = [probes::PROCESSES, probes::CGROUPS]
+        let attached = [probes::PROCESSES, probes::CGROUPS, probes::OOM]
             .map(|feature| prepared.attach(&mut object, &feature));
         let events = object
             .take_map("EVENTS")
@@ -61,7 +70,13 @@ impl LifecycleProbes {
             events: events.try_into()?,
             losses: Losses::take(
                 &mut object,
-                &[(loss::EVENTS, "the ring buffer of events is full")],
+                &[
+                    (loss::EVENTS, "the ring buffer of events is full"),
+                    (
+                        loss::VICTIMS,
+                        "the table of kills for want of memory is full",
+                    ),
+                ],
             )?,
             object,
         };
@@ -110,7 +125,7 @@ fn decode(bytes: &[u8]) -> Option<Event> {
     use std::mem::offset_of;
     let kind = four(offset_of!(ProcessEvent, kind))?;
     match kind {
-        EVENT_EXEC | EVENT_EXIT => {
+        EVENT_EXEC | EVENT_EXIT | EVENT_OOM => {
             let name = offset_of!(ProcessEvent, command);
             let status = four(offset_of!(ProcessEvent, status))?.cast_signed();
             Some(Event::Process(Lifecycle {
@@ -118,10 +133,14 @@ fn decode(bytes: &[u8]) -> Option<Event> {
                 cgroup: eight(offset_of!(ProcessEvent, cgroup))?,
                 command: text(bytes.get(name..name + 16)?),
                 at: BootTime::from_nanos(eight(offset_of!(ProcessEvent, at))?),
-                kind: if kind == EVENT_EXEC {
-                    LifecycleKind::Exec
-                } else {
-                    LifecycleKind::Exit { status }
+                kind: match kind {
+                    EVENT_EXEC => LifecycleKind::Exec,
+                    EVENT_OOM => LifecycleKind::OomKill,
+                    _ => LifecycleKind::Exit { status },
+                },
+                cpu_ns: match kind {
+                    EVENT_EXIT => Some(eight(offset_of!(ProcessEvent, cpu))?),
+                    _ => None,
                 },
             }))
         }
@@ -157,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_record_of_any_length_and_kind_is_read_or_refused() {
-        for kind in 0..5_u32 {
+        for kind in 0..6_u32 {
             for length in 0..300 {
                 let mut bytes = vec![0xa5; length];
                 for (byte, given) in bytes.iter_mut().zip(kind.to_ne_bytes()) {
@@ -165,7 +184,7 @@ mod tests {
                 }
                 let known = decode(&bytes).is_some();
                 assert!(
-                    !known || (1..=2).contains(&kind),
+                    !known || [1, 2, 4].contains(&kind),
                     "kind {kind} length {length}"
                 );
             }

@@ -3,15 +3,22 @@
 //! Observe reads and never acts: no probe changes what a task or a packet does, and whatever the
 //! kernel refuses degrades one probe, not the daemon.
 
+mod block;
 mod btf;
 pub mod carrier;
 mod cgroups;
 mod fields;
+mod files;
+mod groups;
+mod host;
 mod lifecycle;
+mod names;
+mod opens;
 mod own;
 pub mod privileges;
 mod probes;
 mod processes;
+mod readings;
 mod sampler;
 mod scope;
 mod seed;

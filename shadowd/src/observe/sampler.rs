@@ -3,28 +3,40 @@
 //! Blocking, for a thread of its own. It decides nothing and keeps no history.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
+use shadowd_common::files::FILES_MAX;
 use shadowd_common::lifecycle::EVENTS_BYTES;
-use shadowd_common::syscalls::SYSCALLS_MAX;
+use shadowd_common::opens::OPENS_BYTES;
+use shadowd_common::syscalls::SLOTS_MAX;
 
+use super::block::BlockProbes;
 use super::cgroups::Cgroups;
+use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::names::{self, Names};
+use super::opens::OpenProbes;
 use super::own::Own;
 use super::probes::{
     self, Attached, CostMeter, Descriptors, LoadError, Object, Prepared, SWITCHED_OFF, reason,
 };
+use super::processes::Processes;
 use super::scope::{Scope, cgroup_mount};
 use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{privileges, processes, sockets};
+use super::{groups, host, privileges, sockets};
 use crate::config::settings::{CaptureSettings, LimitSettings};
-use crate::facts::{BootTime, CaptureCost, Lifecycle, ProbeStatus, ProcessReading, Sample};
+use crate::facts::{
+    BootTime, CaptureCost, GroupReading, HostReading, Lifecycle, ProbeStatus, ProcessReading,
+    Sample,
+};
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
@@ -35,10 +47,21 @@ const LISTEN: Duration = Duration::from_millis(1);
 /// How much the tables hold that a test wants to see full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most records of system calls between two drains, at least 1.
+    /// Most slots for system calls (a process's calls of one number), at least 1.
     pub syscalls: u32,
+    /// Count only what one control group and those below it do: its id, and its level below the
+    /// real root.
+    pub only: Option<(u64, u32)>,
     /// Bytes of the ring buffer: a power of two, at least a page.
     pub events_bytes: u32,
+    /// Most records of block I/O, at least 1.
+    pub block: u32,
+    /// Most block requests under way, at least 1.
+    pub requests: u32,
+    /// Most records of file I/O, at least 1.
+    pub files: u32,
+    /// Bytes of the ring buffer of opened files: a power of two, at least a page.
+    pub opens_bytes: u32,
     /// Most flows the kernel side holds, at least 1.
     pub flows: u32,
     /// Most live TCP sockets that are followed, at least 1.
@@ -51,8 +74,13 @@ impl Default for Limits {
     fn default() -> Self {
         let (flows, sockets, listeners) = sockets::limits();
         Self {
-            syscalls: SYSCALLS_MAX,
+            syscalls: SLOTS_MAX,
+            only: None,
             events_bytes: EVENTS_BYTES,
+            block: BLOCK_MAX,
+            requests: REQUESTS_MAX,
+            files: FILES_MAX,
+            opens_bytes: OPENS_BYTES,
             flows,
             sockets,
             listeners,
@@ -76,13 +104,46 @@ impl Limits {
     }
 }
 
+/// What is read on each tick beside the kernel side's tables.
+#[derive(Default)]
+struct Procfs {
+    /// Mount point of the control groups.
+    groups: Option<PathBuf>,
+    processes: Processes,
+}
+
+/// What was read.
+struct Read {
+    processes: Vec<ProcessReading>,
+    groups: Vec<GroupReading>,
+    host: HostReading,
+}
+
+impl Procfs {
+    fn read(&mut self) -> Read {
+        Read {
+            processes: self.processes.read_all(),
+            groups: self
+                .groups
+                .as_deref()
+                .map_or_else(Vec::new, groups::read_all),
+            host: host::read(),
+        }
+    }
+}
+
 /// A running capture.
 pub struct Capture {
     statuses: Vec<ProbeStatus>,
     syscalls: Option<SyscallProbe>,
     sockets: Option<SocketProbes>,
     events: Option<LifecycleProbes>,
+    block: Option<BlockProbes>,
+    files: Option<FileProbes>,
+    opens: Option<OpenProbes>,
+    names: Option<Names>,
     cgroups: Cgroups,
+    procfs: Procfs,
     /// Waits for the next sample.
     lifecycle: Vec<Lifecycle>,
     /// Was taken by a tick and not returned by a wait yet.
@@ -113,13 +174,16 @@ impl Capture {
         if !settings.ebpf {
             return Self::without(settings, SWITCHED_OFF);
         }
-        let prepared = match Prepared::new(left, &settings.probes_off) {
+        let mut prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
             Err(error) => return Self::without(settings, &reason(error.as_ref())),
         };
+        if let Some((cgroup, level)) = limits.only {
+            prepared.restrict(cgroup, level);
+        }
         let mut capture = Self::empty(settings, &prepared.scope);
         // First, so that no group is counted in whose name was not heard.
-        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS], || {
+        capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
             LifecycleProbes::start(&prepared, limits)
         });
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
@@ -129,7 +193,18 @@ impl Capture {
         capture.sockets = capture.keep(&probes::SOCKETS, || {
             SocketProbes::start(&prepared, limits, &cgroups)
         });
+        capture.block = capture.keep(&[probes::BLOCK], || {
+            BlockProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.files = capture.keep(&[probes::FILES], || {
+            FileProbes::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
+        });
+        capture.opens = capture.keep(&[probes::OPENS], || {
+            OpenProbes::start(&prepared, limits, &settings.paths)
+                .map(|(probe, attached)| (probe, vec![attached]))
+        });
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         drop(prepared);
         release_free_memory();
         capture
@@ -142,7 +217,15 @@ impl Capture {
             syscalls: None,
             sockets: None,
             events: None,
+            block: None,
+            files: None,
+            opens: None,
+            names: None,
             cgroups: Cgroups::new(scope.cgroups.clone(), scope.level),
+            procfs: Procfs {
+                groups: scope.cgroups.clone(),
+                processes: Processes::default(),
+            },
             lifecycle: Vec::new(),
             unheard: Vec::new(),
             last: now,
@@ -163,7 +246,31 @@ impl Capture {
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
         capture.statuses.push(Attached::procfs());
+        capture.listen_for_names(settings);
         capture
+    }
+
+    fn listen_for_names(&mut self, settings: &CaptureSettings) {
+        if settings.probes_off.contains(names::NAME) {
+            self.statuses.push(Names::status(Some(SWITCHED_OFF)));
+            return;
+        }
+        match Names::open() {
+            Ok(names) => {
+                self.statuses.push(Names::status(None));
+                self.names = Some(names);
+            }
+            Err(error) => {
+                let why = format!("the packet socket: {}", reason(&error));
+                self.statuses.push(Names::status(Some(&why)));
+            }
+        }
+    }
+
+    fn take_names(&mut self, sample: &mut Sample) {
+        if let Some(Err(error)) = self.names.as_mut().map(|names| names.drain(sample)) {
+            self.degrade(names::NAME, &format!("a drain failed: {error}"));
+        }
     }
 
     /// Notes how the features of one object are fed; keeps the object if it feeds any.
@@ -239,10 +346,13 @@ impl Capture {
     /// The descriptors of all programs, links and maps, by name: whoever holds them keeps the
     /// programs running, and [`Capture::go_on`] goes on with them.
     pub fn descriptors(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
-        let objects: [Option<&Object>; 3] = [
+        let objects: [Option<&Object>; 6] = [
             self.syscalls.as_ref().map(SyscallProbe::object),
             self.sockets.as_ref().map(SocketProbes::object),
             self.events.as_ref().map(LifecycleProbes::object),
+            self.block.as_ref().map(BlockProbes::object),
+            self.files.as_ref().map(FileProbes::object),
+            self.opens.as_ref().map(OpenProbes::object),
         ];
         objects.into_iter().flatten().flat_map(Object::descriptors)
     }
@@ -275,28 +385,39 @@ impl Capture {
     /// As [`Capture::tick`], for a caller that cannot wait for its end: hands what happens
     /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
-        if let Some(syscalls) = &mut self.syscalls {
-            syscalls.turn();
-        }
         let at = boot_time();
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
-        let processes = self.read_procfs(&mut urgent);
+        let read = self.read_procfs(&mut urgent);
         let mut sample = Sample {
             at,
             interval: at.since(self.last),
-            processes,
+            processes: read.processes,
+            groups: read.groups,
+            host: read.host,
             lifecycle: std::mem::take(&mut self.lifecycle),
             ..Sample::default()
         };
         self.last = at;
         // What an error leaves behind stays in the kernel for the next turn but one.
-        if let Some(Err(error)) = self.syscalls.as_mut().map(|probe| probe.drain(&mut sample)) {
+        let cgroups = &self.cgroups;
+        let drain = |probe: &mut SyscallProbe| probe.drain(&mut sample, |id| cgroups.is_gone(id));
+        if let Some(Err(error)) = self.syscalls.as_mut().map(drain) {
             self.degrade("syscalls", &format!("a drain failed: {error}"));
         }
         if let Some(Err(error)) = self.sockets.as_mut().map(|probe| probe.drain(&mut sample)) {
             self.degrade("tcp", &format!("a drain failed: {error}"));
         }
+        if let Some(Err(error)) = self.block.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("block", &format!("a reading failed: {error}"));
+        }
+        if let Some(Err(error)) = self.files.as_mut().map(|probe| probe.drain(&mut sample)) {
+            self.degrade("files", &format!("a reading failed: {error}"));
+        }
+        if let Some(opens) = &mut self.opens {
+            opens.drain(&mut sample);
+        }
         self.cgroups.complete(&mut sample);
+        self.take_names(&mut sample);
         let lost = self.lost();
         self.tally.add(&mut sample, &lost);
         self.cost.follow(self.tally.told_per_second());
@@ -305,7 +426,7 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 5] {
+    fn lost(&mut self) -> [(&'static str, u64); 9] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut();
         let (connections, datagrams) = sockets.map_or((0, 0), SocketProbes::lost);
@@ -317,27 +438,43 @@ impl Capture {
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
+            (
+                probes::BLOCK.name,
+                self.block.as_mut().map_or(0, BlockProbes::lost),
+            ),
+            (
+                probes::FILES.name,
+                self.files.as_mut().map_or(0, FileProbes::lost),
+            ),
+            (
+                probes::OPENS.name,
+                self.opens.as_mut().map_or(0, OpenProbes::lost),
+            ),
+            (names::NAME, self.names.as_ref().map_or(0, Names::lost)),
         ]
     }
 
     /// Reads procfs in a thread of its own and listens to the kernel meanwhile: on a host with
     /// many processes the reading takes longer than a death may go unnoticed.
-    fn read_procfs(&mut self, urgent: &mut impl FnMut(&Lifecycle)) -> Vec<ProcessReading> {
-        let processes = std::thread::scope(|scope| {
+    fn read_procfs(&mut self, urgent: &mut impl FnMut(&Lifecycle)) -> Read {
+        let mut procfs = std::mem::take(&mut self.procfs);
+        let mut read = None;
+        std::thread::scope(|scope| {
             let reader = std::thread::Builder::new()
                 .name("procfs".to_owned())
-                .spawn_scoped(scope, processes::read_all);
+                .spawn_scoped(scope, || read = Some(procfs.read()));
             let Ok(reader) = reader else {
-                return processes::read_all(); // no thread to be had: late is better than never
+                return; // no thread to be had: late is better than never
             };
             while !reader.is_finished() {
                 self.sleep(LISTEN);
                 self.take_events().iter().for_each(&mut *urgent);
             }
-            reader.join().unwrap_or_default()
         });
+        let read = read.unwrap_or_else(|| procfs.read());
+        self.procfs = procfs;
         self.take_events().iter().for_each(urgent);
-        processes
+        read
     }
 
     /// Until the ring buffer has a record, at most for `patience`.

@@ -1,17 +1,19 @@
 //! The one module of user space that makes system calls itself: what no crate offers.
 //!
 //! bpf(2) map operations on many entries at once and iterators over a map (aya 0.14 has neither),
-//! and the boot-time clock.
+//! the boot-time clock, and a packet socket of any protocol.
 //! Nothing here decides; errors go up as the kernel gave them.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::mem::size_of;
+use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use aya::Pod;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::time::{ClockId, clock_gettime};
+use socket2::{SockFilter, SockRef};
 
 use crate::facts::BootTime;
 
@@ -21,6 +23,8 @@ const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
@@ -39,6 +43,65 @@ pub fn boot_time() -> BootTime {
         clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has this clock");
     let nanos = now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs();
     BootTime::from_nanos(nanos)
+}
+
+/// A packet socket (packet(7)) that takes what `filter` accepts, on every interface of this network
+/// namespace, without link-layer headers. Nothing reaches it before the filter stands.
+///
+/// # Errors
+///
+/// The kernel's; it needs CAP_NET_RAW.
+pub fn packet_socket(filter: &[SockFilter]) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    // Protocol 0 receives nothing until bind(2) names one.
+    let packets = socket(AddressFamily::Packet, SockType::Datagram, flags, None)?;
+    SockRef::from(&packets).attach_filter(filter)?;
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as libc::sa_family_t,
+        sll_protocol: (libc::ETH_P_ALL as u16).to_be(),
+        sll_ifindex: 0,
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the address is a whole sockaddr_ll and lives until the call returns.
+    let bound = unsafe {
+        libc::bind(
+            packets.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if bound < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(packets)
+}
+
+/// Packets that a packet socket had no room for since the last call (PACKET_STATISTICS).
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn packet_drops(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    // struct tpacket_stats: packets, drops.
+    let mut statistics = [0_u32; 2];
+    let mut length = size_of_val(&statistics) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, which is what the array holds.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(u64::from(statistics[1]))
 }
 
 /// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
@@ -382,5 +445,160 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
         each(&key, &values);
         attributes.value = 0;
         bpf(BPF_MAP_DELETE_ELEM, &mut attributes)?;
+    }
+}
+
+/// Reads `values.len()` elements of an array map from index `first` on. The kernel side may write
+/// to them meanwhile; words of 8 bytes are whole.
+///
+/// `V` is the map's own type, of a multiple of 8 bytes.
+///
+/// # Errors
+///
+/// The kernel's; `first + values.len()` beyond the map's end is one.
+pub fn read_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &mut [V]) -> io::Result<()> {
+    let map_fd = map.as_raw_fd().unsigned_abs();
+    let mut keys = vec![0_u32; values.len()];
+    let before = first.wrapping_sub(1);
+    let mut last = 0_u32;
+    let mut attributes = BatchAttributes {
+        in_batch: if first == 0 {
+            0
+        } else {
+            (&raw const before) as u64
+        },
+        out_batch: (&raw mut last) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(values.len()).map_err(io::Error::other)?,
+        map_fd,
+        ..BatchAttributes::default()
+    };
+    let whole = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+        Ok(_) => true,
+        // The last element of the map was among them.
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+    };
+    if whole && attributes.count as usize == values.len() {
+        return Ok(());
+    }
+    for (index, value) in (first..).zip(values) {
+        let mut attributes = ElementAttributes {
+            map_fd,
+            key: (&raw const index) as u64,
+            value: std::ptr::from_mut(value) as u64,
+            ..ElementAttributes::default()
+        };
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
+    }
+    Ok(())
+}
+
+/// Hands every entry of a hash map, not a per-CPU one, to `each` and leaves it there.
+///
+/// `K` and `V` are the map's own types. An entry that the kernel side adds meanwhile may be
+/// missed, and one whose neighbours are removed meanwhile may be given twice.
+///
+/// # Errors
+///
+/// The kernel's, when neither the batch operation nor the single ones work.
+pub fn look<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut keys = vec![K::default(); BATCH];
+    let mut values = vec![V::default(); BATCH];
+    let (mut last, mut next) = (0_u64, 0_u64);
+    let mut first = true;
+    loop {
+        let mut attributes = BatchAttributes {
+            in_batch: if first { 0 } else { (&raw const last) as u64 },
+            out_batch: (&raw mut next) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: BATCH as u32,
+            map_fd: map.as_raw_fd().unsigned_abs(),
+            ..BatchAttributes::default()
+        };
+        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            Err(_) if first => return look_singly(map, each),
+            Err(error) => return Err(error),
+        };
+        let count = (attributes.count as usize).min(BATCH);
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            each(key, value);
+        }
+        if done {
+            return Ok(());
+        }
+        last = next;
+        first = false;
+    }
+}
+
+/// The same for kernels without the batch operation on this kind of map.
+fn look_singly<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let map_fd = map.as_raw_fd().unsigned_abs();
+    let (mut key, mut next, mut value) = (K::default(), K::default(), V::default());
+    let mut first = true;
+    loop {
+        let mut attributes = ElementAttributes {
+            map_fd,
+            key: if first { 0 } else { (&raw const key) as u64 },
+            value: (&raw mut next) as u64,
+            ..ElementAttributes::default()
+        };
+        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        (key, first) = (next, false);
+        let mut attributes = ElementAttributes {
+            map_fd,
+            key: (&raw const key) as u64,
+            value: (&raw mut value) as u64,
+            ..ElementAttributes::default()
+        };
+        match bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) {
+            Ok(_) => each(&key, &value),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes one entry out of a hash map, not a per-CPU one; `None` if it is not there.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn take<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::default();
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().unsigned_abs(),
+        key: std::ptr::from_ref(key) as u64,
+        value: (&raw mut value) as u64,
+        ..ElementAttributes::default()
+    };
+    let taken = match bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attributes) {
+        // Before 5.14 hash maps have no such operation.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => {
+            bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes).and_then(|_| {
+                attributes.value = 0;
+                bpf(BPF_MAP_DELETE_ELEM, &mut attributes)
+            })
+        }
+        result => result,
+    };
+    match taken {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
     }
 }

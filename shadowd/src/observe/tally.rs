@@ -87,7 +87,7 @@ fn happenings(sample: &Sample) -> BTreeMap<&'static str, u64> {
         add("files", delta.happenings());
     }
     add("opens", sample.opens.len() as u64);
-    add("dns", sample.names.len() as u64);
+    add("dns", sample.dns_answers);
     add("processes", sample.lifecycle.len() as u64);
     counts.retain(|_, count| *count > 0);
     counts

@@ -44,7 +44,7 @@ pub struct Bench {
 pub const BENCHES: &[Bench] = &[
     Bench {
         name: "capture",
-        about: "what a system call costs with capture attached, against the bare kernel",
+        about: "what counting a system call costs: shadowd, empty programs, bcc's design, bpftrace",
         run: capture::run,
     },
     Bench {

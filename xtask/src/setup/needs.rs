@@ -16,11 +16,19 @@ pub enum Part {
     Hosts,
     /// Other kernels under QEMU: `test kernels`.
     Kernels,
+    /// What `bench` measures beside shadowd.
+    Bench,
 }
 
 impl Part {
     /// Every part, in the order of the commands.
-    pub const ALL: [Self; 4] = [Self::Build, Self::Lint, Self::Hosts, Self::Kernels];
+    pub const ALL: [Self; 5] = [
+        Self::Build,
+        Self::Lint,
+        Self::Hosts,
+        Self::Kernels,
+        Self::Bench,
+    ];
 
     /// The word for tables.
     #[must_use]
@@ -30,6 +38,7 @@ impl Part {
             Self::Lint => "lint",
             Self::Hosts => "hosts",
             Self::Kernels => "kernels",
+            Self::Bench => "bench",
         }
     }
 }
@@ -251,6 +260,14 @@ pub const NEEDS: &[Need] = &[
         &["debian-archive-keyring"],
         &["debian-keyring"],
         "checks the signatures of the kernels",
+    ),
+    package(
+        Part::Bench,
+        "bpftrace",
+        Detect::Program("bpftrace"),
+        &["bpftrace"],
+        &["bpftrace"],
+        "counts the same system calls as capture does, to be compared with",
     ),
 ];
 

@@ -38,7 +38,7 @@ pub enum Part {
     Sim,
     /// Real systemd hosts in namespaces, with faults
     Hosts,
-    /// The kernel side on other kernels under QEMU
+    /// The kernel side on this kernel, and on others under QEMU
     Kernels,
 }
 

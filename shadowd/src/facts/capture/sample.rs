@@ -57,6 +57,8 @@ pub struct Sample {
     pub opens: Vec<FileOpen>,
     /// Names that DNS answers gave to addresses since the drain before.
     pub names: Vec<NameAnswer>,
+    /// DNS answers that were read since the drain before, with or without an address.
+    pub dns_answers: u64,
     /// Every process that runs now.
     pub processes: Vec<ProcessReading>,
     /// Every control group that holds a unit, now.
@@ -260,6 +262,9 @@ pub struct Lifecycle {
     pub at: BootTime,
     /// Which.
     pub kind: LifecycleKind,
+    /// Processor time it used in its whole life, where it ended and the kernel tells: up to the
+    /// last timer tick of each of its threads.
+    pub cpu_ns: Option<u64>,
 }
 
 /// The kinds of [`Lifecycle`].
@@ -273,6 +278,6 @@ pub enum LifecycleKind {
         /// The status as wait(2) gives it: code, signal, and bit 7 for a core dump.
         status: i32,
     },
-    /// The process was chosen to be killed for want of memory.
+    /// The process was chosen to be killed for want of memory; told when it dies of it.
     OomKill,
 }

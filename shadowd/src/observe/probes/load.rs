@@ -61,6 +61,9 @@ pub enum LoadError {
     /// The number of possible processors cannot be read.
     #[error("the number of processors cannot be read")]
     Processors(#[source] io::Error),
+    /// What the daemon before this one left cannot be read.
+    #[error("what was counted before cannot be read")]
+    Kept(#[source] io::Error),
     /// A descriptor cannot be duplicated.
     #[error("a descriptor cannot be duplicated")]
     Descriptors(#[source] io::Error),
@@ -96,6 +99,12 @@ impl Prepared {
         })
     }
 
+    /// Counts only what one control group and those below it do, in place of all that is visible.
+    pub fn restrict(&mut self, cgroup: u64, level: u32) {
+        self.settings.root_cgroup = cgroup;
+        self.settings.root_level = level;
+    }
+
     /// An object that the daemon before this one left, if its build and settings were the same;
     /// else loads it: makes its maps, with the sizes given for some, and writes its settings.
     ///
@@ -121,7 +130,9 @@ impl Prepared {
         let mut loader = EbpfLoader::new();
         loader
             .override_global("SCOPE", &self.settings, true)
-            .override_global("OFFSETS", offsets, true);
+            .override_global("OFFSETS", offsets, true)
+            // Task storage: aya makes such a map but has no type to use it from user space.
+            .allow_unsupported_maps();
         for (map, size) in sizes {
             loader.map_max_entries(map, *size);
         }

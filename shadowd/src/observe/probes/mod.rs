@@ -71,13 +71,10 @@ pub struct Feature {
 /// System calls.
 pub const SYSCALLS: Feature = Feature {
     name: "syscalls",
-    feeds: "system calls and their errors by process and unit",
+    feeds: "system calls, their times and errors by process and unit",
     ways: &[Way {
-        programs: &[Program {
-            name: "sys_exit",
-            hook: Hook::RawTracepoint("sys_exit"),
-        }],
-        needs: &[Need::Arguments("sys_exit", 2)],
+        programs: &[MOVED, SYS_ENTER, SYS_EXIT],
+        needs: SYSCALL_NEEDS,
     }],
 };
 
@@ -108,6 +105,45 @@ const fn address(name: &'static str, number: u32) -> Program {
         hook: Hook::SocketAddress(name, number),
     }
 }
+/// System calls on a kernel that keeps nothing with a task: another object, and a table of threads
+/// that has to be kept in order.
+pub const SYSCALLS_IN_TABLE: Feature = Feature {
+    name: SYSCALLS.name,
+    feeds: SYSCALLS.feeds,
+    ways: &[Way {
+        programs: &[
+            Program {
+                name: "sched_process_exec",
+                hook: Hook::RawTracepoint("sched_process_exec"),
+            },
+            Program {
+                name: "sched_process_exit",
+                hook: Hook::RawTracepoint("sched_process_exit"),
+            },
+            MOVED,
+            SYS_ENTER,
+            SYS_EXIT,
+        ],
+        needs: SYSCALL_NEEDS,
+    }],
+};
+
+const MOVED: Program = Program {
+    name: "cgroup_attach_task",
+    hook: Hook::RawTracepoint("cgroup_attach_task"),
+};
+const SYS_ENTER: Program = Program {
+    name: "sys_enter",
+    hook: Hook::RawTracepoint("sys_enter"),
+};
+const SYS_EXIT: Program = Program {
+    name: "sys_exit",
+    hook: Hook::RawTracepoint("sys_exit"),
+};
+const SYSCALL_NEEDS: &[Need] = &[
+    Need::Arguments("sys_enter", 2),
+    Need::Arguments("sys_exit", 2),
+];
 
 /// TCP.
 pub const TCP: Feature = Feature {
@@ -249,12 +285,128 @@ pub const CGROUPS: Feature = Feature {
     }],
 };
 
+const BLOCK_ISSUE: Program = Program {
+    name: "block_rq_issue",
+    hook: Hook::RawTracepoint("block_rq_issue"),
+};
+const BLOCK_MERGE: Program = Program {
+    name: "block_rq_merge",
+    hook: Hook::RawTracepoint("block_rq_merge"),
+};
+const BLOCK_COMPLETE: Program = Program {
+    name: "block_rq_complete",
+    hook: Hook::RawTracepoint("block_rq_complete"),
+};
+
+/// Block I/O.
+pub const BLOCK: Feature = Feature {
+    name: "block",
+    feeds: "block I/O by process, unit and disk: operations, bytes, errors, latency",
+    ways: &[
+        // From 6.5: the request is seen in the context of whoever makes it.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_io_start",
+                    hook: Hook::RawTracepoint("block_io_start"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[
+                Need::Arguments("block_io_start", 1),
+                Need::Arguments("block_rq_complete", 3),
+            ],
+        },
+        // A request that waits is seen when the scheduler takes it, another one when it is issued.
+        Way {
+            programs: &[
+                Program {
+                    name: "block_rq_insert",
+                    hook: Hook::RawTracepoint("block_rq_insert"),
+                },
+                BLOCK_ISSUE,
+                BLOCK_MERGE,
+                BLOCK_COMPLETE,
+            ],
+            needs: &[Need::Arguments("block_rq_complete", 3)],
+        },
+    ],
+};
+
+/// Kills for want of memory.
+pub const OOM: Feature = Feature {
+    name: "oom",
+    feeds: "processes killed for want of memory",
+    ways: &[Way {
+        programs: &[Program {
+            name: "mark_victim",
+            hook: Hook::RawTracepoint("mark_victim"),
+        }],
+        needs: &[Need::Arguments("mark_victim", 1)],
+    }],
+};
+
+/// File I/O.
+pub const FILES: Feature = Feature {
+    name: "files",
+    feeds: "reads, writes and opens of regular files by process and unit",
+    ways: &[
+        // The registers are read without a helper: all other system calls pay less.
+        Way {
+            programs: &[Program {
+                name: "files_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "files",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
+/// Files opened under the configuration roots.
+pub const OPENS: Feature = Feature {
+    name: "opens",
+    feeds: "files opened under the configuration roots, by unit",
+    ways: &[
+        // Costs nothing but at an open, and sees io_uring and programs that are run too.
+        Way {
+            programs: &[Program {
+                name: "do_filp_open",
+                hook: Hook::FunctionExit("do_filp_open"),
+            }],
+            needs: &[],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens_typed",
+                hook: Hook::BtfTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+        Way {
+            programs: &[Program {
+                name: "opens",
+                hook: Hook::RawTracepoint("sys_exit"),
+            }],
+            needs: &[Need::Arguments("sys_exit", 2)],
+        },
+    ],
+};
+
 /// What the object of sockets feeds.
 pub const SOCKETS: [Feature; 5] = [TCP, UDP, REMOTES, LISTENING, BEFORE];
 
 /// Every feature that eBPF feeds.
-pub const FEATURES: [Feature; 8] = [
-    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS,
+pub const FEATURES: [Feature; 12] = [
+    SYSCALLS, TCP, UDP, REMOTES, LISTENING, BEFORE, PROCESSES, CGROUPS, BLOCK, OOM, FILES, OPENS,
 ];
 
 /// What needs no eBPF: name, what it feeds, hook.

@@ -181,6 +181,7 @@ fn data(map: &Map) -> Option<&MapData> {
         | Map::Queue(data)
         | Map::RingBuf(data)
         | Map::SkStorage(data)
+        | Map::Stack(data)
         | Map::Unsupported(data) => Some(data),
         _ => None,
     }
@@ -199,6 +200,7 @@ fn open(descriptor: OwnedFd) -> Result<Map, MapError> {
         MapType::Queue => Map::Queue(data),
         MapType::RingBuf => Map::RingBuf(data),
         MapType::SkStorage => Map::SkStorage(data),
+        MapType::Stack => Map::Stack(data),
         _ => Map::Unsupported(data),
     })
 }

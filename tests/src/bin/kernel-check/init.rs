@@ -1,15 +1,13 @@
 //! The first process of a virtual machine: mounts, network, and the way out.
 
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
+use shadowd_tests::load::namespace::loopback_up;
 
 const MOUNTS: [(&str, &str); 5] = [
     ("proc", "/proc"),
@@ -19,8 +17,11 @@ const MOUNTS: [(&str, &str); 5] = [
     ("bpf", "/sys/fs/bpf"),
 ];
 
+/// Kernel modules, none of which needs another.
+const MODULES: &str = "/lib/modules";
+
 /// Prepares the machine, checks, and powers it off.
-pub fn run(check_all: fn() -> bool) -> ExitCode {
+pub fn run(check_all: impl Fn() -> bool) -> ExitCode {
     for (kind, target) in MOUNTS {
         let made = fs::create_dir_all(target);
         let mounted = mount(
@@ -37,6 +38,9 @@ pub fn run(check_all: fn() -> bool) -> ExitCode {
     if let Err(error) = loopback_up() {
         println!("the loopback interface does not come up: {error:#}");
     }
+    if let Err(error) = load_modules() {
+        println!("{error:#}");
+    }
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("kernel {}", release.trim());
     check_all();
@@ -48,28 +52,15 @@ pub fn run(check_all: fn() -> bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Sets the loopback interface up by a netlink message (rtnetlink(7)): RTM_NEWLINK, no attributes.
-fn loopback_up() -> Result<()> {
-    const RTM_NEWLINK: u16 = 16;
-    const NLM_F_REQUEST: u16 = 1;
-    const LOOPBACK_INDEX: u32 = 1;
-    let up = libc::IFF_UP.cast_unsigned();
-    let mut message = Vec::with_capacity(32);
-    message.extend(32_u32.to_ne_bytes());
-    message.extend(RTM_NEWLINK.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]); // sequence, port
-    message.extend([0; 4]); // family, type
-    message.extend(LOOPBACK_INDEX.to_ne_bytes());
-    message.extend(up.to_ne_bytes());
-    message.extend(up.to_ne_bytes()); // which flags to change
-    let route = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
-    let kernel = NetlinkAddr::new(0, 0);
-    sendto(route.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
+/// Loads the modules that were packed beside this program, if any were.
+fn load_modules() -> Result<()> {
+    let Ok(modules) = fs::read_dir(MODULES) else {
+        return Ok(());
+    };
+    for module in modules {
+        let path = module?.path();
+        let loaded = finit_module(&fs::File::open(&path)?, c"", ModuleInitFlags::empty());
+        loaded.with_context(|| format!("{} is not loaded", path.display()))?;
+    }
     Ok(())
 }

@@ -4,12 +4,20 @@
 //! what it needs, checks, prints and powers the machine off. The workload is this same program,
 //! started with the name of a role, so nothing else has to be installed.
 
+mod block;
 mod cost;
+mod dns;
+mod files;
+mod flows;
+mod generator;
 mod init;
+mod lifecycle;
 mod overflow;
 mod privileges;
 mod sockets;
+mod syscalls;
 mod tcp;
+mod units;
 mod workload;
 
 use std::collections::BTreeSet;
@@ -27,12 +35,62 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Check = fn(&mut Capture) -> Result<()>;
 
+/// Why a check had nothing to check: the kernel lacks what it would use.
+#[derive(Debug)]
+struct Skipped(String);
+
+impl std::fmt::Display for Skipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+/// Capture as the daemon runs it.
+fn settings() -> CaptureSettings {
+    CaptureSettings {
+        tick: Duration::from_secs(1),
+        ebpf: true,
+        // The check of cost has a capture of its own, and looks for descriptors of the whole
+        // process.
+        cost: CostMeasurement::Off,
+        ..CaptureSettings::default()
+    }
+}
+
 const CHECKS: &[(&str, Check)] = &[
     ("probes_load", probes_load),
     (
         "syscalls_and_errors_are_exact",
         syscalls_and_errors_are_exact,
     ),
+    (
+        "counts_and_errnos_are_exact",
+        syscalls::counts_and_errnos_are_exact,
+    ),
+    (
+        "blocking_calls_take_their_time",
+        syscalls::blocking_calls_take_their_time,
+    ),
+    (
+        "a_moved_process_counts_where_it_is",
+        syscalls::a_moved_process_counts_where_it_is,
+    ),
+    (
+        "seen_and_dropped_are_all",
+        syscalls::seen_and_dropped_are_all,
+    ),
+    (
+        "the_dead_leave_their_slots",
+        syscalls::the_dead_leave_their_slots,
+    ),
+    (
+        "a_pid_used_again_is_another_process",
+        syscalls::a_pid_used_again_is_another_process,
+    ),
+    ("perf_counts_the_same", syscalls::perf_counts_the_same),
+    ("strace_counts_the_same", syscalls::strace_counts_the_same),
     (
         "exec_and_exit_are_seen_with_status",
         exec_and_exit_are_seen_with_status,
@@ -44,6 +102,31 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "an_exit_during_a_tick_is_heard_once",
         an_exit_during_a_tick_is_heard_once,
+    ),
+    (
+        "the_exit_tells_the_processor_time",
+        lifecycle::the_exit_tells_the_processor_time,
+    ),
+    (
+        "a_kill_for_want_of_memory_is_told",
+        lifecycle::a_kill_for_want_of_memory_is_told,
+    ),
+    (
+        "block_io_equals_the_disks_statistics",
+        block::equals_the_disks_statistics,
+    ),
+    ("file_io_is_exact", files::io_is_exact),
+    (
+        "full_tables_of_io_are_counted",
+        files::full_tables_are_counted,
+    ),
+    (
+        "a_successor_goes_on_with_the_counts",
+        files::a_successor_goes_on_with_the_counts,
+    ),
+    (
+        "opened_files_are_told_once_with_their_real_path",
+        files::opened_files_are_told_once_with_their_real_path,
     ),
     ("tcp_v4_bytes_are_exact", |capture| {
         tcp::bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
@@ -113,6 +196,11 @@ const CHECKS: &[(&str, Check)] = &[
         a_group_that_is_gone_keeps_its_unit,
     ),
     ("nothing_comes_from_outside", nothing_comes_from_outside),
+    ("dns_answers_give_names", dns::answers_give_names),
+    (
+        "dns_lost_answers_are_counted",
+        dns::lost_answers_are_counted,
+    ),
     (
         "cost_is_measured_and_then_off",
         cost::is_measured_and_then_off,
@@ -133,11 +221,24 @@ const CHECKS: &[(&str, Check)] = &[
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {
-        return init::run(check_all);
+        return init::run(|| check_all(None));
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, part] = arguments.as_slice()
+        && flag == "--only"
+    {
+        return if check_all(Some(part)) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     if let [role, rest @ ..] = arguments.as_slice() {
-        return match workload::run(role, rest) {
+        let played = match (role.as_str(), rest) {
+            ("load", [role, plan]) => shadowd_tests::load::run(role, plan),
+            _ => workload::run(role, rest),
+        };
+        return match played {
             Ok(()) => ExitCode::from(workload::STATUS),
             Err(error) => {
                 eprintln!("{role}: {error:#}");
@@ -145,54 +246,106 @@ fn main() -> ExitCode {
             }
         };
     }
-    if check_all() {
+    if check_all(None) {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// Runs every check and prints as libtest does.
-fn check_all() -> bool {
-    let early = workload::EarlyListener::start();
-    let settings = CaptureSettings {
-        tick: Duration::from_secs(1),
-        ebpf: true,
-        // The check of cost has a capture of its own, and looks for descriptors of the whole process.
-        cost: CostMeasurement::Off,
-        ..CaptureSettings::default()
-    };
-    let mut capture = Capture::start(&settings);
-    println!("\nrunning {} tests", CHECKS.len() + 1);
-    let mut failed = Vec::new();
-    let mut report = |name: &str, result: Result<()>| {
-        println!(
-            "test {name} ... {}",
-            if result.is_ok() { "ok" } else { "FAILED" }
-        );
-        failed.extend(result.err().map(|error| (name.to_owned(), error)));
-    };
-    for &(name, check) in CHECKS {
-        report(name, check(&mut capture));
+/// What ended which way.
+#[derive(Default)]
+struct Tally {
+    passed: usize,
+    skipped: usize,
+    failed: Vec<(String, anyhow::Error)>,
+}
+
+impl Tally {
+    fn add(&mut self, name: &str, result: Result<()>, took: Duration) {
+        let how = match result {
+            Ok(()) => {
+                self.passed += 1;
+                "ok".to_owned()
+            }
+            Err(error) => match error.downcast_ref::<Skipped>() {
+                Some(why) => {
+                    self.skipped += 1;
+                    format!("ignored, {why}")
+                }
+                None => {
+                    self.failed.push((name.to_owned(), error));
+                    "FAILED".to_owned()
+                }
+            },
+        };
+        println!("test {name} ... {how} ({:.1}s)", took.as_secs_f64());
     }
-    report(
+}
+
+/// Runs every check, or those whose name holds `only`, and prints as libtest does.
+fn check_all(only: Option<&str>) -> bool {
+    let early = workload::EarlyListener::start();
+    let mut capture = Capture::start(&settings());
+    let sized = if std::process::id() == 1 {
+        flows::EMULATED
+    } else {
+        flows::ON_A_HOST
+    };
+    let checks: Vec<&(&str, Check)> = [CHECKS, flows::CHECKS, sized]
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| only.is_none_or(|part| name.contains(part)))
+        .collect();
+    println!("\nrunning {} tests", checks.len() + 1);
+    let mut tally = Tally::default();
+    for (name, check) in checks {
+        let started = Instant::now();
+        let result = check(&mut capture);
+        tally.add(name, result, started.elapsed());
+    }
+    let started = Instant::now();
+    let attributed = early.and_then(|early| tcp::early_listener(&mut capture, early));
+    tally.add(
         "a_listener_from_before_is_attributed",
-        early.and_then(|early| tcp::early_listener(&mut capture, early)),
+        attributed,
+        started.elapsed(),
     );
-    let total = CHECKS.len() + 1;
-    if !failed.is_empty() {
+    show_hooks(&capture);
+    if !tally.failed.is_empty() {
         println!("\nfailures:");
     }
-    for (name, error) in &failed {
+    for (name, error) in &tally.failed {
         println!("    {name}: {error:#}");
     }
     println!(
-        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out\n",
-        if failed.is_empty() { "ok" } else { "FAILED" },
-        total - failed.len(),
-        failed.len(),
+        "\ntest result: {}. {} passed; {} failed; {} ignored; 0 measured; 0 filtered out\n",
+        if tally.failed.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        },
+        tally.passed,
+        tally.failed.len(),
+        tally.skipped,
     );
-    failed.is_empty()
+    tally.failed.is_empty()
+}
+
+/// Which hook feeds each feature on this kernel.
+fn show_hooks(capture: &Capture) {
+    for probe in capture.probes() {
+        let hook = probe.hook.as_deref().unwrap_or("off");
+        println!("hook {:<14} {hook}", probe.name);
+        for why in probe.refused.iter().chain(&probe.degraded) {
+            println!("hook {:<14} not: {why}", probe.name);
+        }
+    }
+}
+
+/// Ends a check that cannot be made here; it is counted and its reason shown.
+fn skip(why: &str) -> Result<()> {
+    Err(Skipped(why.to_owned()).into())
 }
 
 fn probes_load(capture: &mut Capture) -> Result<()> {
@@ -242,6 +395,9 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.syscalls.extend(part.syscalls);
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
+    whole.block.extend(part.block);
+    whole.files.extend(part.files);
+    whole.opens.extend(part.opens);
     whole.losses = part.losses;
     whole.flow_bytes_dropped = part.flow_bytes_dropped;
     whole.probe_losses = part.probe_losses;
@@ -420,12 +576,7 @@ fn a_group_that_is_gone_keeps_its_unit(capture: &mut Capture) -> Result<()> {
 /// Counts of control groups that are not visible here would be another host's. Also shows that two
 /// captures run beside each other.
 fn nothing_comes_from_outside(_: &mut Capture) -> Result<()> {
-    let settings = CaptureSettings {
-        tick: Duration::from_secs(1),
-        ebpf: true,
-        ..CaptureSettings::default()
-    };
-    let mut second = Capture::start(&settings);
+    let mut second = Capture::start(&settings());
     let mut sample = second.tick();
     for _ in 0..20 {
         let (_, part) = run_role(&mut second, &["syscalls"])?;

@@ -3,14 +3,12 @@
 use std::fs;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use shadowd::config::settings::CaptureSettings;
 use shadowd::observe::{Capture, Limits};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::{run_role, workload};
+use super::{run_role, settings, workload};
 
 /// The ring buffer's smallest size holds some 14 new control groups.
 const EVENTS_BYTES: u32 = 4_096;
@@ -25,17 +23,12 @@ pub fn is_counted_and_logged_once(_: &mut Capture) -> Result<()> {
         .with_writer(move || writer.clone())
         .finish()
         .set_default();
-    let settings = CaptureSettings {
-        tick: Duration::from_secs(1),
-        ebpf: true,
-        ..CaptureSettings::default()
-    };
     let limits = Limits {
         syscalls: 1,
         events_bytes: EVENTS_BYTES,
         ..Limits::default()
     };
-    let mut capture = Capture::start_with(&settings, limits);
+    let mut capture = Capture::start_with(&settings(), limits);
     let before = capture.tick().losses.dropped;
     for _ in 0..ROUNDS {
         run_role(&mut capture, &["syscalls"])?;

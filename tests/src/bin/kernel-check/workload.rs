@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::syscalls;
+use super::units;
+
 /// The exit status of every role that did its work.
 pub const STATUS: u8 = 7;
 /// getppid calls.
@@ -27,19 +30,31 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Plays a role.
 pub fn run(role: &str, arguments: &[String]) -> Result<()> {
     match (role, arguments) {
-        ("syscalls", []) => syscalls(),
+        ("syscalls", []) => make_calls(),
         ("leave", []) => Ok(()),
         ("wait", []) => wait_for_end(),
         ("echo", []) => super::sockets::echo(),
         ("serve", [address]) => serve(address.parse()?),
         ("listen", [address]) => listen(address.parse()?),
         ("fetch", [address, port]) => fetch((address.parse::<IpAddr>()?, port.parse()?).into()),
+        ("direct", [device]) => super::block::direct(device),
+        ("burn", []) => super::lifecycle::burn(),
+        ("eat", []) => super::lifecycle::eat(),
+        ("files", [folder]) => super::files::read_and_write(folder),
+        ("wait-opens", [folder]) => {
+            wait_for_end()?;
+            super::files::open_all(folder)
+        }
         ("refused", []) => refused(),
+        ("nap", []) => units::live_a_moment(),
+        ("swarm", [count]) => units::swarm(count.parse()?),
+        ("scopes", [count, prefix]) => units::scopes(count.parse()?, prefix),
+        (role, []) => syscalls::roles::run(role).unwrap_or_else(|| bail!("unknown role")),
         _ => bail!("unknown role"),
     }
 }
 
-fn syscalls() -> Result<()> {
+fn make_calls() -> Result<()> {
     for _ in 0..GETPPIDS {
         nix::unistd::getppid();
     }

@@ -1,4 +1,5 @@
-//! The part with other kernels: boots each under QEMU with the test program as its first process.
+//! The part with kernels: runs the test program on this machine's own, and boots each other one
+//! under QEMU with the program as its first process.
 //!
 //! `package` fetches a kernel, `initramfs` packs the program, `qemu` boots the two and listens to
 //! the serial console.
@@ -8,14 +9,15 @@ mod package;
 mod qemu;
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::closing::Tally;
+use super::closing::{self, Tally};
 use crate::build;
-use crate::command::{cache_dir, target};
+use crate::command::{cache_dir, run_watching, target};
 use crate::lab::interrupt;
-use package::Source;
+use package::{Archive, Source};
 
 /// A kernel series that the tests know.
 struct Series {
@@ -26,43 +28,62 @@ struct Series {
     why: &'static str,
 }
 
-/// Debian's security suites have small package lists and hold what users really run.
 const SERIES: &[Series] = &[
     Series {
         name: "5.10",
-        source: Source {
-            suite: "bullseye-security",
-            package: "linux-image-cloud-amd64",
-        },
-        by_default: false,
+        source: security("bullseye-security", "linux-image-cloud-amd64"),
+        by_default: true,
         why: "Debian 11; the oldest that a daemon with fewer probes should still start on",
     },
     Series {
         name: "6.1",
-        source: Source {
-            suite: "bookworm-security",
-            package: "linux-image-cloud-amd64",
-        },
+        source: security("bookworm-security", "linux-image-cloud-amd64"),
         by_default: true,
         why: "Debian 12; before sock_send_length and block_io_start",
     },
     Series {
         name: "6.12",
-        source: Source {
-            suite: "bookworm-security",
-            package: "linux-image-6.12-cloud-amd64",
-        },
+        source: security("bookworm-security", "linux-image-6.12-cloud-amd64"),
         by_default: true,
         why: "Debian 13, and Debian 12 with the newer kernel",
     },
+    Series {
+        name: "7.2",
+        source: Source {
+            archive: Archive::Main,
+            suite: "sid",
+            package: "linux-image-cloud-amd64",
+            image: "linux-binary-",
+        },
+        by_default: true,
+        why: "Debian unstable; what comes next",
+    },
 ];
+
+const fn security(suite: &'static str, package: &'static str) -> Source {
+    Source {
+        archive: Archive::Security,
+        suite,
+        package,
+        image: "linux-image-",
+    }
+}
 
 /// The program that runs every probe as the first process of a kernel.
 const PROGRAM: &str = "kernel-check";
 
+/// The kernel of this machine, not booted but used: real speed, and checks that need its tools.
+const HOST: &str = "host";
+
 /// The table of series, for people.
 pub fn known() -> String {
-    let mut lines = vec![format!("{:<8} {:<8} why", "series", "default")];
+    let mut lines = vec![
+        format!("{:<8} {:<8} why", "series", "default"),
+        format!(
+            "{HOST:<8} {:<8} the kernel that runs here, at its real speed",
+            "yes"
+        ),
+    ];
     for series in SERIES {
         let default = if series.by_default { "yes" } else { "no" };
         lines.push(format!("{:<8} {default:<8} {}", series.name, series.why));
@@ -76,7 +97,7 @@ pub fn known() -> String {
 /// A name is not in the table.
 pub fn validate(names: &[String]) -> Result<()> {
     for name in names {
-        if !SERIES.iter().any(|series| series.name == name) {
+        if name != HOST && !SERIES.iter().any(|series| series.name == name) {
             bail!("unknown kernel series `{name}`; known are:\n{}", known());
         }
     }
@@ -89,10 +110,39 @@ pub fn validate(names: &[String]) -> Result<()> {
 /// The program cannot be built or packed, or a kernel failed.
 pub fn run(names: &[String], tally: &mut Tally) -> Result<()> {
     build::run(build::Args { release: true })?;
-    check(&target().join("release").join(PROGRAM), names, tally)
+    let program = target().join("release").join(PROGRAM);
+    let here = if names.is_empty() || names.iter().any(|name| name == HOST) {
+        on_host(&program, tally)
+    } else {
+        Ok(())
+    };
+    let booted = check(&program, names, tally);
+    match (here, booted) {
+        (Err(here), Err(booted)) => bail!("{here:#}; {booted:#}"),
+        (here, booted) => here.and(booted),
+    }
+}
+
+/// Runs the program on this machine's own kernel.
+fn on_host(program: &Path, tally: &mut Tally) -> Result<()> {
+    println!("-- kernel {HOST}");
+    let mut closed = Tally::default();
+    let ran = run_watching(&mut Command::new(program), |line| {
+        if let Some(found) = closing::parse(line) {
+            closed.add(found);
+        }
+    });
+    if closed == Tally::default() {
+        closed.failed = 1;
+    }
+    tally.add(closed);
+    ran.context("this machine's own kernel")
 }
 
 fn check(program: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
+    if !SERIES.iter().any(|series| is_chosen(series, names)) {
+        return Ok(());
+    }
     let scratch = target().join("kernels");
     std::fs::create_dir_all(&scratch)
         .with_context(|| format!("cannot create {}", scratch.display()))?;
@@ -140,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_kernels_are_the_two_the_project_promises() {
+    fn the_default_kernels_are_those_that_the_project_promises() {
         let chosen = |names: &[&str]| -> Vec<&str> {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
             SERIES
@@ -149,13 +199,13 @@ mod tests {
                 .map(|series| series.name)
                 .collect()
         };
-        assert_eq!(chosen(&[]), ["6.1", "6.12"]);
+        assert_eq!(chosen(&[]), ["5.10", "6.1", "6.12", "7.2"]);
         assert_eq!(chosen(&["5.10"]), ["5.10"]);
     }
 
     #[test]
     fn an_unknown_series_is_refused_with_the_known_ones() {
-        assert!(validate(&["6.12".to_owned()]).is_ok());
+        assert!(validate(&["6.12".to_owned(), HOST.to_owned()]).is_ok());
         let error = validate(&["2.6".to_owned()]).expect_err("2.6 is not known");
         assert!(error.to_string().contains("6.12"), "{error}");
     }

@@ -13,13 +13,34 @@ use crate::command::{capture, run as run_command, with_retries};
 /// Where a kernel comes from.
 #[derive(Clone, Copy, Debug)]
 pub struct Source {
-    /// A security suite, as bookworm-security.
+    /// A folder of the mirror.
+    pub archive: Archive,
+    /// A suite of it, as bookworm-security.
     pub suite: &'static str,
     /// The package that always depends on the newest kernel of its series.
     pub package: &'static str,
+    /// The packages that hold the kernel itself are named so, with series and version behind.
+    pub image: &'static str,
 }
 
-const MIRROR: &str = "http://deb.debian.org/debian-security";
+/// Where Debian keeps its suites.
+#[derive(Clone, Copy, Debug)]
+pub enum Archive {
+    /// Security suites: small package lists, and what users really run.
+    Security,
+    /// The suites of the releases, and unstable.
+    Main,
+}
+
+impl Archive {
+    const fn url(self) -> &'static str {
+        match self {
+            Self::Security => "http://deb.debian.org/debian-security",
+            Self::Main => "http://deb.debian.org/debian",
+        }
+    }
+}
+
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The kernel image of a series: from the cache, or downloaded, checked and unpacked.
@@ -35,9 +56,20 @@ pub fn fetch(cache: &Path, series: &str, source: &Source) -> Result<PathBuf> {
     with_retries("package lists for the kernel", || {
         run_command(apt.get().arg("update"))
     })?;
-    let depends = capture(apt.cache().args(["depends", "--important", source.package]))?;
-    let image = image_package(&depends, series)
-        .with_context(|| format!("{} names no {series} kernel", source.package))?;
+    let depends = |package: &str| capture(apt.cache().args(["depends", "--important", package]));
+    let leading = "linux-image-";
+    let mut image = image_package(&depends(source.package)?, leading, series).with_context(|| {
+        format!(
+            "{} of {} names no {series} kernel any more: give the series its present name in the \
+             table of kernels",
+            source.package, source.suite
+        )
+    })?;
+    if source.image != leading {
+        // Newer suites split the package: the one that is depended on depends on the kernel.
+        image = image_package(&depends(&image)?, source.image, series)
+            .with_context(|| format!("{image} names no {}{series}", source.image))?;
+    }
     let downloads = apt.folder.join("download");
     recreate(&downloads)?;
     with_retries("the kernel's download", || {
@@ -84,8 +116,8 @@ fn kernel_in(boot: &Path, series: &str) -> Option<PathBuf> {
 }
 
 /// The kernel that `apt-cache depends` of the leading package names.
-fn image_package(depends: &str, series: &str) -> Option<String> {
-    let start = format!("linux-image-{series}.");
+fn image_package(depends: &str, leading: &str, series: &str) -> Option<String> {
+    let start = format!("{leading}{series}.");
     depends
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
@@ -110,7 +142,8 @@ impl Apt {
         }
         let sources = folder.join("sources.list");
         let line = format!(
-            "deb [arch=amd64 signed-by={KEYRING}] {MIRROR} {} main\n",
+            "deb [arch=amd64 signed-by={KEYRING}] {} {} main\n",
+            source.archive.url(),
             source.suite
         );
         std::fs::write(&sources, line)
@@ -163,13 +196,21 @@ mod tests {
     fn the_newest_kernel_is_the_one_the_leading_package_depends_on() {
         let depends =
             "linux-image-6.12-cloud-amd64\n  Depends: linux-image-6.12.117+deb12-cloud-amd64\n";
-        let found = image_package(depends, "6.12");
+        let found = image_package(depends, "linux-image-", "6.12");
         assert_eq!(
             found.as_deref(),
             Some("linux-image-6.12.117+deb12-cloud-amd64")
         );
-        assert_eq!(image_package(depends, "6.1"), None);
-        assert_eq!(image_package("linux-image-cloud-amd64\n", "6.1"), None);
+        assert_eq!(image_package(depends, "linux-image-", "6.1"), None);
+        let none = "linux-image-cloud-amd64\n";
+        assert_eq!(image_package(none, "linux-image-", "6.1"), None);
+        let split = "linux-image-7.2.13+deb14-cloud-amd64\n  Depends: linux-base\n  \
+                     Depends: linux-binary-7.2.13+deb14-cloud-amd64\n";
+        let found = image_package(split, "linux-binary-", "7.2");
+        assert_eq!(
+            found.as_deref(),
+            Some("linux-binary-7.2.13+deb14-cloud-amd64")
+        );
     }
 
     #[test]

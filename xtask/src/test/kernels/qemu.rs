@@ -159,12 +159,15 @@ fn listen(lines: &Receiver<String>, deadline: Instant, mut read: impl FnMut(&str
 struct Report {
     tally: Option<Tally>,
     tail: VecDeque<String>,
+    fails: bool,
 }
 
 impl Report {
-    /// Takes one line, shows it when it is about a test; true when it was the closing one.
+    /// Takes one line, shows it when it is about a test, a hook or a failure; true when it was the
+    /// closing one.
     fn read(&mut self, line: &str) -> bool {
-        if line.starts_with("test ") {
+        self.fails |= line == "failures:";
+        if self.fails || line.starts_with("test ") || line.starts_with("hook ") {
             println!("{line}");
         }
         if self.tail.len() == TAIL_LINES {
