@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::time::{Moment, moment};
 use crate::facts::Name;
 use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
 
@@ -17,6 +18,7 @@ Examples:
   shadowctl status                         groups, members, addresses, peers, probes
   shadowctl top --sort mem --watch 2       units and processes by memory, redrawn each 2 s
   shadowctl flows --unit nginx.service     who talks to nginx
+  shadowctl top --at '10m ago'             what was active ten minutes ago
   shadowctl events --follow                what happens, as it happens
   sudo shadowctl failover handover web --to b
   shadowctl --json status | jq '.groups[].role'
@@ -77,28 +79,64 @@ Examples:
     Status(Watch),
     /// Units, then processes, by what they used in the last interval
     #[command(after_help = "\
+On a terminal it is a live view: ? shows its keys, q leaves it. In a pipe, with --once or with --json
+it is a table, shown once or, with --watch, again and again.
+
 CPU is a share of one processor: 100 % is one busy core. ERR counts system calls that failed.
 
 Examples:
   shadowctl top
   shadowctl top --sort syscalls --limit 5
-  shadowctl top --watch 2")]
+  shadowctl top --once --wide
+  shadowctl top --watch 2 | ts
+  shadowctl top --at '2026-11-20 14:03'      what was active then, from the history")]
     Top(TopArguments),
-    /// TCP connections between processes and remote hosts
+    /// What passed between processes and remote hosts, TCP and UDP
     #[command(after_help = "\
 One line stands for all connections of one process with one remote service or client. Bytes are
-payload of the connections that have ended. `->` was opened by this host, `<-` by the remote.
+payload since capture began. `->` was opened by this host, `<-` by the remote.
 
 Examples:
   shadowctl flows --unit nginx.service
-  shadowctl flows --remote 192.0.2.7")]
+  shadowctl flows --remote 192.0.2.7
+  shadowctl flows --port 443 --direction out --sort rtt
+  shadowctl flows --since 10m                what passed in the last ten minutes")]
     Flows(FlowsArguments),
+    /// System calls of units, or of the processes of one: how many, which errors, how long
+    #[command(after_help = "\
+All of the last interval. P50 and P99 are at most a factor of two from the truth.
+
+Examples:
+  shadowctl syscalls
+  shadowctl syscalls --unit nginx.service
+  shadowctl syscalls --pid 812 --watch 1")]
+    Syscalls(SyscallsArguments),
+    /// Who depends on whom: units, the services they use, the clients they serve
+    #[command(after_help = "\
+`->` is what the unit uses, `<-` who comes to it. Clients are grouped by network (/24, /64). Rates
+are of the last interval, failures since capture began.
+
+Examples:
+  shadowctl map
+  shadowctl map --svg --output map.svg
+  shadowctl map --dot | dot -Tpdf > map.pdf")]
+    Map(MapArguments),
     /// What each unit used in the last interval
     #[command(after_help = "\
 Examples:
   shadowctl units
+  shadowctl units --at '10m ago'
   shadowctl --json units | jq '.units[] | select(.exits > 0)'")]
-    Units(Watch),
+    Units(UnitsArguments),
+    /// What was recorded, interval by interval
+    #[command(after_help = "\
+Older intervals are recorded by the minute. Ctrl-C ends it.
+
+Examples:
+  shadowctl replay                                  the last ten minutes
+  shadowctl replay --from 14:00 --to 14:05 --speed 10
+  shadowctl --json replay --from '1h ago' | jq -c '.observation.host.cpu'")]
+    Replay(ReplayArguments),
     /// The probes: how each feature is fed, what it lost, what it costs
     #[command(after_help = "\
 RUNS/S and NS/RUN are the kernel's own measurement of the programs; CPU is what they make of one
@@ -175,9 +213,125 @@ pub struct TopArguments {
     /// At most so many units and so many processes [default: 20 in tables, all in JSON]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+    /// A table instead of the live view
+    #[arg(long)]
+    pub once: bool,
+    /// More columns: about 200 characters
+    #[arg(long)]
+    pub wide: bool,
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
+    /// Repetition; between two answers of the live view
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `units`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct UnitsArguments {
+    /// More columns: about 200 characters
+    #[arg(long)]
+    pub wide: bool,
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
+}
+
+/// Arguments of `syscalls`.
+#[derive(Clone, Debug, Args)]
+pub struct SyscallsArguments {
+    /// Only this unit, and its processes; `.service` may be left out
+    #[arg(long, value_name = "UNIT")]
+    pub unit: Option<String>,
+    /// Only this process
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Option<u32>,
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `map`.
+#[derive(Clone, Debug, Args)]
+pub struct MapArguments {
+    /// As a graph for Graphviz
+    #[arg(long, conflicts_with_all = ["svg", "json"])]
+    pub dot: bool,
+    /// As a picture
+    #[arg(long, conflicts_with = "json")]
+    pub svg: bool,
+    /// Into this file instead of the output
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// At most so many units, services and networks; the others are summed
+    #[arg(long, value_name = "N", default_value_t = 40,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub nodes: u32,
+    /// At most so many edges
+    #[arg(long, value_name = "N", default_value_t = 80,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub edges: u32,
+}
+
+/// Which transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WantedProtocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WantedDirection {
+    /// The remote
+    In,
+    /// This host
+    Out,
+}
+
+/// What `flows` sorts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FlowSort {
+    /// Bytes both ways, since capture began
+    Bytes,
+    /// Bytes both ways in the last interval
+    Rate,
+    /// Connections since capture began
+    Connections,
+    /// Mean round trip
+    Rtt,
+    /// Segments sent again
+    Retransmits,
+    /// Connects that failed
+    Failed,
+    /// Name of the unit
+    Unit,
+}
+
+/// Arguments of `replay`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReplayArguments {
+    /// From this time on
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "10m ago")]
+    pub from: Moment,
+    /// Until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "now")]
+    pub to: Moment,
+    /// So many times as fast as it happened; at once if left out
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    pub speed: Option<f64>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let legal = |factor: &f64| (0.01..=100_000.0).contains(factor);
+    let factor = text.parse().ok().filter(legal);
+    factor.ok_or_else(|| "a factor from 0.01 to 100000".to_owned())
 }
 
 /// Arguments of `flows`.
@@ -189,6 +343,28 @@ pub struct FlowsArguments {
     /// Only this remote address
     #[arg(long, value_name = "IP")]
     pub remote: Option<IpAddr>,
+    /// Only this port, of either end
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+    /// Only this protocol
+    #[arg(long, value_enum, value_name = "PROTO")]
+    pub proto: Option<WantedProtocol>,
+    /// Only what the remote opened (in) or what this host opened (out)
+    #[arg(long, value_enum)]
+    pub direction: Option<WantedDirection>,
+    /// Sort by this, largest first
+    #[arg(long, value_enum, default_value_t = FlowSort::Bytes)]
+    pub sort: FlowSort,
+    /// More columns
+    #[arg(long)]
+    pub wide: bool,
+    /// What passed from this time on, from the history
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub since: Option<Moment>,
+    /// With --since: until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "since")]
+    #[arg(default_value_if("since", clap::builder::ArgPredicate::IsPresent, "now"))]
+    pub until: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
@@ -268,6 +444,17 @@ mod tests {
             "shadowctl top --limit 0",
             "shadowctl top --watch 0",
             "shadowctl flows --remote nowhere",
+            "shadowctl flows --port 0",
+            "shadowctl flows --port 65536",
+            "shadowctl flows --proto icmp",
+            "shadowctl syscalls --pid 0",
+            "shadowctl map --dot --svg",
+            "shadowctl map --json --svg",
+            "shadowctl map --nodes 0",
+            "shadowctl flows --until 14:00",
+            "shadowctl top --at soon",
+            "shadowctl units --at now --watch 1",
+            "shadowctl replay --speed 0",
             "shadowctl failover handover a/b",
             "shadowctl",
         ] {

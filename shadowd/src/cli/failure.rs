@@ -29,6 +29,15 @@ pub enum Failure {
         /// What was found.
         finding: String,
     },
+    /// The file could not be written.
+    #[error("cannot write {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -52,7 +61,7 @@ impl Failure {
                 | CallError::TimedOut { .. },
             )
             | Self::NoIdentity { .. } => 3,
-            Self::Output(_) => 1,
+            Self::File { .. } | Self::Output(_) => 1,
         }
     }
 

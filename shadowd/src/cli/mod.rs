@@ -4,27 +4,35 @@
 //! identity, which can be read from the state directory while no daemon runs.
 
 pub mod args;
+mod choose;
 pub mod client;
 mod failure;
+mod history;
 mod human;
+mod map;
 mod show;
 mod table;
+pub mod time;
+mod tui;
 
-use std::cmp::{Ordering, Reverse};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use clap::CommandFactory;
 use serde::Serialize;
 
-use crate::facts::{HostId, Name, ProcessUse, UnitUse};
+use crate::decide::map::{self as graph, MapLimits};
+use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
     self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes,
     StatusAnswer, Top, Units,
 };
-use args::{Arguments, Command, EventsArguments, Failover, FlowsArguments, Sort, TopArguments};
+use args::{
+    Arguments, Command, EventsArguments, Failover, FlowsArguments, MapArguments, Sort,
+    TopArguments, UnitsArguments,
+};
 use client::{CallError, Client};
 use table::Paint;
 
@@ -32,6 +40,9 @@ pub use failure::Failure;
 
 /// How often `events --follow` asks.
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the live view of `top` asks at first.
+const LIVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Rows of each table of `top` unless told otherwise.
 const TOP_ROWS: u32 = 20;
@@ -129,27 +140,18 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
-        Command::Units(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: Units = client.get(protocol::UNITS).await?;
-                let text = show::units(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
+        Command::Units(wanted) => units(&client, screen, wanted).await,
+        Command::Top(wanted) if is_live(screen, wanted) => {
+            tui::run(&client, live(wanted, paint)).await
         }
-        Command::Top(wanted) => {
-            let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+        Command::Top(wanted) => top(&client, screen, wanted).await,
+        Command::Flows(wanted) => flows(&client, screen, wanted).await,
+        Command::Replay(wanted) => history::replay(&client, screen, wanted).await,
+        Command::Map(wanted) => draw_map(&client, screen, &wanted).await,
+        Command::Syscalls(wanted) => {
             repeat(screen, wanted.watch.watch, async || {
-                let answer = sorted(client.get(protocol::TOP).await?, wanted, limit);
-                let text = show::top(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Flows(wanted) => {
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = chosen(client.get(protocol::FLOWS).await?, &wanted);
-                let text = show::flows(&answer, paint);
+                let answer = choose::syscalls(client.get(protocol::TOP).await?, &wanted);
+                let text = show::syscalls(&answer, paint);
                 Ok((answer, text))
             })
             .await
@@ -172,6 +174,122 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
     }
 }
 
+async fn draw_map(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: &MapArguments,
+) -> Result<(), Failure> {
+    let seen: Observation = client.get(protocol::OBSERVATION).await?;
+    let bound = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let limits = MapLimits {
+        nodes: bound(wanted.nodes),
+        edges: bound(wanted.edges),
+    };
+    let drawn = graph::map(&seen, limits);
+    let mut written = Vec::new();
+    if wanted.svg {
+        let id: Id = client.get(protocol::ID).await?;
+        let host = id.host.map_or_else(String::new, |host| host.to_string());
+        written = map::svg(&drawn, &host, seen.wall_ms).into_bytes();
+    } else if wanted.dot {
+        written = map::dot(&drawn).into_bytes();
+    } else {
+        let paint = Paint(screen.paint.0 && wanted.output.is_none());
+        let mut inner = Screen {
+            out: &mut written,
+            paint,
+            ..*screen
+        };
+        inner.show(&drawn, map::text(&drawn, paint))?;
+    }
+    match &wanted.output {
+        Some(path) => fs::write(path, &written).map_err(|source| Failure::File {
+            path: path.clone(),
+            source,
+        }),
+        None => Ok(screen.out.write_all(&written)?),
+    }
+}
+
+/// Whether `top` has a person and a terminal that can do it in front of it.
+fn is_live(screen: &Screen<'_>, wanted: TopArguments) -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    screen.terminal && !screen.json && !wanted.once && io::stdin().is_terminal() && !dumb
+}
+
+fn live(wanted: TopArguments, paint: Paint) -> tui::Start {
+    tui::Start {
+        interval: wanted.watch.watch.map_or(LIVE_EVERY, Duration::from_secs),
+        sort: match wanted.sort {
+            Sort::Cpu => "CPU%",
+            Sort::Mem => "MEMORY",
+            Sort::Syscalls => "CALLS/s",
+        },
+        colour: paint.0,
+    }
+}
+
+async fn units(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: UnitsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = Units::from(&observation);
+        let text = headline + &show::units(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer: Units = client.get(protocol::UNITS).await?;
+        let text = show::units(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn top(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: TopArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = choose::top(Top::from(&observation), wanted, limit);
+        let text = headline + &show::top(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::top(client.get(protocol::TOP).await?, wanted, limit);
+        let text = show::top(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn flows(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: FlowsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
+        let (observation, headline) = history::between(client, since, until).await?;
+        let answer = choose::flows(Flows::from(&observation), &wanted);
+        let text = headline + &show::flows(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
+        let text = show::flows(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
 /// Shows what `ask` gives, once or each `every` seconds.
 async fn repeat<T: Serialize>(
     screen: &mut Screen<'_>,
@@ -192,56 +310,6 @@ async fn repeat<T: Serialize>(
         let (value, text) = ask().await?;
         screen.redraw(&value, &text)?;
     }
-}
-
-/// `answer` in the wanted order and length.
-fn sorted(mut answer: Top, wanted: TopArguments, limit: Option<u32>) -> Top {
-    let by_cpu = |a: f64, b: f64| -> Ordering { b.total_cmp(&a) };
-    match wanted.sort {
-        Sort::Cpu => {
-            answer.units.sort_by(|a, b| by_cpu(a.cpu, b.cpu));
-            answer.processes.sort_by(|a, b| by_cpu(a.cpu, b.cpu));
-        }
-        Sort::Mem => {
-            answer
-                .units
-                .sort_by_key(|unit: &UnitUse| Reverse(unit.rss_bytes));
-            answer
-                .processes
-                .sort_by_key(|process: &ProcessUse| Reverse(process.rss_bytes));
-        }
-        Sort::Syscalls => {
-            answer
-                .units
-                .sort_by_key(|unit: &UnitUse| Reverse(unit.syscalls.calls));
-            answer
-                .processes
-                .sort_by_key(|process: &ProcessUse| Reverse(process.syscalls.calls));
-        }
-    }
-    if let Some(limit) = limit.and_then(|limit| usize::try_from(limit).ok()) {
-        answer.units.truncate(limit);
-        answer.processes.truncate(limit);
-    }
-    answer
-}
-
-/// The flows that were asked for, the busiest first.
-fn chosen(mut answer: Flows, wanted: &FlowsArguments) -> Flows {
-    let service = wanted.unit.as_ref().map(|unit| format!("{unit}.service"));
-    answer.flows.retain(|flow| {
-        let unit = wanted.unit.as_ref().is_none_or(|unit| {
-            flow.unit == *unit
-                || service
-                    .as_ref()
-                    .is_some_and(|service| flow.unit == *service)
-        });
-        unit && wanted.remote.is_none_or(|remote| flow.remote == remote)
-    });
-    answer
-        .flows
-        .sort_by_key(|flow| Reverse(flow.total.rx_bytes.saturating_add(flow.total.tx_bytes)));
-    answer
 }
 
 async fn events(

@@ -83,6 +83,21 @@ impl Table {
         }
     }
 
+    /// An empty table of as many columns as there are headers.
+    pub(super) fn of(header: Vec<&'static str>) -> Self {
+        Self {
+            header,
+            rows: Vec::new(),
+            indent: 0,
+        }
+    }
+
+    /// Adds a row; has as many cells as the header.
+    pub(super) fn push(&mut self, cells: Vec<Cell>) {
+        debug_assert_eq!(cells.len(), self.header.len());
+        self.rows.push(cells);
+    }
+
     /// Adds a row; has as many cells as the header.
     pub(super) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
         debug_assert_eq!(N, self.header.len());

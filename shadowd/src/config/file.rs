@@ -18,6 +18,12 @@ pub struct File {
     /// `[capture]`: how the host is observed.
     #[serde(default)]
     pub capture: Capture,
+    /// `[metrics]`: what Prometheus may read.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// `[history]`: what of it is recorded.
+    #[serde(default)]
+    pub history: History,
 }
 
 /// `[host]`.
@@ -159,10 +165,39 @@ pub struct Limits {
     pub syscalls: Option<Spanned<i64>>,
     /// Bytes of the buffer of process events, a power of two from 4096 to 67108864. Default 262144.
     pub events_bytes: Option<Spanned<i64>>,
-    /// Flows remembered, 16 to 1048576. Default 4096.
+    /// Flows remembered, 16 to 1048576. Default 131072.
     pub flows: Option<Spanned<i64>>,
     /// Live TCP sockets followed in the kernel, 16 to 1048576. Default by memory, at most 131072.
     pub sockets: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port of an HTTP listener. Default: none, the query socket alone answers.
+    pub listen: Option<Spanned<String>>,
+    /// Whether `listen` may be an address that other hosts reach. Default false.
+    pub allow_remote: Option<bool>,
+    /// Units with series of their own, 1 to 10000. Default 200.
+    pub units: Option<Spanned<i64>>,
+    /// Remotes with series of their own, 0 to 10000. Default 0.
+    pub remotes: Option<Spanned<i64>>,
+}
+
+/// `[history]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Whether observations are recorded. Default true.
+    pub record: Option<bool>,
+    /// Bytes on the disk at most, 16MiB to 1TiB. Default `256MiB`.
+    pub max_size: Option<Spanned<String>>,
+    /// How long records are kept, 1h to 10years. Default `7days`.
+    pub max_age: Option<Spanned<String>>,
+    /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
+    /// minutes. Default `2h`, or `max_age` if that is shorter.
+    pub full_resolution: Option<Spanned<String>>,
 }

@@ -184,6 +184,71 @@ mode = "warm"
     }
 
     #[test]
+    fn metrics_stay_on_the_host_unless_allowed() {
+        let read = |table: &str| {
+            let text = format!("{}\n[metrics]\n{table}\n", sample());
+            parse(&text, Path::new("x")).map_err(|error| error.to_string())
+        };
+        let metrics = |table: &str| read(table).expect("it is legal").metrics;
+        assert_eq!(metrics(""), settings::MetricsSettings::default());
+        for good in ["127.0.0.1:9464", "[::1]:9464"] {
+            let listen = metrics(&format!("listen = \"{good}\"")).listen;
+            assert_eq!(listen, good.parse().ok());
+        }
+        let open = metrics("listen = \"192.0.2.1:9464\"\nallow_remote = true");
+        assert!(open.listen.is_some());
+        let bounds = metrics("units = 10000\nremotes = 0");
+        assert_eq!((bounds.units, bounds.remotes), (10_000, 0));
+        for bad in [
+            "listen = \"192.0.2.1:9464\"",
+            "listen = \"192.0.2.1:9464\"\nallow_remote = false",
+            "listen = \"192.0.2.1:7373\"\nallow_remote = true",
+            "listen = \"0.0.0.0:9464\"\nallow_remote = true",
+            "listen = \"localhost:9464\"",
+            "units = 0",
+            "units = 10001",
+            "remotes = -1",
+            "port = 9464",
+        ] {
+            let refusal = read(bad).expect_err(bad);
+            assert!(refusal.contains("x:2"), "{bad}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_history_is_bounded_as_written() {
+        let with = |history: &str| {
+            let text = format!("{}\n[history]\n{history}\n", sample());
+            parse(&text, Path::new("shadowd.toml")).map(|settings| settings.history)
+        };
+        let default = with("").expect("all has defaults");
+        assert!(default.record);
+        assert_eq!(default.max_bytes, 256 << 20);
+        assert_eq!(default.max_age.as_secs(), 7 * 86_400);
+        assert_eq!(default.full_resolution.as_secs(), 7_200);
+        let small = with("max_size = \"1 GiB\"\nmax_age = \"1h\"").expect("it is legal");
+        assert_eq!(
+            (small.max_bytes, small.full_resolution.as_secs()),
+            (1 << 30, 3_600)
+        );
+        for bad in [
+            "max_size = \"1MiB\"",
+            "max_size = \"256\"",
+            "max_size = \"256MB\"",
+            "max_size = \"99999999999999999999TiB\"",
+            "max_age = \"59min\"",
+            "full_resolution = \"8days\"",
+        ] {
+            let error = with(bad).expect_err(bad).to_string();
+            let key = bad.split(' ').next().unwrap_or_default();
+            assert!(
+                error.contains(&format!("shadowd.toml:25: history.{key} = ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_broken_syntax_name_their_line() {
         assert!(refusal("priority = 100", "prioritty = 100").starts_with("shadowd.toml:13: "));
         assert!(refusal("[[group]]", "[[group]").starts_with("shadowd.toml:10: "));

@@ -21,6 +21,10 @@ pub struct Settings {
     pub groups: Vec<GroupSettings>,
     /// Capture.
     pub capture: CaptureSettings,
+    /// What Prometheus may read.
+    pub metrics: MetricsSettings,
+    /// What of it is recorded.
+    pub history: HistorySettings,
 }
 
 /// This host.
@@ -79,4 +83,38 @@ pub struct UnitSettings {
     pub name: Name,
     /// How it is kept.
     pub mode: UnitMode,
+}
+
+/// What Prometheus may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Where `GET /metrics` is answered over TCP; none: on the query socket alone.
+    pub listen: Option<SocketAddr>,
+    /// Units with series of their own; the others are summed.
+    pub units: usize,
+    /// Remotes with series of their own; 0: none, not even a sum.
+    pub remotes: usize,
+}
+
+impl Default for MetricsSettings {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            units: 200,
+            remotes: 0,
+        }
+    }
+}
+
+/// The recorded observations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Whether observations are recorded.
+    pub record: bool,
+    /// The oldest go when there are more bytes: 16 MiB to 1 TiB.
+    pub max_bytes: u64,
+    /// The oldest go when they are older: 1 h to 10 years.
+    pub max_age: Duration,
+    /// Younger ones are kept as observed, older ones merged into minutes: 10 min to `max_age`.
+    pub full_resolution: Duration,
 }

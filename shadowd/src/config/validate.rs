@@ -12,7 +12,10 @@ use toml::Spanned;
 
 use super::error::{ConfigError, line_of};
 use super::file;
-use super::settings::{GroupSettings, HostSettings, PeerSettings, Settings, UnitSettings};
+use super::settings::{
+    GroupSettings, HistorySettings, HostSettings, MetricsSettings, PeerSettings, Settings,
+    UnitSettings,
+};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 const MAX_PEERS: usize = 64;
@@ -46,11 +49,15 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         groups.push(group);
     }
     let capture = source.capture(&file.capture)?;
+    let metrics = source.metrics(&file.metrics, &host)?;
+    let history = source.history(&file.history)?;
     Ok(Settings {
         host,
         peers,
         groups,
         capture,
+        metrics,
+        history,
     })
 }
 
@@ -100,6 +107,40 @@ impl Source<'_> {
         })
     }
 
+    fn metrics(&self, written: &file::Metrics, host: &HostSettings) -> Checked<MetricsSettings> {
+        let remote = written.allow_remote.unwrap_or(false);
+        let mut settings = MetricsSettings::default();
+        if let Some(value) = &written.listen {
+            let address = self.socket_address("metrics.listen", value)?;
+            if !address.ip().is_loopback() && !remote {
+                let allowed = "a loopback address, such as 127.0.0.1:9464: anybody who reaches \
+                               another one reads what runs here; write allow_remote = true if \
+                               that is meant";
+                return Err(self.refuse("metrics.listen", value, allowed));
+            }
+            if address == host.listen {
+                return Err(self.refuse("metrics.listen", value, "another port than host.listen"));
+            }
+            settings.listen = Some(address);
+        }
+        for (key, value, bound, from) in [
+            ("metrics.units", &written.units, &mut settings.units, 1),
+            (
+                "metrics.remotes",
+                &written.remotes,
+                &mut settings.remotes,
+                0,
+            ),
+        ] {
+            let Some(value) = value else { continue };
+            let number = usize::try_from(*value.get_ref()).ok();
+            *bound = number
+                .filter(|number| (from..=10_000).contains(number))
+                .ok_or_else(|| self.refuse(key, value, format!("from {from} to 10000")))?;
+        }
+        Ok(settings)
+    }
+
     fn duration(
         &self,
         key: &'static str,
@@ -122,6 +163,51 @@ impl Source<'_> {
                     format!("a duration from {from} to {to}, such as 250ms"),
                 )
             })
+    }
+
+    fn history(&self, history: &file::History) -> Checked<HistorySettings> {
+        let hour = Duration::from_secs(3_600);
+        let max_age = self.duration(
+            "history.max_age",
+            history.max_age.as_ref(),
+            hour * 24 * 7,
+            hour..=hour * 24 * 3_650,
+        )?;
+        let full_resolution = self.duration(
+            "history.full_resolution",
+            history.full_resolution.as_ref(),
+            (hour * 2).min(max_age),
+            hour / 6..=max_age,
+        )?;
+        Ok(HistorySettings {
+            record: history.record.unwrap_or(true),
+            max_bytes: self.size("history.max_size", history.max_size.as_ref())?,
+            max_age,
+            full_resolution,
+        })
+    }
+
+    /// Bytes, in binary units (IEC 80000-13).
+    fn size(&self, key: &'static str, value: Option<&Spanned<String>>) -> Checked<u64> {
+        const MIB: u64 = 1 << 20;
+        let Some(value) = value else {
+            return Ok(256 * MIB);
+        };
+        let read = |text: &str| -> Option<u64> {
+            let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+            let (number, unit) = text.split_at(digits);
+            let unit = match unit.trim_start() {
+                "MiB" => MIB,
+                "GiB" => MIB << 10,
+                "TiB" => MIB << 20,
+                _ => return None,
+            };
+            number.parse::<u64>().ok()?.checked_mul(unit)
+        };
+        let legal = |bytes: &u64| (16 * MIB..=MIB << 20).contains(bytes);
+        read(value.get_ref().trim())
+            .filter(legal)
+            .ok_or_else(|| self.refuse(key, value, "a size from 16MiB to 1TiB, such as 256MiB"))
     }
 
     fn absolute(

@@ -6,4 +6,5 @@
 pub mod aggregate;
 pub mod cluster;
 pub mod filter;
+pub mod map;
 mod unit_names;

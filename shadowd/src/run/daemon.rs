@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -9,6 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::history::{History, Totals};
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, keep, logging};
@@ -19,7 +21,7 @@ use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
 use crate::observe::sys::{boot_time, return_large_allocations};
-use crate::serve::Socket;
+use crate::serve::{Metrics, MetricsListener, Socket};
 use crate::store::Store;
 
 /// Inputs that wait for the failover loop.
@@ -69,7 +71,12 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
-    let socket = Socket::bind(&settings.host.socket)?;
+    let metrics = Arc::new(Metrics::new(settings.metrics.clone()));
+    let socket = Socket::bind(&settings.host.socket)?.with_metrics(Arc::clone(&metrics));
+    let scrapes = match settings.metrics.listen {
+        Some(address) => Some(MetricsListener::bind(address, metrics)?),
+        None => None,
+    };
     let left_over = release_left_over(&settings).await?;
 
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
@@ -89,6 +96,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
     }
 
+    let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
@@ -98,6 +106,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         identity.id(),
         Arc::clone(&keyring),
         recorder.clone(),
+        history.clone(),
         inputs.clone(),
     ));
     if let Some(warning) = socket.warning() {
@@ -118,14 +127,32 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         epochs,
         keyring,
         recorder: recorder.clone(),
+        totals,
         board,
         inputs,
+        scrapes,
     };
     let end = parts.run(inbox, listener, socket, capturing).await;
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
+    if let Some(thread) = history_thread {
+        history.stop(); // unless capture did
+        let _ = thread.join();
+    }
     end
+}
+
+/// The history, when it is switched on: where the totals it holds arrive, and its thread.
+fn start_history(
+    settings: &Settings,
+) -> anyhow::Result<(History, Option<Totals>, Option<JoinHandle<()>>)> {
+    if !settings.history.record {
+        return Ok((History::off(), None, None));
+    }
+    let dir = &settings.host.state_dir;
+    let (history, totals, thread) = History::start(dir, settings.history.clone())?;
+    Ok((history, Some(totals), Some(thread)))
 }
 
 /// Configuration roots that somebody wrote down and that are not there.

@@ -14,13 +14,14 @@ use super::board::Board;
 use super::capture::Capturing;
 use super::daemon::VERSION;
 use super::failover::Input;
+use super::history::Totals;
 use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
 use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
-use crate::serve::Socket;
+use crate::serve::{MetricsListener, Socket};
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
 const JOBS_WITHIN: Duration = Duration::from_secs(90);
@@ -41,10 +42,14 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The record.
     pub recorder: Recorder,
+    /// Where the totals of the daemon before this one arrive; none when nothing is recorded.
+    pub totals: Option<Totals>,
     /// The state for the socket.
     pub board: Arc<Board>,
     /// The way into the failover loop.
     pub inputs: mpsc::Sender<Input>,
+    /// Where Prometheus reads over TCP, if it may.
+    pub scrapes: Option<MetricsListener>,
 }
 
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -52,7 +57,7 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 impl Parts {
     /// Runs until a signal, or until a part ends that the daemon cannot do without.
     pub async fn run(
-        self,
+        mut self,
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
@@ -69,6 +74,7 @@ impl Parts {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let capture_thread = capturing.begin(
             Arc::clone(&self.board),
+            self.totals.clone(),
             self.inputs.clone(),
             Arc::clone(&stop_capture),
         );
@@ -110,7 +116,12 @@ impl Parts {
         }
     }
 
-    fn tasks(&self, listener: Listener, socket: Socket, stopped: &watch::Receiver<bool>) -> Tasks {
+    fn tasks(
+        &mut self,
+        listener: Listener,
+        socket: Socket,
+        stopped: &watch::Receiver<bool>,
+    ) -> Tasks {
         let mut tasks = JoinSet::new();
         let (answers, stop) = (Arc::clone(&self.board), stopped.clone());
         tasks.spawn(async move {
@@ -127,6 +138,13 @@ impl Parts {
             stopped.clone(),
         );
         tasks.spawn(async move { streams.await.context("the streams failed") });
+        if let Some(scrapes) = self.scrapes.take() {
+            let (answers, stop) = (Arc::clone(&self.board), stopped.clone());
+            tasks.spawn(async move {
+                let served = scrapes.serve(answers, stop).await;
+                served.context("the listener of the metrics failed")
+            });
+        }
         tasks
     }
 }

@@ -3,6 +3,8 @@
 //! Server and client share this file. Inside `/v1` fields are only ever added; whoever reads an
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
+mod history;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{
     BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
     ProcessUse, Status, UnitUse,
+};
+
+pub use history::{
+    AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
+    Records, RecordsQuery, SumQuery,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -39,6 +46,10 @@ pub const TOP: &str = "/v1/top";
 pub const FLOWS: &str = "/v1/flows";
 /// `GET`: [`Units`].
 pub const UNITS: &str = "/v1/units";
+/// `GET`: the newest [`Observation`], all of it.
+pub const OBSERVATION: &str = "/v1/observation";
+/// `GET`: OpenMetrics text.
+pub const METRICS: &str = "/metrics";
 /// `GET`: [`Probes`].
 pub const PROBES: &str = "/v1/probes";
 /// `GET`: [`Peers`].
@@ -134,12 +145,18 @@ pub struct Units {
     pub losses: Losses,
 }
 
+/// Units that ended long ago are only remembered for their totals.
+fn active(units: &[UnitUse]) -> Vec<UnitUse> {
+    let active = units.iter().filter(|unit| unit.is_active());
+    active.cloned().collect()
+}
+
 impl From<&Observation> for Top {
     fn from(observation: &Observation) -> Self {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             processes: observation.processes.clone(),
             losses: observation.losses,
         }
@@ -162,7 +179,7 @@ impl From<&Observation> for Units {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             losses: observation.losses,
         }
     }
@@ -271,6 +288,8 @@ pub enum Code {
     Failed,
     /// The daemon is stopping.
     Stopping,
+    /// No observation is recorded at the wanted time.
+    NothingRecorded,
     /// A code of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -303,7 +322,10 @@ impl Refusal {
         match self.code {
             Code::BadRequest => 400,
             Code::Forbidden => 403,
-            Code::UnknownPath | Code::UnknownGroup | Code::UnknownMember => 404,
+            Code::UnknownPath
+            | Code::UnknownGroup
+            | Code::UnknownMember
+            | Code::NothingRecorded => 404,
             Code::WrongMethod => 405,
             Code::NotActive | Code::NotEligible | Code::Busy => 409,
             Code::TooLarge => 413,

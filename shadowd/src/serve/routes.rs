@@ -11,11 +11,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 
+use super::metrics::{CONTENT_TYPE, OwnUse};
 use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters};
+use super::{Answers, Counters, Metrics, history};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -35,9 +36,10 @@ impl Caller {
 }
 
 /// What handlers share.
-struct Shared<A> {
-    answers: Arc<A>,
+pub(super) struct Shared<A> {
+    pub(super) answers: Arc<A>,
     counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
 }
 
 impl<A> Clone for Shared<A> {
@@ -45,26 +47,38 @@ impl<A> Clone for Shared<A> {
         Self {
             answers: Arc::clone(&self.answers),
             counters: Arc::clone(&self.counters),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 }
 
-/// Every path of `/v1`. Expects a [`Caller`] in the request's extensions.
-pub(super) fn router<A: Answers>(answers: Arc<A>, counters: Arc<Counters>) -> Router {
+/// Every path of `/v1`, and the metrics. Expects a [`Caller`] in the request's extensions.
+pub(super) fn router<A: Answers>(
+    answers: Arc<A>,
+    counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
+) -> Router {
     Router::new()
         .route(protocol::STATUS, get(status::<A>))
         .route(protocol::TOP, get(top::<A>))
         .route(protocol::FLOWS, get(flows::<A>))
         .route(protocol::UNITS, get(units::<A>))
+        .route(protocol::OBSERVATION, get(observation::<A>))
+        .route(protocol::METRICS, get(metrics_text::<A>))
         .route(protocol::PROBES, get(probes::<A>))
         .route(protocol::PEERS, get(peers::<A>))
         .route(protocol::EVENTS, get(events::<A>))
         .route(protocol::ID, get(id::<A>))
         .route(protocol::HANDOVER, post(handover::<A>))
+        .merge(history::router::<A>())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(protocol::MAX_REQUEST_BYTES))
-        .with_state(Shared { answers, counters })
+        .with_state(Shared {
+            answers,
+            counters,
+            metrics,
+        })
 }
 
 async fn status<A: Answers>(State(shared): State<Shared<A>>) -> Response {
@@ -85,6 +99,33 @@ async fn flows<A: Answers>(State(shared): State<Shared<A>>) -> Response {
 
 async fn units<A: Answers>(State(shared): State<Shared<A>>) -> Response {
     json(&Units::from(&*shared.answers.observation()))
+}
+
+async fn observation<A: Answers>(State(shared): State<Shared<A>>) -> Response {
+    json(&*shared.answers.observation())
+}
+
+async fn metrics_text<A: Answers>(State(shared): State<Shared<A>>) -> Response {
+    scrape(&shared.metrics, &*shared.answers).await
+}
+
+/// The answer to a scrape.
+pub(super) async fn scrape<A: Answers>(metrics: &Arc<Metrics>, answers: &A) -> Response {
+    let (status, observation) = (answers.status(), answers.observation());
+    let metrics = Arc::clone(metrics);
+    let text = move || metrics.text(status, observation, OwnUse::read());
+    match tokio::task::spawn_blocking(text).await {
+        Ok(text) => {
+            let kind = HeaderValue::from_static(CONTENT_TYPE);
+            (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => Refusal::new(
+            Code::Failed,
+            "writing the metrics failed",
+            "see `journalctl -u shadowd`",
+        )
+        .into_response(),
+    }
 }
 
 async fn probes<A: Answers>(State(shared): State<Shared<A>>) -> Response {
@@ -207,7 +248,7 @@ async fn wrong_method() -> Refusal {
 }
 
 /// `value` as an answer. Facts always encode: their keys are text and their numbers JSON's.
-fn json<T: Serialize>(value: &T) -> Response {
+pub(super) fn json<T: Serialize>(value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(StatusCode::OK, body),
         Err(error) => Refusal::new(

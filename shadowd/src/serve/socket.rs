@@ -23,9 +23,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::Answers;
 use super::protocol::{Code, HANDOVER_TIMEOUT, Refusal, SOCKET_GROUP, SocketCounters};
 use super::routes::{self, Caller};
+use super::{Answers, Metrics};
 
 /// Connections served at once.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -127,6 +127,7 @@ pub struct Socket {
     file: (u64, u64),
     warning: Option<String>,
     counters: Arc<Counters>,
+    metrics: Arc<Metrics>,
 }
 
 impl Socket {
@@ -173,6 +174,7 @@ impl Socket {
                 file,
                 warning,
                 counters: Arc::default(),
+                metrics: Arc::default(),
             }),
             Err(source) => {
                 let _ = fs::remove_file(&fresh);
@@ -184,6 +186,12 @@ impl Socket {
     /// A sentence for the operator when the socket is less open than meant.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
+    }
+
+    /// Answers `GET /metrics` by `metrics`, which a [`super::MetricsListener`] may share.
+    pub fn with_metrics(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// The socket's counters.
@@ -202,7 +210,11 @@ impl Socket {
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let listener = UnixListener::from_std(self.listener.try_clone()?)?;
-        let router = routes::router(answers, Arc::clone(&self.counters));
+        let router = routes::router(
+            answers,
+            Arc::clone(&self.counters),
+            Arc::clone(&self.metrics),
+        );
         let daemon_uid = nix::unistd::geteuid().as_raw();
         let mut open = JoinSet::new();
         loop {

@@ -14,25 +14,26 @@ use super::daemon::{self, Daemon, Scratch};
 
 const SHADOWCTL: &str = env!("CARGO_BIN_EXE_shadowctl");
 
-fn command(socket: &Path, arguments: &str) -> Command {
+pub fn command(socket: &Path, arguments: &str) -> Command {
     let mut command = Command::new(SHADOWCTL);
     command
         .arg("--socket")
         .arg(socket)
-        .args(arguments.split(' '));
+        .args(arguments.split(' '))
+        .env("TZ", "UTC");
     command
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 #[track_caller]
-fn shown(daemon: &Daemon, arguments: &str) -> String {
+pub fn shown(daemon: &Daemon, arguments: &str) -> String {
     let output = command(&daemon.socket, arguments).output().unwrap();
     assert_eq!(code(&output), 0, "{arguments}: {}", words(&output));
     assert!(output.stderr.is_empty());
@@ -69,6 +70,8 @@ syscalls  on     raw_tp sys_exit  syscalls of processes
 tcp       off    -                tcp of processes
   tcp: no BTF at /sys/kernel/btf/vmlinux
 records since start: 1,234,567 seen, 3 dropped, 12 unattributed
+forgotten for want of room: flows 5 (room for 131,072)
+history: 7,200 records, 1 corrupt, 0 not recorded, 3.00 MiB of 256 MiB, oldest 2026-11-20 10:00:00 +00:00
 ";
 
 const PROBES: &str = "\
@@ -100,16 +103,16 @@ fn status_shows_groups_peers_probes_and_losses() {
     );
 }
 
-const TOP: &str = "\
+pub const TOP: &str = "\
 in the last 1.0 s; records since start: 100 seen, 0 dropped, 1 unattributed
-UNIT           PROCS     CPU    MEMORY  SYSCALLS  ERR  EXEC  EXIT  CONNS        RX        TX
-nginx.service      2  50.0 %  9.00 MiB     1,200    7     0     0      3  1.50 KiB  10.0 MiB
-cron.service       2   1.0 %  4.00 MiB    90,000    7     0     0      3  1.50 KiB  10.0 MiB
+UNIT           PROCS     CPU    MEMORY  SYSCALLS  ERR  P99        RX        TX  BLOCK  FILE
+nginx.service      2  50.0 %  9.00 MiB     1,200    7    -  1.50 KiB  10.0 MiB    0 B   0 B
+cron.service       2   1.0 %  4.00 MiB    90,000    7    -  1.50 KiB  10.0 MiB    0 B   0 B
 
-PID  COMMAND    UNIT              CPU    MEMORY  SYSCALLS  ERR  STATE
-813  nginx\u{FFFD}[2J  nginx.service  40.0 %  1.00 MiB     1,190    0
-900  sh         nginx.service  20.0 %  2.00 MiB       400    0  ended
-812  nginx      nginx.service  10.0 %  9.00 MiB        10    0
+PID  COMMAND    UNIT              CPU    MEMORY  SYSCALLS  ERR  P99   RX   TX  STATE
+813  nginx\u{FFFD}[2J  nginx.service  40.0 %  1.00 MiB     1,190    0    -  0 B  0 B
+900  sh         nginx.service  20.0 %  2.00 MiB       400    0    -  0 B  0 B  ended
+812  nginx      nginx.service  10.0 %  9.00 MiB        10    0    -  0 B  0 B
 ";
 
 #[test]
@@ -150,9 +153,9 @@ fn units_and_peers_are_tables_of_their_own() {
 }
 
 const FLOWS: &str = "\
-UNIT           PID  COMMAND  LOCAL              REMOTE           OPENED  OPEN  FAILED        RX        TX
-nginx.service  812  nginx    192.0.2.10:80  <-  192.0.2.7:*          12     2       1  4.00 KiB  2.00 KiB
-cron.service   812  nginx    192.0.2.10:80  <-  [2001:db8::7]:*      12     2       1      10 B  2.00 KiB
+UNIT           PID  PROTO  LOCAL              REMOTE           CONNS  OPEN  FAIL  RTT  RETR        RX        TX  NAME
+nginx.service  812  tcp    192.0.2.10:80  <-  192.0.2.7:*         12     2     1    -     0  4.00 KiB  2.00 KiB
+cron.service   812  tcp    192.0.2.10:80  <-  [2001:db8::7]:*     12     2     1    -     0      10 B  2.00 KiB
 ";
 
 #[test]
@@ -169,7 +172,65 @@ fn flows_can_be_chosen_by_unit_and_remote() {
     assert_eq!(units("flows --unit nginx"), ["nginx.service"]);
     assert_eq!(units("flows --unit cron.service"), ["cron.service"]);
     assert_eq!(units("flows --remote 2001:db8::7"), ["cron.service"]);
-    assert_eq!(shown(&daemon, "flows --remote 192.0.2.99"), "no flows\n");
+    assert_eq!(units("flows --port 80 --proto tcp --direction in").len(), 2);
+    assert_eq!(
+        units("flows --sort unit"),
+        ["cron.service", "nginx.service"]
+    );
+    for nothing in [
+        "flows --remote 192.0.2.99",
+        "flows --port 81",
+        "flows --proto udp",
+        "flows --direction out",
+    ] {
+        assert_eq!(shown(&daemon, nothing), "no flows\n");
+    }
+    assert!(shown(&daemon, "flows --wide").contains("COMMAND"));
+}
+
+const SYSCALLS: &str = "\
+in the last 1.0 s; records since start: 100 seen, 0 dropped, 1 unattributed
+UNIT           SYSCALLS  ERR  P50  P99  ERRORS
+cron.service     90,000    7    -    -  ENOENT 7
+nginx.service     1,200    7    -    -  ENOENT 7
+";
+
+#[test]
+fn system_calls_are_shown_by_unit_or_process_with_their_errors() {
+    let daemon = Daemon::start();
+    assert_eq!(shown(&daemon, "syscalls"), SYSCALLS);
+    let one = shown(&daemon, "syscalls --unit nginx");
+    assert_eq!(one.lines().count(), 1 + 2 + 1 + 4, "{one}");
+    let one = shown(&daemon, "syscalls --pid 812");
+    assert!(one.contains("nginx") && !one.contains("cron"), "{one}");
+    assert_eq!(shown(&daemon, "syscalls --pid 4"), "no system calls\n");
+}
+
+#[test]
+fn the_map_has_four_forms_and_goes_into_a_file() {
+    let daemon = Daemon::start();
+    let tree = shown(&daemon, "map");
+    assert!(tree.contains("<-  192.0.2.7  tcp 80"), "{tree}");
+    assert_eq!(
+        parsed::<Value>(&daemon, "map")["edges"][0]["to"],
+        "unit:nginx.service"
+    );
+    let dot = shown(&daemon, "map --dot");
+    assert!(dot.starts_with("digraph shadowd {") && dot.ends_with("}\n"));
+    let svg = shown(&daemon, "map --svg");
+    assert!(svg.contains("Dependencies of a<") && svg.ends_with("</svg>\n"));
+    let file = daemon.scratch.0.join("map.svg");
+    let arguments = format!("map --svg --output {}", file.display());
+    assert_eq!(shown(&daemon, &arguments), "");
+    assert_eq!(fs::read_to_string(&file).unwrap(), svg);
+    let nowhere = format!("map --output {}/no/map", daemon.scratch.0.display());
+    let output = command(&daemon.socket, &nowhere).output().unwrap();
+    assert_eq!(code(&output), 1);
+    assert!(
+        words(&output).contains("cannot write"),
+        "{}",
+        words(&output)
+    );
 }
 
 #[test]

@@ -26,7 +26,10 @@ const EDGES: &[(&str, May)] = &[
     ("store", May::Only(&["facts", "config"])),
     ("serve::protocol", May::Only(&["facts"])),
     ("serve", May::Only(&["facts", "config"])),
-    ("cli", May::Only(&["serve::protocol", "facts", "config"])),
+    (
+        "cli",
+        May::Only(&["serve::protocol", "decide::map", "facts", "config"]),
+    ),
     ("run", May::AllBut(&["cli"])),
     ("bin::shadowd", May::Only(&["run", "config"])),
     ("bin::shadowctl", May::Only(&["cli"])),

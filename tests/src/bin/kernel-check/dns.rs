@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
+use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::Sample;
 use shadowd::observe::Capture;
 use shadowd_tests::load::{PATIENCE, namespace};
@@ -19,7 +20,11 @@ const FLOOD: u64 = 50_000;
 fn in_own_namespace(check: fn(&mut Capture) -> Result<()>) -> Result<()> {
     let checked = std::thread::spawn(move || {
         namespace::enter_own()?;
-        check(&mut Capture::start(&settings()))
+        // Names need no kernel program.
+        check(&mut Capture::start(&CaptureSettings {
+            ebpf: false,
+            ..settings()
+        }))
     });
     checked.join().expect("a check does not panic")
 }

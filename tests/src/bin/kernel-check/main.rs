@@ -52,8 +52,7 @@ fn settings() -> CaptureSettings {
     CaptureSettings {
         tick: Duration::from_secs(1),
         ebpf: true,
-        // The check of cost has a capture of its own, and looks for descriptors of the whole
-        // process.
+        // The check of cost has a capture of its own, and looks for descriptors of the whole process.
         cost: CostMeasurement::Off,
         ..CaptureSettings::default()
     }

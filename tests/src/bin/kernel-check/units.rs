@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use shadowd::decide::aggregate::Aggregator;
-use shadowd::facts::UnitUse;
+use shadowd::facts::{Sample, UnitUse};
 use shadowd::observe::Capture;
 
 use crate::{PATIENCE, start, workload};
@@ -115,15 +116,20 @@ struct Totals<'a> {
 }
 
 impl<'a> Totals<'a> {
-    fn new(capture: &'a mut Capture) -> Self {
-        // Names of groups are told once, what was counted before is of no concern.
+    fn new(capture: &'a mut Capture) -> Result<Self> {
         let mut aggregator = Aggregator::default();
+        // Names are told once, that of the root long ago. What was counted before is of no concern.
+        let mount = workload::cgroup_mount()?;
+        aggregator.absorb(Sample {
+            cgroups: vec![(fs::metadata(mount)?.ino(), "/".to_owned())],
+            ..Sample::default()
+        });
         aggregator.absorb(capture.tick());
-        Self {
+        Ok(Self {
             capture,
             aggregator,
             units: std::collections::BTreeMap::new(),
-        }
+        })
     }
 
     fn tick(&mut self) {
@@ -161,7 +167,7 @@ pub fn short_processes(capture: &mut Capture, count: u32) -> Result<()> {
     let group = Group::make(&unit)?;
     let mut role = start(&["swarm", &count.to_string()])?;
     group.take(role.id())?;
-    let mut totals = Totals::new(capture);
+    let mut totals = Totals::new(capture)?;
     let mut input = role.stdin.take().context("it has an input")?;
     std::io::Write::write_all(&mut input, b"g")?;
     totals.until_end(role)?;
@@ -179,7 +185,7 @@ pub fn short_processes(capture: &mut Capture, count: u32) -> Result<()> {
 /// `count` groups, one process each.
 pub fn short_groups(capture: &mut Capture, count: u32) -> Result<()> {
     let prefix = format!("kernel-check-{}", std::process::id());
-    let mut totals = Totals::new(capture);
+    let mut totals = Totals::new(capture)?;
     let role = start(&["scopes", &count.to_string(), &prefix])?;
     totals.until_end(role)?;
     let mount = workload::cgroup_mount()?;

@@ -54,18 +54,16 @@ pub fn each_once(held: u32, per_second: u32, seconds: u64) -> Result<()> {
         load.read::<Lives>()?;
         lives.push(load.read::<Lives>()?);
     }
-    let expected: u64 = lives.iter().map(|one| one.lives.len() as u64).sum();
-    ledger.until(&mut capture, |ledger| {
-        let pids: Vec<u32> = lives.iter().map(|one| one.pid).collect();
-        ledger.closed(&pids) >= 2 * expected
-    });
-    let seen = seen(&ledger);
-    let mut counted = 0;
-    for load in &lives {
-        for life in &load.lives {
-            counted += check(&seen, load.pid, life, before, after)?;
-        }
-    }
+    let count = |ledger: &Ledger| -> Result<u64> {
+        let seen = seen(ledger);
+        let all = lives.iter().flat_map(|load| {
+            let each = load.lives.iter();
+            each.map(|life| check(&seen, load.pid, life, before, after))
+        });
+        all.sum()
+    };
+    ledger.until(&mut capture, |ledger| count(ledger).is_ok());
+    let counted = count(&ledger)?;
     // The held ones, and most of what came after the start.
     let least = u64::from(held) * 4;
     ensure!(counted > least, "{counted} ends were open or came");

@@ -3,6 +3,7 @@
 mod adoption;
 mod ledger;
 mod listeners;
+mod loss;
 mod owners;
 mod tcp;
 mod udp;
@@ -55,6 +56,10 @@ pub const CHECKS: &[(&str, Check)] = &[
         udp::way(capture, UdpWay::Addressless)
     }),
     ("flows_listener_queue_and_overflow", listeners::overflow),
+    (
+        "loss_is_counted_by_the_smallest_tables",
+        loss::smallest_tables,
+    ),
 ];
 
 /// What fits on a real machine.
@@ -65,6 +70,10 @@ pub const ON_A_HOST: &[(&str, Check)] = &[
     (
         "flows_start_amid_500_open_and_1000_a_second",
         |_: &mut Capture| adoption::each_once(250, 500, 4),
+    ),
+    (
+        "loss_after_5_s_without_a_drain_at_4000_a_second",
+        |capture| loss::undrained(capture, 4_000),
     ),
     ("flows_on_a_wire_that_loses", wire::retransmissions),
     ("units_of_5000_processes_of_20_ms", |capture| {
@@ -83,6 +92,10 @@ pub const EMULATED: &[(&str, Check)] = &[
     (
         "flows_start_amid_50_open_and_100_a_second",
         |_: &mut Capture| adoption::each_once(25, 50, 2),
+    ),
+    (
+        "loss_after_5_s_without_a_drain_at_100_a_second",
+        |capture| loss::undrained(capture, 100),
     ),
     ("units_of_100_processes_of_20_ms", |capture| {
         units::short_processes(capture, 100)

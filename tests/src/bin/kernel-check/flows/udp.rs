@@ -52,7 +52,11 @@ pub fn way(capture: &mut Capture, way: UdpWay) -> Result<()> {
             ensure!(
                 seen == made,
                 "{connect} to {listen}, {direction:?}: {seen:?}, made {made:?}; {:?}",
-                ledger.flows.iter().find(|flow| flow.pid == report.pid)
+                ledger
+                    .flows
+                    .iter()
+                    .filter(|flow| flow.pid == report.pid)
+                    .collect::<Vec<_>>()
             );
         }
         let owners = [

@@ -1,0 +1,244 @@
+//! The daemon, its groups, peers and probes.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::Snapshot;
+use super::encode::Base::{Bytes, Count, Ratio, Seconds};
+use super::encode::{Family, Labels, counter, flag, gauge, labels, seconds};
+use crate::facts::{BootTime, GroupStatus, PeerStatus, ProbeStatus, Role};
+
+type Gauge<T> = (Family, fn(&T) -> Option<f64>);
+
+const GROUP: &[Gauge<GroupStatus>] = &[
+    (
+        Family("shadowd_group_epoch", Count, "Newest epoch of the group"),
+        |group| Some(group.epoch.counter as f64),
+    ),
+    (
+        Family(
+            "shadowd_group_eligible",
+            Count,
+            "Whether this host could own the group now",
+        ),
+        |group| Some(flag(group.eligible)),
+    ),
+    (
+        Family(
+            "shadowd_group_owned",
+            Count,
+            "Whether the group has an owner that this host knows",
+        ),
+        |group| Some(flag(group.active.is_some())),
+    ),
+    (
+        Family(
+            "shadowd_group_suspects",
+            Count,
+            "Members that are silent for too long",
+        ),
+        |group| Some(group.members.iter().filter(|it| it.suspected).count() as f64),
+    ),
+];
+
+const PEER: &[Gauge<PeerStatus>] = &[
+    (
+        Family(
+            "shadowd_peer_connected",
+            Count,
+            "Whether the stream to the peer is up",
+        ),
+        |peer| Some(flag(peer.connected)),
+    ),
+    (
+        Family(
+            "shadowd_peer_round_trip",
+            Seconds,
+            "Last round trip of datagrams",
+        ),
+        |peer| peer.round_trip_ns.map(seconds),
+    ),
+    (
+        Family(
+            "shadowd_peer_round_trip_p99",
+            Seconds,
+            "Round trip that 99 of 100 datagrams stayed within",
+        ),
+        |peer| peer.round_trip_p99_ns.map(seconds),
+    ),
+];
+
+const PROBE: &[Gauge<ProbeStatus>] = &[
+    (
+        Family("shadowd_probe_on", Count, "Whether the probe is fed"),
+        |probe| Some(flag(probe.hook.is_some())),
+    ),
+    (
+        Family(
+            "shadowd_probe_run",
+            Seconds,
+            "Measured time of one run of the probe's programs",
+        ),
+        |probe| probe.cost_ns.map(|nanos| nanos / 1e9),
+    ),
+    (
+        Family(
+            "shadowd_probe_cpu",
+            Ratio,
+            "Measured share of one processor in the last interval",
+        ),
+        |probe| probe.cpu_share,
+    ),
+];
+
+fn gauges<T>(
+    to: &mut DescriptorEncoder,
+    families: &[Gauge<T>],
+    all: &[T],
+    of: impl Fn(&T) -> Labels,
+) -> fmt::Result {
+    for (family, value) in families {
+        let rows = all.iter().filter_map(|item| Some((of(item), value(item)?)));
+        gauge(to, *family, rows)?;
+    }
+    Ok(())
+}
+
+/// Who answers and what it uses itself.
+pub(super) fn daemon(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
+    let status = &shown.status;
+    let who = labels(&[("host", status.host.as_str()), ("version", &status.version)]);
+    to.encode_descriptor("shadowd_build", "Who answers", None, MetricType::Info)?
+        .encode_info(&who)?;
+    let alone = |value: Option<f64>| value.map(|value| (Labels::new(), value));
+    let up = status.now.since(status.started).as_secs_f64();
+    let family = Family("shadowd_uptime", Seconds, "Time since the daemon started");
+    gauge(to, family, alone(Some(up)))?;
+    let family = Family(
+        "shadowd_process_cpu",
+        Seconds,
+        "Processor time of the daemon",
+    );
+    counter(to, family, alone(shown.own.cpu_seconds))?;
+    let family = Family(
+        "shadowd_process_resident_memory",
+        Bytes,
+        "Resident memory of the daemon",
+    );
+    let rss = shown.own.rss_bytes.map(|bytes| bytes as f64);
+    gauge(to, family, alone(rss))?;
+    let family = Family(
+        "shadowd_warnings",
+        Count,
+        "Sentences that an operator should read: see shadowctl status",
+    );
+    gauge(to, family, alone(Some(status.warnings.len() as f64)))
+}
+
+/// Groups and peers.
+pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
+    let groups = &shown.status.groups;
+    let roles = [Role::Joining, Role::Shadow, Role::Active, Role::Stopped];
+    let role = groups.iter().flat_map(|group| {
+        roles.iter().map(|role| {
+            let labels = labels(&[("group", group.group.as_str()), ("role", &role.to_string())]);
+            (labels, flag(*role == group.role))
+        })
+    });
+    let family = Family(
+        "shadowd_group_role",
+        Count,
+        "1 for the role of this host in the group, else 0",
+    );
+    gauge(to, family, role)?;
+    gauges(to, GROUP, groups, |it| {
+        labels(&[("group", it.group.as_str())])
+    })?;
+
+    let peers = &shown.status.peers;
+    gauges(to, PEER, peers, |peer| {
+        labels(&[("peer", peer.host.as_str())])
+    })?;
+    let silence = |at: BootTime| shown.status.now.since(at).as_secs_f64();
+    let silences = peers.iter().filter_map(|peer| {
+        let silence = peer.last_heard.map(silence)?;
+        Some((labels(&[("peer", peer.host.as_str())]), silence))
+    });
+    let family = Family(
+        "shadowd_peer_silence",
+        Seconds,
+        "Time since the last authentic datagram",
+    );
+    gauge(to, family, silences)?;
+    let datagrams = peers.iter().flat_map(|peer| {
+        let counters = &peer.counters;
+        [
+            ("sent", counters.sent),
+            ("unsent", counters.unsent),
+            ("received", counters.received),
+            ("malformed", counters.malformed),
+            ("forged", counters.forged),
+            ("replayed", counters.replayed),
+        ]
+        .map(|(outcome, count)| {
+            let pairs = [("peer", peer.host.as_str()), ("outcome", outcome)];
+            (labels(&pairs), count)
+        })
+    });
+    let family = Family(
+        "shadowd_peer_datagrams",
+        Count,
+        "Heartbeats and other datagrams",
+    );
+    counter(to, family, datagrams)
+}
+
+/// Capture: what feeds it, what it costs, what it lost.
+pub(super) fn probes(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
+    let probes = &shown.status.capture.probes;
+    gauges(to, PROBE, probes, |probe| {
+        labels(&[("probe", probe.name.as_str())])
+    })?;
+    let events = probes
+        .iter()
+        .filter_map(|probe| Some((labels(&[("probe", &probe.name)]), probe.events?)));
+    let family = Family(
+        "shadowd_probe_events",
+        Count,
+        "Runs of the probe's programs in the kernel",
+    );
+    counter(to, family, events)?;
+    let outcomes = probes.iter().flat_map(|probe| {
+        [
+            ("seen", probe.losses.seen),
+            ("dropped", probe.losses.dropped),
+            ("unattributed", probe.losses.unattributed),
+            ("filtered", probe.losses.filtered),
+        ]
+        .map(|(outcome, count)| {
+            let pairs = [("probe", probe.name.as_str()), ("outcome", outcome)];
+            (labels(&pairs), count)
+        })
+    });
+    let family = Family(
+        "shadowd_probe_records",
+        Count,
+        "What happened: seen, dropped, given to no unit, or filtered by the configuration",
+    );
+    counter(to, family, outcomes)?;
+    let losses = shown.observation.losses;
+    let rows = [
+        ("seen", losses.seen),
+        ("dropped", losses.dropped),
+        ("unattributed", losses.unattributed),
+    ]
+    .map(|(outcome, count)| (labels(&[("outcome", outcome)]), count));
+    let family = Family(
+        "shadowd_capture_records",
+        Count,
+        "The records of all probes",
+    );
+    counter(to, family, rows)
+}
