@@ -9,8 +9,8 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray};
 use shadowd_common::sockets::{
-    ADOPTED, CHANGING, COUNTED, Counters, FlowKey, INBOUND, OPENED, OUTBOUND, PHASE,
-    PHASE_RUNNING, REFUSED, SOCKETS_MAX, Socket, TCP, loss,
+    ADOPTED, CHANGING, COUNTED, Counters, FlowKey, INBOUND, OPENED, OUTBOUND, PHASE, PHASE_RUNNING,
+    REFUSED, SOCKETS_MAX, Socket, TCP, loss,
 };
 
 use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
