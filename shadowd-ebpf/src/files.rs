@@ -155,6 +155,12 @@ fn count(regs: u64, ret: u64, kind: u8) -> Option<()> {
             );
         }
     }
+    add(&more)
+}
+
+/// Adds to the counts of the current process.
+#[inline(always)]
+fn add(more: &FileValue) -> Option<()> {
     let operations = more.reads + more.writes + more.opens;
     if operations == 0 {
         return None;

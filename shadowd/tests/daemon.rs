@@ -2,16 +2,19 @@
 //!
 //! Needs root and setpriv (util-linux). Touches only its own directory and a port of loopback.
 
+// The lint's exception for tests does not reach the functions that tests share.
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use shadowd::facts::{CaptureStatus, ProbeStatus};
-use shadowd::serve::protocol::Probes;
+use shadowd::facts::{CaptureStatus, Direction, Flow, ProbeStatus};
+use shadowd::serve::protocol::{Flows, Probes};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// A condition that does not hold yet is looked at again after this.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -188,7 +191,12 @@ fn who_asks_for_cost_always_keeps_the_right_in_one_thread() {
     let threads = daemon.threads();
     let with = (threads.iter()).filter(|(_, _, permitted)| permitted & SYS_ADMIN != 0);
     let with: Vec<&str> = with.map(|(name, _, _)| name.as_str()).collect();
-    assert_eq!(with, ["capture"]);
+    // It starts a thread that reads procfs on each tick.
+    assert!(with.contains(&"capture"), "{with:?}");
+    assert!(
+        with.iter().all(|name| ["capture", "procfs"].contains(name)),
+        "{with:?}"
+    );
 }
 
 #[test]
@@ -201,6 +209,8 @@ fn without_the_right_to_load_programs_it_runs_and_says_why() {
         let why = probe.degraded.as_deref().unwrap_or_default();
         assert!(why.contains("not permitted"), "{name}: {probe:?}");
     }
+    assert_eq!(probe(&status, "syscalls").hook, None);
+    assert_eq!(probe(&status, "tcp").hook.as_deref(), Some("sock_diag tcp"));
     assert!(
         status.cost.measured.contains("nothing to measure"),
         "{:?}",
@@ -227,4 +237,60 @@ fn what_is_switched_off_or_left_out_is_said_and_counted() {
     let units = daemon.shadowctl(&["--json", "units"]);
     let units: shadowd::serve::protocol::Units = serde_json::from_str(&units).unwrap();
     assert!(units.units.is_empty(), "{units:?}");
+}
+
+/// A process that holds a connection until its input ends.
+const CLIENT: &str = "exec 3<>/dev/tcp/127.0.0.1/$0; printf 12345 >&3; read line";
+
+#[test]
+fn without_ebpf_an_open_connection_has_an_owner_a_direction_and_bytes() {
+    let mut daemon = Running::start("procfs", &[], "ebpf = false\n");
+    let status = daemon.probes();
+    let why = probe(&status, "tcp")
+        .degraded
+        .as_deref()
+        .unwrap_or_default();
+    assert!(why.contains("ebpf = false"), "{why}");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut client = Command::new("bash")
+        .args(["-c", CLIENT, &port.to_string()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (server, _) = listener.accept().unwrap();
+    let pids = (client.id(), std::process::id());
+    let flow = |daemon: &Running, pid: u32| -> Option<Flow> {
+        let flows = daemon.shadowctl(&["--json", "flows"]);
+        let flows: Flows = serde_json::from_str(&flows).ok()?;
+        let mut flows = flows.flows.into_iter();
+        flows.find(|flow| flow.pid == pid && [flow.local_port, flow.remote_port].contains(&port))
+    };
+    let seen = daemon.until("flow of the client", |daemon| {
+        flow(daemon, pids.0).filter(|flow| flow.total.tx_bytes > 0)
+    });
+    assert_eq!(
+        (seen.direction, seen.remote_port),
+        (Direction::Outbound, port)
+    );
+    assert_eq!(
+        (seen.open, seen.total.opened, seen.total.tx_bytes),
+        (1, 1, 5)
+    );
+    assert_eq!(seen.command, "bash");
+    let seen = daemon.until("flow of the server", |daemon| {
+        flow(daemon, pids.1).filter(|flow| flow.total.rx_bytes > 0)
+    });
+    assert_eq!(
+        (seen.direction, seen.local_port),
+        (Direction::Inbound, port)
+    );
+    assert_eq!(seen.total.rx_bytes, 5);
+    drop(client.stdin.take());
+    client.wait().unwrap();
+    drop(server);
+    let seen = daemon.until("end of the client's flow", |daemon| {
+        flow(daemon, pids.0).filter(|flow| flow.open == 0)
+    });
+    assert_eq!(seen.total.closed, 1);
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::time::{Moment, moment};
 use crate::facts::Name;
 use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
 
@@ -17,6 +18,7 @@ Examples:
   shadowctl status                         groups, members, addresses, peers, probes
   shadowctl top --sort mem --watch 2       units and processes by memory, redrawn each 2 s
   shadowctl flows --unit nginx.service     who talks to nginx
+  shadowctl top --at '10m ago'             what was active ten minutes ago
   shadowctl events --follow                what happens, as it happens
   sudo shadowctl failover handover web --to b
   shadowctl --json status | jq '.groups[].role'
@@ -86,7 +88,8 @@ Examples:
   shadowctl top
   shadowctl top --sort syscalls --limit 5
   shadowctl top --once --wide
-  shadowctl top --watch 2 | ts")]
+  shadowctl top --watch 2 | ts
+  shadowctl top --at '2026-11-20 14:03'      what was active then, from the history")]
     Top(TopArguments),
     /// What passed between processes and remote hosts, TCP and UDP
     #[command(after_help = "\
@@ -96,7 +99,8 @@ payload since capture began. `->` was opened by this host, `<-` by the remote.
 Examples:
   shadowctl flows --unit nginx.service
   shadowctl flows --remote 192.0.2.7
-  shadowctl flows --port 443 --direction out --sort rtt")]
+  shadowctl flows --port 443 --direction out --sort rtt
+  shadowctl flows --since 10m                what passed in the last ten minutes")]
     Flows(FlowsArguments),
     /// System calls of units, or of the processes of one: how many, which errors, how long
     #[command(after_help = "\
@@ -121,8 +125,18 @@ Examples:
     #[command(after_help = "\
 Examples:
   shadowctl units
+  shadowctl units --at '10m ago'
   shadowctl --json units | jq '.units[] | select(.exits > 0)'")]
     Units(UnitsArguments),
+    /// What was recorded, interval by interval
+    #[command(after_help = "\
+Older intervals are recorded by the minute. Ctrl-C ends it.
+
+Examples:
+  shadowctl replay                                  the last ten minutes
+  shadowctl replay --from 14:00 --to 14:05 --speed 10
+  shadowctl --json replay --from '1h ago' | jq -c '.observation.host.cpu'")]
+    Replay(ReplayArguments),
     /// The probes: how each feature is fed, what it lost, what it costs
     #[command(after_help = "\
 RUNS/S and NS/RUN are the kernel's own measurement of the programs; CPU is what they make of one
@@ -205,6 +219,9 @@ pub struct TopArguments {
     /// More columns: about 200 characters
     #[arg(long)]
     pub wide: bool,
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
     /// Repetition; between two answers of the live view
     #[command(flatten)]
     pub watch: Watch,
@@ -216,6 +233,9 @@ pub struct UnitsArguments {
     /// More columns: about 200 characters
     #[arg(long)]
     pub wide: bool,
+    /// What was recorded at this time, instead of what is now
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub at: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
@@ -294,6 +314,26 @@ pub enum FlowSort {
     Unit,
 }
 
+/// Arguments of `replay`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReplayArguments {
+    /// From this time on
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "10m ago")]
+    pub from: Moment,
+    /// Until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, default_value = "now")]
+    pub to: Moment,
+    /// So many times as fast as it happened; at once if left out
+    #[arg(long, value_name = "FACTOR", value_parser = speed)]
+    pub speed: Option<f64>,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let legal = |factor: &f64| (0.01..=100_000.0).contains(factor);
+    let factor = text.parse().ok().filter(legal);
+    factor.ok_or_else(|| "a factor from 0.01 to 100000".to_owned())
+}
+
 /// Arguments of `flows`.
 #[derive(Clone, Debug, Args)]
 pub struct FlowsArguments {
@@ -318,6 +358,13 @@ pub struct FlowsArguments {
     /// More columns
     #[arg(long)]
     pub wide: bool,
+    /// What passed from this time on, from the history
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "watch")]
+    pub since: Option<Moment>,
+    /// With --since: until this time
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "since")]
+    #[arg(default_value_if("since", clap::builder::ArgPredicate::IsPresent, "now"))]
+    pub until: Option<Moment>,
     /// Repetition.
     #[command(flatten)]
     pub watch: Watch,
@@ -404,6 +451,10 @@ mod tests {
             "shadowctl map --dot --svg",
             "shadowctl map --json --svg",
             "shadowctl map --nodes 0",
+            "shadowctl flows --until 14:00",
+            "shadowctl top --at soon",
+            "shadowctl units --at now --watch 1",
+            "shadowctl replay --speed 0",
             "shadowctl failover handover a/b",
             "shadowctl",
         ] {

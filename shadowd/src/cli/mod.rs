@@ -7,10 +7,12 @@ pub mod args;
 mod choose;
 pub mod client;
 mod failure;
+mod history;
 mod human;
 mod map;
 mod show;
 mod table;
+pub mod time;
 mod tui;
 
 use std::fs;
@@ -20,13 +22,17 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::decide::map::{self as graph, MapLimits};
 use crate::facts::{HostId, Name, Observation};
 use crate::serve::protocol::{
-    self, Events, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Peers, Probes, StatusAnswer, Units,
+    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Top, Units,
 };
-use args::{Arguments, Command, EventsArguments, Failover, MapArguments, Sort, TopArguments};
+use args::{
+    Arguments, Command, EventsArguments, Failover, FlowsArguments, MapArguments, Sort,
+    TopArguments, UnitsArguments, Watch,
+};
 use client::{CallError, Client};
 use table::Paint;
 
@@ -111,57 +117,19 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
     };
     match arguments.command {
         Command::Status(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: StatusAnswer = client.get(protocol::STATUS).await?;
-                let text = show::status(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
+            view(&client, screen, watch, protocol::STATUS, show::status).await
         }
         Command::Probes(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: Probes = client.get(protocol::PROBES).await?;
-                let text = show::probes(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
+            view(&client, screen, watch, protocol::PROBES, show::probes).await
         }
-        Command::Peers(watch) => {
-            repeat(screen, watch.watch, async || {
-                let answer: Peers = client.get(protocol::PEERS).await?;
-                let text = show::peers(&answer, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Units(wanted) => {
-            repeat(screen, wanted.watch.watch, async || {
-                let answer: Units = client.get(protocol::UNITS).await?;
-                let text = show::units(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Peers(watch) => view(&client, screen, watch, protocol::PEERS, show::peers).await,
+        Command::Units(wanted) => units(&client, screen, wanted).await,
         Command::Top(wanted) if is_live(screen, wanted) => {
             tui::run(&client, live(wanted, paint)).await
         }
-        Command::Top(wanted) => {
-            let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = choose::top(client.get(protocol::TOP).await?, wanted, limit);
-                let text = show::top(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
-        Command::Flows(wanted) => {
-            repeat(screen, wanted.watch.watch, async || {
-                let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
-                let text = show::flows(&answer, wanted.wide, paint);
-                Ok((answer, text))
-            })
-            .await
-        }
+        Command::Top(wanted) => top(&client, screen, wanted).await,
+        Command::Flows(wanted) => flows(&client, screen, wanted).await,
+        Command::Replay(wanted) => history::replay(&client, screen, wanted).await,
         Command::Map(wanted) => draw_map(&client, screen, &wanted).await,
         Command::Syscalls(wanted) => {
             repeat(screen, wanted.watch.watch, async || {
@@ -242,6 +210,84 @@ fn live(wanted: TopArguments, paint: Paint) -> tui::Start {
         },
         colour: paint.0,
     }
+}
+
+async fn units(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: UnitsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = Units::from(&observation);
+        let text = headline + &show::units(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer: Units = client.get(protocol::UNITS).await?;
+        let text = show::units(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn top(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: TopArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    let limit = wanted.limit.or((!screen.json).then_some(TOP_ROWS));
+    if let Some(at) = wanted.at {
+        let (observation, headline) = history::at(client, at).await?;
+        let answer = choose::top(Top::from(&observation), wanted, limit);
+        let text = headline + &show::top(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::top(client.get(protocol::TOP).await?, wanted, limit);
+        let text = show::top(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+async fn flows(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    wanted: FlowsArguments,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    if let (Some(since), Some(until)) = (wanted.since, wanted.until) {
+        let (observation, headline) = history::between(client, since, until).await?;
+        let answer = choose::flows(Flows::from(&observation), &wanted);
+        let text = headline + &show::flows(&answer, wanted.wide, paint);
+        return screen.show(&answer, text);
+    }
+    repeat(screen, wanted.watch.watch, async || {
+        let answer = choose::flows(client.get(protocol::FLOWS).await?, &wanted);
+        let text = show::flows(&answer, wanted.wide, paint);
+        Ok((answer, text))
+    })
+    .await
+}
+
+/// Shows the answer to one request as `text` words it.
+async fn view<T: Serialize + DeserializeOwned>(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    watch: Watch,
+    path: &str,
+    text: fn(&T, Paint) -> String,
+) -> Result<(), Failure> {
+    let paint = screen.paint;
+    repeat(screen, watch.watch, async || {
+        let answer = client.get(path).await?;
+        let text = text(&answer, paint);
+        Ok((answer, text))
+    })
+    .await
 }
 
 /// Shows what `ask` gives, once or each `every` seconds.

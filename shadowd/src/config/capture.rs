@@ -134,10 +134,14 @@ pub struct LimitSettings {
     pub syscalls: Option<u32>,
     /// Bytes of the buffer of process events.
     pub events_bytes: Option<u32>,
+    /// Flows that the kernel side holds.
+    pub kernel_flows: Option<u32>,
+    /// Live TCP sockets that are followed.
+    pub sockets: Option<u32>,
+    /// Listening sockets that are followed.
+    pub listeners: Option<u32>,
     /// Flows remembered.
     pub flows: Option<u32>,
-    /// Live TCP sockets followed in the kernel.
-    pub sockets: Option<u32>,
     /// Processes remembered.
     pub processes: Option<u32>,
 }

@@ -21,6 +21,9 @@ pub struct File {
     /// `[metrics]`: what Prometheus may read.
     #[serde(default)]
     pub metrics: Metrics,
+    /// `[history]`: what of it is recorded.
+    #[serde(default)]
+    pub history: History,
 }
 
 /// `[host]`.
@@ -158,14 +161,18 @@ pub struct Redact {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Records of system calls in the kernel, 16 to 1048576. Default as docs/performance.md says.
+    /// Records of system calls in the kernel, 16 to 1048576. Default 16384.
     pub syscalls: Option<Spanned<i64>>,
     /// Bytes of the buffer of process events, a power of two from 4096 to 67108864. Default 262144.
     pub events_bytes: Option<Spanned<i64>>,
-    /// Flows remembered, 16 to 1048576. Default 4096.
-    pub flows: Option<Spanned<i64>>,
-    /// Live TCP sockets followed in the kernel, 16 to 1048576. Default by memory, at most 131072.
+    /// Flows that the kernel side holds, 16 to 1048576. Default 131072.
+    pub kernel_flows: Option<Spanned<i64>>,
+    /// Live TCP sockets that are followed, 16 to 1048576. Default 131072.
     pub sockets: Option<Spanned<i64>>,
+    /// Listening sockets that are followed, 16 to 1048576. Default 4096.
+    pub listeners: Option<Spanned<i64>>,
+    /// Flows remembered, 16 to 1048576. Default 131072.
+    pub flows: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,
 }
@@ -182,4 +189,19 @@ pub struct Metrics {
     pub units: Option<Spanned<i64>>,
     /// Remotes with series of their own, 0 to 10000. Default 0.
     pub remotes: Option<Spanned<i64>>,
+}
+
+/// `[history]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// Whether observations are recorded. Default true.
+    pub record: Option<bool>,
+    /// Bytes on the disk at most, 16MiB to 1TiB. Default `256MiB`.
+    pub max_size: Option<Spanned<String>>,
+    /// How long records are kept, 1h to 10years. Default `7days`.
+    pub max_age: Option<Spanned<String>>,
+    /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
+    /// minutes. Default `2h`, or `max_age` if that is shorter.
+    pub full_resolution: Option<Spanned<String>>,
 }

@@ -216,6 +216,39 @@ mode = "warm"
     }
 
     #[test]
+    fn the_history_is_bounded_as_written() {
+        let with = |history: &str| {
+            let text = format!("{}\n[history]\n{history}\n", sample());
+            parse(&text, Path::new("shadowd.toml")).map(|settings| settings.history)
+        };
+        let default = with("").expect("all has defaults");
+        assert!(default.record);
+        assert_eq!(default.max_bytes, 256 << 20);
+        assert_eq!(default.max_age.as_secs(), 7 * 86_400);
+        assert_eq!(default.full_resolution.as_secs(), 7_200);
+        let small = with("max_size = \"1 GiB\"\nmax_age = \"1h\"").expect("it is legal");
+        assert_eq!(
+            (small.max_bytes, small.full_resolution.as_secs()),
+            (1 << 30, 3_600)
+        );
+        for bad in [
+            "max_size = \"1MiB\"",
+            "max_size = \"256\"",
+            "max_size = \"256MB\"",
+            "max_size = \"99999999999999999999TiB\"",
+            "max_age = \"59min\"",
+            "full_resolution = \"8days\"",
+        ] {
+            let error = with(bad).expect_err(bad).to_string();
+            let key = bad.split(' ').next().unwrap_or_default();
+            assert!(
+                error.contains(&format!("shadowd.toml:25: history.{key} = ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
     fn unknown_keys_and_broken_syntax_name_their_line() {
         assert!(refusal("priority = 100", "prioritty = 100").starts_with("shadowd.toml:13: "));
         assert!(refusal("[[group]]", "[[group]").starts_with("shadowd.toml:10: "));

@@ -23,6 +23,8 @@ pub struct Settings {
     pub capture: CaptureSettings,
     /// What Prometheus may read.
     pub metrics: MetricsSettings,
+    /// What of it is recorded.
+    pub history: HistorySettings,
 }
 
 /// This host.
@@ -102,4 +104,17 @@ impl Default for MetricsSettings {
             remotes: 0,
         }
     }
+}
+
+/// The recorded observations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Whether observations are recorded.
+    pub record: bool,
+    /// The oldest go when there are more bytes: 16 MiB to 1 TiB.
+    pub max_bytes: u64,
+    /// The oldest go when they are older: 1 h to 10 years.
+    pub max_age: Duration,
+    /// Younger ones are kept as observed, older ones merged into minutes: 10 min to `max_age`.
+    pub full_resolution: Duration,
 }

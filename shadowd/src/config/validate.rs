@@ -13,7 +13,8 @@ use toml::Spanned;
 use super::error::{ConfigError, line_of};
 use super::file;
 use super::settings::{
-    GroupSettings, HostSettings, MetricsSettings, PeerSettings, Settings, UnitSettings,
+    GroupSettings, HistorySettings, HostSettings, MetricsSettings, PeerSettings, Settings,
+    UnitSettings,
 };
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
@@ -49,12 +50,14 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     }
     let capture = source.capture(&file.capture)?;
     let metrics = source.metrics(&file.metrics, &host)?;
+    let history = source.history(&file.history)?;
     Ok(Settings {
         host,
         peers,
         groups,
         capture,
         metrics,
+        history,
     })
 }
 
@@ -160,6 +163,51 @@ impl Source<'_> {
                     format!("a duration from {from} to {to}, such as 250ms"),
                 )
             })
+    }
+
+    fn history(&self, history: &file::History) -> Checked<HistorySettings> {
+        let hour = Duration::from_secs(3_600);
+        let max_age = self.duration(
+            "history.max_age",
+            history.max_age.as_ref(),
+            hour * 24 * 7,
+            hour..=hour * 24 * 3_650,
+        )?;
+        let full_resolution = self.duration(
+            "history.full_resolution",
+            history.full_resolution.as_ref(),
+            (hour * 2).min(max_age),
+            hour / 6..=max_age,
+        )?;
+        Ok(HistorySettings {
+            record: history.record.unwrap_or(true),
+            max_bytes: self.size("history.max_size", history.max_size.as_ref())?,
+            max_age,
+            full_resolution,
+        })
+    }
+
+    /// Bytes, in binary units (IEC 80000-13).
+    fn size(&self, key: &'static str, value: Option<&Spanned<String>>) -> Checked<u64> {
+        const MIB: u64 = 1 << 20;
+        let Some(value) = value else {
+            return Ok(256 * MIB);
+        };
+        let read = |text: &str| -> Option<u64> {
+            let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+            let (number, unit) = text.split_at(digits);
+            let unit = match unit.trim_start() {
+                "MiB" => MIB,
+                "GiB" => MIB << 10,
+                "TiB" => MIB << 20,
+                _ => return None,
+            };
+            number.parse::<u64>().ok()?.checked_mul(unit)
+        };
+        let legal = |bytes: &u64| (16 * MIB..=MIB << 20).contains(bytes);
+        read(value.get_ref().trim())
+            .filter(legal)
+            .ok_or_else(|| self.refuse(key, value, "a size from 16MiB to 1TiB, such as 256MiB"))
     }
 
     fn absolute(

@@ -12,11 +12,12 @@ mod time;
 
 pub use capture::errno_name;
 pub use capture::{
-    BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FEATURES, FileCounts, FileDelta,
-    FileOpen, FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram, HostReading, HostUse,
-    IoDirection, Lifecycle, LifecycleKind, Listener, ListenerReading, Losses, NameAnswer,
-    Observation, Pressure, ProbeLosses, ProbeStatus, ProcessReading, ProcessUse, Protocol,
-    Resources, Sample, SyscallCounts, SyscallDelta, Timing, UnitTotals, UnitUse,
+    AggregateState, BlockCounts, BlockDelta, CaptureCost, DeviceUse, Direction, FEATURES,
+    FileCounts, FileDelta, FileOpen, FileUse, Flow, FlowCounts, FlowDelta, GroupReading, Histogram,
+    HistoryStatus, HostReading, HostUse, IoDirection, Lifecycle, LifecycleKind, Listener,
+    ListenerReading, Losses, NameAnswer, Observation, Pressure, ProbeLosses, ProbeStatus,
+    ProcessReading, ProcessUse, Protocol, Resources, Sample, SyscallCounts, SyscallDelta,
+    TableStatus, Timing, UnitTotals, UnitUse,
 };
 pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMode, Vip, VipError};
 pub use event::{Event, EventKind};

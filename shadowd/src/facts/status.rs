@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, CaptureCost, Epoch, HostId, Losses, Name, ProbeStatus, Protection, Role, UnitMode,
-    Vip,
+    BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
+    Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -145,6 +145,12 @@ pub struct CaptureStatus {
     pub probes: Vec<ProbeStatus>,
     /// What was seen and lost.
     pub losses: Losses,
+    /// The daemon's tables and what they forgot.
+    #[serde(default)]
+    pub tables: Vec<TableStatus>,
+    /// The recorded observations.
+    #[serde(default)]
+    pub history: HistoryStatus,
     /// What capture itself costs.
     #[serde(default)]
     pub cost: CaptureCost,

@@ -7,6 +7,7 @@ mod block;
 mod btf;
 pub mod carrier;
 mod cgroups;
+mod fallback;
 mod fields;
 mod files;
 mod groups;

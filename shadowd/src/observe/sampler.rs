@@ -17,6 +17,7 @@ use shadowd_common::syscalls::SLOTS_MAX;
 
 use super::block::BlockProbes;
 use super::cgroups::Cgroups;
+use super::fallback::Fallback;
 use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
 use super::names::{self, Names};
@@ -40,6 +41,9 @@ use crate::facts::{
 
 /// Most process events that wait for a sample; more are counted as dropped.
 const LIFECYCLE_MAX: usize = 65_536;
+
+/// Why no program is loaded when nobody wants any.
+const EBPF_OFF: &str = "ebpf = false in the configuration";
 
 /// While procfs is read, how long to listen before looking whether it is done.
 const LISTEN: Duration = Duration::from_millis(1);
@@ -96,9 +100,10 @@ impl Limits {
             syscalls: settings.syscalls.unwrap_or(default.syscalls),
             events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
             flows: settings
-                .flows
+                .kernel_flows
                 .map_or(default.flows, |flows| flows.max(sockets::ENTRIES_MIN)),
             sockets: settings.sockets.unwrap_or(default.sockets),
+            listeners: settings.listeners.unwrap_or(default.listeners),
             ..default
         }
     }
@@ -151,6 +156,7 @@ pub struct Capture {
     last: BootTime,
     /// Process events that did not fit on this side of the border.
     overflowed: u64,
+    fallback: Fallback,
     tally: Tally,
     cost: CostMeter,
     own: Own,
@@ -172,7 +178,7 @@ impl Capture {
     /// one left, as far as its build and settings were the same.
     pub fn go_on(settings: &CaptureSettings, limits: Limits, left: Descriptors) -> Self {
         if !settings.ebpf {
-            return Self::without(settings, SWITCHED_OFF);
+            return Self::without(settings, EBPF_OFF);
         }
         let mut prepared = match Prepared::new(left, &settings.probes_off) {
             Ok(prepared) => prepared,
@@ -203,6 +209,7 @@ impl Capture {
             OpenProbes::start(&prepared, limits, &settings.paths)
                 .map(|(probe, attached)| (probe, vec![attached]))
         });
+        capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
         capture.listen_for_names(settings);
         drop(prepared);
@@ -230,6 +237,7 @@ impl Capture {
             unheard: Vec::new(),
             last: now,
             overflowed: 0,
+            fallback: Fallback::default(),
             tally: Tally::default(),
             cost: CostMeter::new(settings.cost, now),
             own: Own::default(),
@@ -245,6 +253,7 @@ impl Capture {
         let mut capture = Self::empty(settings, &scope);
         let off = |feature| Attached::without(feature, why).status;
         capture.statuses = probes::FEATURES.iter().map(off).collect();
+        capture.fall_back(settings);
         capture.statuses.push(Attached::procfs());
         capture.listen_for_names(settings);
         capture
@@ -299,6 +308,12 @@ impl Capture {
                 None
             }
         }
+    }
+
+    /// Feeds by other means what no program feeds.
+    fn fall_back(&mut self, settings: &CaptureSettings) {
+        let off = &settings.probes_off;
+        self.fallback.take_over(&mut self.statuses, off);
     }
 
     fn degrade(&mut self, feature: &str, why: &str) {
@@ -386,6 +401,11 @@ impl Capture {
     /// meanwhile to `urgent` at once, and [`Capture::wait`] does not return it again.
     pub fn tick_with(&mut self, mut urgent: impl FnMut(&Lifecycle)) -> Sample {
         let at = boot_time();
+        let mut sample = Sample::default();
+        // Before procfs is read, so that who holds a socket is among the processes.
+        if let Err((feature, why)) = self.fallback.look(&mut sample, &self.cgroups) {
+            self.degrade(feature, &format!("a look failed: {why}"));
+        }
         // Reading procfs takes milliseconds, in which programs that began before the turn end.
         let read = self.read_procfs(&mut urgent);
         let mut sample = Sample {
@@ -395,7 +415,7 @@ impl Capture {
             groups: read.groups,
             host: read.host,
             lifecycle: std::mem::take(&mut self.lifecycle),
-            ..Sample::default()
+            ..sample
         };
         self.last = at;
         // What an error leaves behind stays in the kernel for the next turn but one.
@@ -426,7 +446,7 @@ impl Capture {
     }
 
     /// What each feature's full tables and buffers refused since they were made.
-    fn lost(&mut self) -> [(&'static str, u64); 9] {
+    fn lost(&mut self) -> [(&'static str, u64); 10] {
         let syscalls = self.syscalls.as_mut().map_or(0, SyscallProbe::lost);
         let sockets = self.sockets.as_mut();
         let (connections, datagrams) = sockets.map_or((0, 0), SocketProbes::lost);
@@ -438,6 +458,7 @@ impl Capture {
             // Names of control groups share the buffer of process events.
             (probes::PROCESSES.name, events),
             (probes::PROCESSES.name, self.overflowed),
+            self.fallback.lost(),
             (
                 probes::BLOCK.name,
                 self.block.as_mut().map_or(0, BlockProbes::lost),

@@ -45,7 +45,7 @@ pub fn listeners(netns: u32, cgroups: &Cgroups) -> BTreeMap<ListenerKey, Owner> 
 
 /// Process and control group that hold each socket. Of several holders the oldest is taken, which
 /// is the parent of a pre-forking server, but not pid 1, which only keeps sockets for others.
-fn holders(wanted: &HashSet<u64>, cgroups: &Cgroups) -> HashMap<u64, (u32, u64)> {
+pub fn holders(wanted: &HashSet<u64>, cgroups: &Cgroups) -> HashMap<u64, (u32, u64)> {
     let mut found = HashMap::<u64, (u32, u64)>::new();
     let Ok(all) = all_processes() else {
         return found;

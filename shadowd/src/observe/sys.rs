@@ -375,6 +375,32 @@ pub fn program_runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
 pub fn drain<K: Pod + Default, V: Pod + Default>(
     map: BorrowedFd<'_>,
     cpus: usize,
+    each: impl FnMut(&K, &[V]),
+) -> io::Result<()> {
+    walk(map, cpus, true, each)
+}
+
+/// Hands every entry of a hash map, not a per-CPU one, to `each` and leaves it there.
+///
+/// `K` and `V` are the map's own types. An entry that the kernel side adds meanwhile may be
+/// missed, and one whose neighbours are removed meanwhile may be given twice.
+///
+/// # Errors
+///
+/// The kernel's, when neither the batch operation nor the single ones work.
+pub fn look<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    mut each: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    walk(map, 1, false, |key, values: &[V]| {
+        values.iter().for_each(|value| each(key, value));
+    })
+}
+
+fn walk<K: Pod + Default, V: Pod + Default>(
+    map: BorrowedFd<'_>,
+    cpus: usize,
+    remove: bool,
     mut each: impl FnMut(&K, &[V]),
 ) -> io::Result<()> {
     debug_assert_eq!(
@@ -382,6 +408,11 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
         0,
         "the kernel rounds values of per-CPU maps up to 8"
     );
+    let command = if remove {
+        BPF_MAP_LOOKUP_AND_DELETE_BATCH
+    } else {
+        BPF_MAP_LOOKUP_BATCH
+    };
     let mut keys = vec![K::default(); BATCH];
     let mut values = vec![V::default(); BATCH * cpus];
     let (mut last, mut next) = (0_u64, 0_u64);
@@ -396,10 +427,10 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
             map_fd: map.as_raw_fd().unsigned_abs(),
             ..BatchAttributes::default()
         };
-        let done = match bpf(BPF_MAP_LOOKUP_AND_DELETE_BATCH, &mut attributes) {
+        let done = match bpf(command, &mut attributes) {
             Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(_) if first => return drain_singly(map, cpus, each),
+            Err(_) if first => return walk_singly(map, cpus, remove, each),
             Err(error) => return Err(error),
         };
         let count = (attributes.count as usize).min(BATCH);
@@ -415,19 +446,27 @@ pub fn drain<K: Pod + Default, V: Pod + Default>(
 }
 
 /// The same for kernels without the batch operation on this kind of map.
-fn drain_singly<K: Pod + Default, V: Pod + Default>(
+fn walk_singly<K: Pod + Default, V: Pod + Default>(
     map: BorrowedFd<'_>,
     cpus: usize,
+    remove: bool,
     mut each: impl FnMut(&K, &[V]),
 ) -> io::Result<()> {
     let map_fd = map.as_raw_fd().unsigned_abs();
-    let mut key = K::default();
+    let (mut key, mut next) = (K::default(), K::default());
     let mut values = vec![V::default(); cpus];
+    let mut first = true;
     loop {
-        // Without a key the kernel gives the first one; each is deleted, so the walk ends.
+        // Without a key the kernel gives the first one; where each is deleted, that ends too.
+        let from_start = first || remove;
         let mut attributes = ElementAttributes {
             map_fd,
-            value: (&raw mut key) as u64,
+            key: if from_start {
+                0
+            } else {
+                (&raw const key) as u64
+            },
+            value: (&raw mut next) as u64,
             ..ElementAttributes::default()
         };
         match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
@@ -435,16 +474,22 @@ fn drain_singly<K: Pod + Default, V: Pod + Default>(
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
             Err(error) => return Err(error),
         }
+        (key, first) = (next, false);
         let mut attributes = ElementAttributes {
             map_fd,
             key: (&raw mut key) as u64,
             value: values.as_mut_ptr() as u64,
             ..ElementAttributes::default()
         };
-        bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
-        each(&key, &values);
-        attributes.value = 0;
-        bpf(BPF_MAP_DELETE_ELEM, &mut attributes)?;
+        match bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) {
+            Ok(_) => each(&key, &values),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !remove => continue,
+            Err(error) => return Err(error),
+        }
+        if remove {
+            attributes.value = 0;
+            bpf(BPF_MAP_DELETE_ELEM, &mut attributes)?;
+        }
     }
 }
 
@@ -492,85 +537,6 @@ pub fn read_array<V: Pod>(map: BorrowedFd<'_>, first: u32, values: &mut [V]) -> 
         bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes)?;
     }
     Ok(())
-}
-
-/// Hands every entry of a hash map, not a per-CPU one, to `each` and leaves it there.
-///
-/// `K` and `V` are the map's own types. An entry that the kernel side adds meanwhile may be
-/// missed, and one whose neighbours are removed meanwhile may be given twice.
-///
-/// # Errors
-///
-/// The kernel's, when neither the batch operation nor the single ones work.
-pub fn look<K: Pod + Default, V: Pod + Default>(
-    map: BorrowedFd<'_>,
-    mut each: impl FnMut(&K, &V),
-) -> io::Result<()> {
-    let mut keys = vec![K::default(); BATCH];
-    let mut values = vec![V::default(); BATCH];
-    let (mut last, mut next) = (0_u64, 0_u64);
-    let mut first = true;
-    loop {
-        let mut attributes = BatchAttributes {
-            in_batch: if first { 0 } else { (&raw const last) as u64 },
-            out_batch: (&raw mut next) as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: BATCH as u32,
-            map_fd: map.as_raw_fd().unsigned_abs(),
-            ..BatchAttributes::default()
-        };
-        let done = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) {
-            Ok(_) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(_) if first => return look_singly(map, each),
-            Err(error) => return Err(error),
-        };
-        let count = (attributes.count as usize).min(BATCH);
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            each(key, value);
-        }
-        if done {
-            return Ok(());
-        }
-        last = next;
-        first = false;
-    }
-}
-
-/// The same for kernels without the batch operation on this kind of map.
-fn look_singly<K: Pod + Default, V: Pod + Default>(
-    map: BorrowedFd<'_>,
-    mut each: impl FnMut(&K, &V),
-) -> io::Result<()> {
-    let map_fd = map.as_raw_fd().unsigned_abs();
-    let (mut key, mut next, mut value) = (K::default(), K::default(), V::default());
-    let mut first = true;
-    loop {
-        let mut attributes = ElementAttributes {
-            map_fd,
-            key: if first { 0 } else { (&raw const key) as u64 },
-            value: (&raw mut next) as u64,
-            ..ElementAttributes::default()
-        };
-        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attributes) {
-            Ok(_) => {}
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        (key, first) = (next, false);
-        let mut attributes = ElementAttributes {
-            map_fd,
-            key: (&raw const key) as u64,
-            value: (&raw mut value) as u64,
-            ..ElementAttributes::default()
-        };
-        match bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) {
-            Ok(_) => each(&key, &value),
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// Takes one entry out of a hash map, not a per-CPU one; `None` if it is not there.

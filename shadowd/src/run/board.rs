@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::failover::{HandoverAnswer, Input};
+use super::history::History;
 use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
@@ -16,7 +17,10 @@ use crate::facts::{
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
-use crate::serve::protocol::{Code, HANDOVER_TIMEOUT, HandoverDone, Refusal};
+use crate::serve::protocol::{
+    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery,
+    Refusal, SumQuery,
+};
 
 /// When a peer was heard and how far it is, by name.
 #[derive(Clone, Debug)]
@@ -38,6 +42,7 @@ pub struct Board {
     started: BootTime,
     keyring: Arc<Keyring>,
     recorder: Recorder,
+    history: History,
     inputs: mpsc::Sender<Input>,
     groups: RwLock<(Vec<GroupStatus>, Vec<PeerReading>)>,
     observation: RwLock<Arc<Observation>>,
@@ -53,6 +58,7 @@ impl Board {
         id: HostId,
         keyring: Arc<Keyring>,
         recorder: Recorder,
+        history: History,
         inputs: mpsc::Sender<Input>,
     ) -> Self {
         let started = boot_time();
@@ -62,6 +68,7 @@ impl Board {
             started,
             keyring,
             recorder,
+            history,
             inputs,
             groups: RwLock::default(),
             observation: RwLock::default(),
@@ -77,13 +84,17 @@ impl Board {
     }
 
     /// The capture thread's view.
-    pub fn publish_capture(&self, observation: Observation, capture: CaptureStatus) {
-        let observation = Arc::new(observation);
+    pub fn publish_capture(&self, observation: Arc<Observation>, capture: CaptureStatus) {
         *self
             .observation
             .write()
             .unwrap_or_else(PoisonError::into_inner) = observation;
         *self.capture.write().unwrap_or_else(PoisonError::into_inner) = capture;
+    }
+
+    /// The recorded observations.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 
     /// A sentence that every status shows from now on.
@@ -138,6 +149,21 @@ impl Board {
                 warnings.push(format!("probe {}: {why}", probe.name));
             }
         }
+        let history = &capture.history;
+        if let Some(why) = &history.failure {
+            warnings.push(format!("the history is not written: {why}"));
+        } else if history.dropped > 0 {
+            warnings.push(format!(
+                "{} observations were not recorded: the disk was slow or full",
+                history.dropped
+            ));
+        }
+        if history.corrupt > 0 {
+            warnings.push(format!(
+                "{} records of the history are damaged and are skipped: the log names them",
+                history.corrupt
+            ));
+        }
         if self.recorder.dropped() > 0 {
             warnings.push(format!(
                 "{} events were not recorded: see the log",
@@ -162,11 +188,12 @@ impl Answers for Board {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let capture = self
+        let mut capture = self
             .capture
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        capture.history = self.history.status();
         Status {
             host: self.settings.host.name.clone(),
             id: self.id,
@@ -192,6 +219,18 @@ impl Answers for Board {
 
     fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String> {
         self.recorder.events(since, limit)
+    }
+
+    fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {
+        self.history.recorded_at(query)
+    }
+
+    fn records(&self, query: RecordsQuery) -> Result<Records, Refusal> {
+        self.history.records(query)
+    }
+
+    fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal> {
+        self.history.recorded_sum(query)
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

@@ -6,27 +6,37 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::board::Board;
 use super::failover::Input;
+use super::history::Totals;
 use super::keep::keep;
 use crate::config::settings::{CaptureSettings, LimitSettings};
 use crate::decide::aggregate::{AggregateLimits, Aggregator};
 use crate::decide::filter::Filter;
-use crate::facts::{CaptureStatus, Lifecycle, LifecycleKind, Observation, ProbeLosses};
+use crate::facts::{
+    CaptureStatus, HistoryStatus, Lifecycle, LifecycleKind, Observation, ProbeLosses,
+};
 use crate::observe::sys::boot_time;
 use crate::observe::{Capture, Descriptors, Limits};
 
 /// The thread looks this often whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Totals of the daemon before this one are waited for so long; on a slow disk it is better to go
+/// on without them than to tell nothing.
+const TOTALS_WITHIN: Duration = Duration::from_secs(10);
+/// The totals are saved this often; what comes after them is read from the records at a start.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
 /// What the thread waits for before it touches the kernel.
 struct Order {
     board: Arc<Board>,
+    totals: Option<Totals>,
     inputs: mpsc::Sender<Input>,
     stop: Arc<AtomicBool>,
 }
@@ -51,15 +61,18 @@ impl Capturing {
         Ok(Self { thread, orders })
     }
 
-    /// Lets it load its programs and capture; it ends soon after `stop` turns true.
+    /// Lets it load its programs and capture; it ends soon after `stop` turns true. `totals` is
+    /// where what the daemon before this one counted arrives.
     pub fn begin(
         self,
         board: Arc<Board>,
+        totals: Option<Totals>,
         inputs: mpsc::Sender<Input>,
         stop: Arc<AtomicBool>,
     ) -> JoinHandle<()> {
         let order = Order {
             board,
+            totals,
             inputs,
             stop,
         };
@@ -87,6 +100,9 @@ fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) 
     give_up_privileges(&capture);
     let mut filter = Filter::new(settings, redaction_key());
     let mut aggregator = aggregator(&settings.limits);
+    let mut earlier = order.totals.as_ref();
+    let patience = boot_time().after(TOTALS_WITHIN);
+    let mut saved = boot_time();
     let mut due = boot_time().after(settings.tick);
     while !order.stop.load(Ordering::Relaxed) {
         capture
@@ -97,13 +113,27 @@ fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) 
             measuring = false;
             give_up_privileges(&capture);
         }
-        if boot_time() >= due {
+        // Totals go on where the daemon before this one was, so nothing is told before them.
+        if let Some(state) = earlier.and_then(|totals| totals.try_recv().ok()) {
+            aggregator.restore(state);
+            earlier = None;
+        }
+        if boot_time() >= due && (earlier.is_none() || boot_time() >= patience) {
             due = due.after(settings.tick).max(boot_time());
-            let observation = aggregator.absorb(filter.apply(capture.tick_with(&hand_over)));
+            let mut sample = capture.tick_with(&hand_over);
+            sample.wall_ms = wall_ms();
+            let observation = Arc::new(aggregator.absorb(filter.apply(sample)));
+            let save = boot_time().since(saved) >= SAVE_EVERY;
+            if save {
+                saved = boot_time();
+            }
+            let totals = save.then(|| aggregator.export());
+            order.board.history().offer(&observation, totals);
             let status = status(&capture, &aggregator, &observation);
             order.board.publish_capture(observation, status);
         }
     }
+    order.board.history().finish(aggregator.export());
 }
 
 /// A key of this run of the daemon alone: what it hides cannot be guessed back with it later.
@@ -138,9 +168,19 @@ fn status(capture: &Capture, aggregator: &Aggregator, observation: &Observation)
         probes,
         losses: observation.losses,
         cost: capture.cost(),
+        tables: aggregator.tables(),
+        history: HistoryStatus::default(), // the board knows
     }
 }
 
 fn of_probe(aggregator: &Aggregator, name: &str) -> ProbeLosses {
     aggregator.losses().get(name).copied().unwrap_or_default()
+}
+
+/// For people and for history only.
+fn wall_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

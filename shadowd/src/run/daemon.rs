@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -9,6 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::history::{History, Totals};
 use super::parts::Parts;
 use super::record::Recorder;
 use super::{check, keep, logging};
@@ -94,6 +96,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
     }
 
+    let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
@@ -103,6 +106,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         identity.id(),
         Arc::clone(&keyring),
         recorder.clone(),
+        history.clone(),
         inputs.clone(),
     ));
     if let Some(warning) = socket.warning() {
@@ -123,6 +127,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         epochs,
         keyring,
         recorder: recorder.clone(),
+        totals,
         board,
         inputs,
         scrapes,
@@ -131,7 +136,23 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
+    if let Some(thread) = history_thread {
+        history.stop(); // unless capture did
+        let _ = thread.join();
+    }
     end
+}
+
+/// The history, when it is switched on: where the totals it holds arrive, and its thread.
+fn start_history(
+    settings: &Settings,
+) -> anyhow::Result<(History, Option<Totals>, Option<JoinHandle<()>>)> {
+    if !settings.history.record {
+        return Ok((History::off(), None, None));
+    }
+    let dir = &settings.host.state_dir;
+    let (history, totals, thread) = History::start(dir, settings.history.clone())?;
+    Ok((history, Some(totals), Some(thread)))
 }
 
 /// Configuration roots that somebody wrote down and that are not there.

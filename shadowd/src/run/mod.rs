@@ -1,9 +1,10 @@
 //! The daemon: the only place that wires observe, decide, act, link, store and serve together.
 //!
-//! Four threads of work, so that nothing slow ever stands before a heartbeat:
+//! Five threads of work, so that nothing slow ever stands before a heartbeat:
 //! - **failover** ([`failover`]): one thread, one event loop: datagrams and local facts in, the
 //!   cores, addresses and announcements out. It never touches a disk or D-Bus.
 //! - **capture** ([`capture`]): one thread that drains the probes.
+//! - **history** ([`history`]): one thread that records what capture observed.
 //! - **record** ([`record`]): one thread that owns the store and the log of decisions.
 //! - **main**: TLS streams, unit jobs, the socket, signals, the watchdog.
 
@@ -13,6 +14,7 @@ mod check;
 mod daemon;
 mod failover;
 mod group;
+mod history;
 mod jobs;
 mod keep;
 mod logging;

@@ -14,6 +14,7 @@ use super::board::Board;
 use super::capture::Capturing;
 use super::daemon::VERSION;
 use super::failover::Input;
+use super::history::Totals;
 use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
 use crate::act::units::Units;
@@ -41,6 +42,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The record.
     pub recorder: Recorder,
+    /// Where the totals of the daemon before this one arrive; none when nothing is recorded.
+    pub totals: Option<Totals>,
     /// The state for the socket.
     pub board: Arc<Board>,
     /// The way into the failover loop.
@@ -71,6 +74,7 @@ impl Parts {
         let stop_capture = Arc::new(AtomicBool::new(false));
         let capture_thread = capturing.begin(
             Arc::clone(&self.board),
+            self.totals.clone(),
             self.inputs.clone(),
             Arc::clone(&stop_capture),
         );

@@ -3,6 +3,7 @@
 //! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
+mod history;
 mod metrics;
 pub mod protocol;
 mod routes;
@@ -12,7 +13,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use crate::facts::{Event, Name, Observation, Status};
-use protocol::{HandoverDone, Refusal};
+use protocol::{
+    AtQuery, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
+};
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
 pub use socket::{BindError, Counters, MAX_CONNECTIONS, REQUEST_TIMEOUT, Socket};
@@ -32,6 +35,25 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// Why the record cannot be read, in words.
     fn events(&self, since: u64, limit: u32) -> Result<Vec<Event>, String>;
+
+    /// What was observed at a moment. Called on a blocking thread: may read the disk.
+    ///
+    /// # Errors
+    /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
+    fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal>;
+
+    /// Records between two moments, oldest first. Called on a blocking thread: may read the disk.
+    ///
+    /// # Errors
+    /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
+    fn records(&self, query: RecordsQuery) -> Result<Records, Refusal>;
+
+    /// The sum of what was observed between two moments. Called on a blocking thread: may read the
+    /// disk, for less than [`REQUEST_TIMEOUT`].
+    ///
+    /// # Errors
+    /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
+    fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal>;
 
     /// Gives `group` to `to`, or to the best member when that is none; returns when the new owner
     /// is known.

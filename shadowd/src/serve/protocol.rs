@@ -3,6 +3,8 @@
 //! Server and client share this file. Inside `/v1` fields are only ever added; whoever reads an
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
+mod history;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::facts::{
     BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
     ProcessUse, Status, UnitUse,
+};
+
+pub use history::{
+    AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
+    Records, RecordsQuery, SumQuery,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -138,12 +145,18 @@ pub struct Units {
     pub losses: Losses,
 }
 
+/// Units that ended long ago are only remembered for their totals.
+fn active(units: &[UnitUse]) -> Vec<UnitUse> {
+    let active = units.iter().filter(|unit| unit.is_active());
+    active.cloned().collect()
+}
+
 impl From<&Observation> for Top {
     fn from(observation: &Observation) -> Self {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             processes: observation.processes.clone(),
             losses: observation.losses,
         }
@@ -166,7 +179,7 @@ impl From<&Observation> for Units {
         Self {
             at: observation.at,
             interval_ns: observation.interval_ns,
-            units: observation.units.clone(),
+            units: active(&observation.units),
             losses: observation.losses,
         }
     }
@@ -275,6 +288,8 @@ pub enum Code {
     Failed,
     /// The daemon is stopping.
     Stopping,
+    /// No observation is recorded at the wanted time.
+    NothingRecorded,
     /// A code of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -307,7 +322,10 @@ impl Refusal {
         match self.code {
             Code::BadRequest => 400,
             Code::Forbidden => 403,
-            Code::UnknownPath | Code::UnknownGroup | Code::UnknownMember => 404,
+            Code::UnknownPath
+            | Code::UnknownGroup
+            | Code::UnknownMember
+            | Code::NothingRecorded => 404,
             Code::WrongMethod => 405,
             Code::NotActive | Code::NotEligible | Code::Busy => 409,
             Code::TooLarge => 413,

@@ -16,7 +16,7 @@ use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters, Metrics};
+use super::{Answers, Counters, Metrics, history};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -36,8 +36,8 @@ impl Caller {
 }
 
 /// What handlers share.
-struct Shared<A> {
-    answers: Arc<A>,
+pub(super) struct Shared<A> {
+    pub(super) answers: Arc<A>,
     counters: Arc<Counters>,
     metrics: Arc<Metrics>,
 }
@@ -70,6 +70,7 @@ pub(super) fn router<A: Answers>(
         .route(protocol::EVENTS, get(events::<A>))
         .route(protocol::ID, get(id::<A>))
         .route(protocol::HANDOVER, post(handover::<A>))
+        .merge(history::router::<A>())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(protocol::MAX_REQUEST_BYTES))
@@ -247,7 +248,7 @@ async fn wrong_method() -> Refusal {
 }
 
 /// `value` as an answer. Facts always encode: their keys are text and their numbers JSON's.
-fn json<T: Serialize>(value: &T) -> Response {
+pub(super) fn json<T: Serialize>(value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => with_type(StatusCode::OK, body),
         Err(error) => Refusal::new(

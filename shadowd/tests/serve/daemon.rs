@@ -11,13 +11,19 @@ use std::time::{Duration, Instant};
 
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
-    FlowCounts, GroupStatus, HostId, LinkCounters, Losses, MemberStatus, Name, Observation,
-    PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol, Role, Status,
-    SyscallCounts, UnitMode, UnitStatus, UnitUse, VipStatus,
+    FlowCounts, GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name,
+    Observation, PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol, Role,
+    Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
 };
-use shadowd::serve::protocol::{Code, HandoverDone, Refusal};
+use shadowd::serve::protocol::{
+    AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
+    SumQuery,
+};
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
+
+/// 2026-11-20 12:00:00 UTC, the only moment that is recorded.
+pub const RECORDED_MS: i64 = 1_795_176_000_000;
 
 /// No wait in these tests is longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -98,6 +104,22 @@ pub fn status() -> Status {
                 dropped: 3,
                 unattributed: 12,
             },
+            history: HistoryStatus {
+                recording: true,
+                records: 7_200,
+                corrupt: 1,
+                bytes: 3 << 20,
+                max_bytes: 256 << 20,
+                oldest_ms: Some(RECORDED_MS - 7_200_000),
+                newest_ms: Some(RECORDED_MS + 1_000),
+                ..Default::default()
+            },
+            tables: vec![TableStatus {
+                name: "flows".to_owned(),
+                entries: 131_072,
+                limit: 131_072,
+                evicted: 5,
+            }],
             cost: CaptureCost {
                 cpu_share: Some(0.012),
                 capture_cpu_share: Some(0.01),
@@ -238,6 +260,17 @@ pub fn observation() -> Observation {
     }
 }
 
+fn recorded(wall_ms: i64) -> Observation {
+    Observation {
+        wall_ms,
+        ..observation()
+    }
+}
+
+fn nothing() -> Refusal {
+    Refusal::new(Code::NothingRecorded, "nothing is recorded", "")
+}
+
 impl Answers for Fixed {
     fn status(&self) -> Status {
         status()
@@ -256,6 +289,44 @@ impl Answers for Fixed {
             .collect();
         let skip = newer.len().saturating_sub(limit as usize);
         Ok(newer[skip..].to_vec())
+    }
+
+    fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {
+        let observation = recorded(RECORDED_MS);
+        let is_near = query.wall_ms.abs_diff(RECORDED_MS) < 1_000;
+        is_near
+            .then_some(Recorded { observation })
+            .ok_or_else(nothing)
+    }
+
+    fn records(&self, query: RecordsQuery) -> Result<Records, Refusal> {
+        if query.from_ms > RECORDED_MS {
+            return Err(nothing());
+        }
+        let record = |number| Record {
+            number,
+            observation: recorded(RECORDED_MS + i64::try_from(number).unwrap() * 1_000),
+        };
+        // A page holds two of five, whatever is asked for.
+        let records: Vec<Record> = (query.after + 1..=5).take(2).map(record).collect();
+        let more = records.last().is_some_and(|record| record.number < 5);
+        Ok(Records { records, more })
+    }
+
+    fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal> {
+        let mut observation = recorded(RECORDED_MS);
+        for flow in &mut observation.flows {
+            flow.interval = FlowCounts {
+                rx_bytes: 77,
+                ..Default::default()
+            };
+        }
+        Ok(RecordedSum {
+            observation,
+            records: 600,
+            from_ms: query.from_ms,
+            cut: false,
+        })
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

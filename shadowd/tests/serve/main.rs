@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod history;
 mod metrics;
 mod shadowctl;
 mod socket;

@@ -14,25 +14,26 @@ use super::daemon::{self, Daemon, Scratch};
 
 const SHADOWCTL: &str = env!("CARGO_BIN_EXE_shadowctl");
 
-fn command(socket: &Path, arguments: &str) -> Command {
+pub fn command(socket: &Path, arguments: &str) -> Command {
     let mut command = Command::new(SHADOWCTL);
     command
         .arg("--socket")
         .arg(socket)
-        .args(arguments.split(' '));
+        .args(arguments.split(' '))
+        .env("TZ", "UTC");
     command
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn words(output: &Output) -> String {
+pub fn words(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 #[track_caller]
-fn shown(daemon: &Daemon, arguments: &str) -> String {
+pub fn shown(daemon: &Daemon, arguments: &str) -> String {
     let output = command(&daemon.socket, arguments).output().unwrap();
     assert_eq!(code(&output), 0, "{arguments}: {}", words(&output));
     assert!(output.stderr.is_empty());
@@ -69,6 +70,8 @@ syscalls  on     raw_tp sys_exit  syscalls of processes
 tcp       off    -                tcp of processes
   tcp: no BTF at /sys/kernel/btf/vmlinux
 records since start: 1,234,567 seen, 3 dropped, 12 unattributed
+forgotten for want of room: flows 5 (room for 131,072)
+history: 7,200 records, 1 corrupt, 0 not recorded, 3.00 MiB of 256 MiB, oldest 2026-11-20 10:00:00 +00:00
 ";
 
 const PROBES: &str = "\
@@ -100,7 +103,7 @@ fn status_shows_groups_peers_probes_and_losses() {
     );
 }
 
-const TOP: &str = "\
+pub const TOP: &str = "\
 in the last 1.0 s; records since start: 100 seen, 0 dropped, 1 unattributed
 UNIT           PROCS     CPU    MEMORY  SYSCALLS  ERR  P99        RX        TX  BLOCK  FILE
 nginx.service      2  50.0 %  9.00 MiB     1,200    7    -  1.50 KiB  10.0 MiB    0 B   0 B

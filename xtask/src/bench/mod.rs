@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: measurements that stay true on another machine, because each is a ratio to
 //! a peer measured in the same run, turn by turn.
 
-mod capture;
 mod daemon;
 mod load;
 mod measure;
 mod report;
+mod syscalls;
 mod ticks;
 mod web;
 
@@ -43,9 +43,9 @@ pub struct Bench {
 /// Every bench. One is added here with the code that it measures.
 pub const BENCHES: &[Bench] = &[
     Bench {
-        name: "capture",
+        name: "syscalls",
         about: "what counting a system call costs: shadowd, empty programs, bcc's design, bpftrace",
-        run: capture::run,
+        run: syscalls::run,
     },
     Bench {
         name: "web",
@@ -69,7 +69,11 @@ pub const BENCHES: &[Bench] = &[
     },
 ];
 
-/// Runs one bench and prints its metrics.
+/// Names that stand for several benches, one after the other. `churn` takes half an hour and is run
+/// when it is named.
+const GROUPS: &[(&str, &[&str])] = &[("capture", &["syscalls", "web", "load", "ticks"])];
+
+/// Runs one bench, or all of a group, and prints their metrics.
 ///
 /// # Errors
 /// The bench is unknown, a measurement fails, or the file cannot be written.
@@ -79,18 +83,30 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let name = args.name.unwrap_or_default();
-    let bench = find(BENCHES, &name)?;
-    println!("{}: {}", bench.name, bench.about);
-    let report = Report {
-        bench: bench.name,
-        metrics: (bench.run)()?,
-    };
-    println!("{report}");
-    if let Some(path) = args.json {
-        let text = serde_json::to_string_pretty(&report.to_json()).context("JSON")?;
-        std::fs::write(&path, text + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        println!("written: {}", path.display());
+    let members = GROUPS.iter().find(|(group, _)| *group == name);
+    let names = members.map_or_else(|| vec![name.as_str()], |(_, names)| names.to_vec());
+    let benches: Vec<&Bench> = names
+        .into_iter()
+        .map(|name| find(BENCHES, name))
+        .collect::<Result<_>>()?;
+    let mut whole = serde_json::Map::new();
+    for bench in benches {
+        println!("{}: {}", bench.name, bench.about);
+        let report = Report {
+            bench: bench.name,
+            metrics: (bench.run)()?,
+        };
+        println!("{report}");
+        if let serde_json::Value::Object(part) = report.to_json() {
+            whole.extend(part);
+        }
+        // Written after each, so that a later one that fails costs none before it.
+        if let Some(path) = &args.json {
+            let text = serde_json::to_string_pretty(&whole).context("JSON")?;
+            std::fs::write(path, text + "\n")
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            println!("written: {}", path.display());
+        }
     }
     Ok(())
 }
@@ -103,10 +119,12 @@ fn find<'a>(benches: &'a [Bench], name: &str) -> Result<&'a Bench> {
 }
 
 fn list(benches: &[Bench]) -> String {
-    let lines: Vec<String> = benches
+    let mut lines: Vec<String> = benches
         .iter()
         .map(|bench| format!("{:<12} {}", bench.name, bench.about))
         .collect();
+    let groups = GROUPS.iter();
+    lines.extend(groups.map(|(name, members)| format!("{name:<12} all of {}", members.join(", "))));
     lines.join("\n")
 }
 
@@ -122,6 +140,9 @@ mod tests {
             run: || Ok(Vec::new()),
         }];
         assert!(find(&benches, "seal").is_ok());
+        for (_, members) in GROUPS {
+            assert!(members.iter().all(|name| find(BENCHES, name).is_ok()));
+        }
         let error = find(&benches, "open").err().map(|error| error.to_string());
         assert!(error.is_some_and(|text| text.contains("against ring")));
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::human::{clean, count, span, yes};
+use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
+use super::super::time::local;
 use crate::facts::{
-    BootTime, CaptureStatus, GroupStatus, Losses, PeerStatus, Protection, Role, UnitMode,
-    UnitStatus,
+    BootTime, CaptureStatus, GroupStatus, HistoryStatus, Losses, PeerStatus, Protection, Role,
+    UnitMode, UnitStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -247,7 +248,47 @@ fn capture(capture: &CaptureStatus, paint: Paint) -> String {
         }
     }
     text.push_str(&losses(capture.losses, paint));
+    text.push_str(&forgotten(capture, paint));
+    text.push_str(&history(&capture.history, paint));
     text
+}
+
+/// What the daemon's tables had no room for; nothing when all had.
+fn forgotten(capture: &CaptureStatus, paint: Paint) -> String {
+    let full = capture.tables.iter().filter(|table| table.evicted > 0);
+    let full: Vec<String> = full
+        .map(|table| {
+            let (evicted, limit) = (count(table.evicted), count(table.limit));
+            format!("{} {evicted} (room for {limit})", clean(&table.name))
+        })
+        .collect();
+    if full.is_empty() {
+        return String::new();
+    }
+    let line = format!("forgotten for want of room: {}", full.join(", "));
+    format!("{}\n", paint.apply(Tone::Warning, &line))
+}
+
+/// What is recorded, in one line; nothing when nothing ever was.
+fn history(history: &HistoryStatus, paint: Paint) -> String {
+    if *history == HistoryStatus::default() {
+        return String::new();
+    }
+    let corrupt = format!("{} corrupt", count(history.corrupt));
+    let tone = if history.corrupt > 0 {
+        Tone::Warning
+    } else {
+        Tone::Plain
+    };
+    let oldest = history.oldest_ms.map_or_else(|| "none".to_owned(), local);
+    format!(
+        "history: {} records, {}, {} not recorded, {} of {}, oldest {oldest}\n",
+        count(history.records),
+        paint.apply(tone, &corrupt),
+        count(history.dropped),
+        bytes(history.bytes),
+        bytes(history.max_bytes),
+    )
 }
 
 /// What capture saw and lost, in one line.

@@ -158,8 +158,10 @@ impl Source<'_> {
         Ok(LimitSettings {
             syscalls: of("capture.limits.syscalls", &written.syscalls)?,
             events_bytes,
-            flows: of("capture.limits.flows", &written.flows)?,
+            kernel_flows: of("capture.limits.kernel_flows", &written.kernel_flows)?,
             sockets: of("capture.limits.sockets", &written.sockets)?,
+            listeners: of("capture.limits.listeners", &written.listeners)?,
+            flows: of("capture.limits.flows", &written.flows)?,
             processes: of("capture.limits.processes", &written.processes)?,
         })
     }

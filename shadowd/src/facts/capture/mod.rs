@@ -13,9 +13,12 @@ pub use counts::{
 pub use errno::errno_name;
 pub use histogram::Histogram;
 pub use observation::{
-    DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse, UnitTotals, UnitUse,
+    AggregateState, DeviceUse, FileUse, Flow, HostUse, Listener, Observation, ProcessUse,
+    UnitTotals, UnitUse,
 };
-pub use probe::{CaptureCost, FEATURES, Losses, ProbeLosses, ProbeStatus};
+pub use probe::{
+    CaptureCost, FEATURES, HistoryStatus, Losses, ProbeLosses, ProbeStatus, TableStatus,
+};
 pub use sample::{
     BlockDelta, Direction, FileDelta, FileOpen, FlowDelta, GroupReading, HostReading, Lifecycle,
     LifecycleKind, ListenerReading, NameAnswer, ProcessReading, Protocol, Sample, SyscallDelta,

@@ -1,5 +1,6 @@
 //! One interval, aggregated: what is shown, recorded and measured.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,12 @@ pub struct Observation {
     pub units: Vec<UnitUse>,
     /// By process, by pid.
     pub processes: Vec<ProcessUse>,
-    /// Flows seen since capture began (bounded; the oldest idle ones go first).
+    /// Flows seen since capture began, the ones active last first; only so many, see
+    /// [`Observation::flows_left_out`].
     pub flows: Vec<Flow>,
+    /// Flows that are known and were left out of [`Observation::flows`] because they were idle for
+    /// longer than those in it. Their counts are in the units.
+    pub flows_left_out: u64,
     /// Listening sockets now.
     pub listeners: Vec<Listener>,
     /// By disk.
@@ -109,6 +114,20 @@ pub struct UnitUse {
     pub total: UnitTotals,
 }
 
+impl UnitUse {
+    /// Whether it has processes or did anything in the interval.
+    pub fn is_active(&self) -> bool {
+        self.processes > 0
+            || self.cpu > 0.0
+            || self.syscalls.calls > 0
+            || self.execs + self.exits + self.oom_kills + self.context_switches > 0
+            || self.network != FlowCounts::default()
+            || self.block_read != BlockCounts::default()
+            || self.block_write != BlockCounts::default()
+            || self.files != FileCounts::default()
+    }
+}
+
 /// What one unit did since capture began.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -133,6 +152,38 @@ pub struct UnitTotals {
     pub block_write: BlockCounts,
     /// File I/O.
     pub files: FileCounts,
+}
+
+impl UnitTotals {
+    /// Adds what happened in an interval, `cpu_ns` of processor time included.
+    pub fn add_interval(&mut self, cpu_ns: u64, interval: &UnitUse) {
+        let plus = |mine: &mut u64, more: u64| *mine = mine.saturating_add(more);
+        plus(&mut self.cpu_ns, cpu_ns);
+        self.syscalls.add(&interval.syscalls);
+        plus(&mut self.execs, interval.execs);
+        plus(&mut self.exits, interval.exits);
+        plus(&mut self.oom_kills, interval.oom_kills);
+        plus(&mut self.context_switches, interval.context_switches);
+        self.network.add(&interval.network);
+        self.block_read.add(&interval.block_read);
+        self.block_write.add(&interval.block_write);
+        self.files.add(&interval.files);
+    }
+
+    /// Adds all of `more`.
+    pub fn add(&mut self, more: &Self) {
+        let plus = |mine: &mut u64, more: u64| *mine = mine.saturating_add(more);
+        plus(&mut self.cpu_ns, more.cpu_ns);
+        self.syscalls.add(&more.syscalls);
+        plus(&mut self.execs, more.execs);
+        plus(&mut self.exits, more.exits);
+        plus(&mut self.oom_kills, more.oom_kills);
+        plus(&mut self.context_switches, more.context_switches);
+        self.network.add(&more.network);
+        self.block_read.add(&more.block_read);
+        self.block_write.add(&more.block_write);
+        self.files.add(&more.files);
+    }
 }
 
 /// What one process used in the interval.
@@ -165,14 +216,30 @@ pub struct ProcessUse {
     pub ended: bool,
 }
 
+impl ProcessUse {
+    /// Whether it did anything in the interval, or ended.
+    pub fn is_active(&self) -> bool {
+        self.ended
+            || self.cpu > 0.0
+            || self.syscalls.calls > 0
+            || self.context_switches > 0
+            || self.network != FlowCounts::default()
+            || self.block_read != BlockCounts::default()
+            || self.block_write != BlockCounts::default()
+            || self.files != FileCounts::default()
+    }
+}
+
 /// What passed between one process and one remote service or client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Name of the unit, `-` for none.
     pub unit: String,
     /// Process id; 0 if unknown.
+    #[serde(default)]
     pub pid: u32,
     /// Short name of the process.
+    #[serde(default)]
     pub command: String,
     /// TCP or UDP.
     #[serde(default)]
@@ -182,10 +249,12 @@ pub struct Flow {
     /// This host's end.
     pub local: IpAddr,
     /// This host's port, if it names a service, else 0.
+    #[serde(default)]
     pub local_port: u16,
     /// The other end.
     pub remote: IpAddr,
     /// The other end's port, if it names a service, else 0.
+    #[serde(default)]
     pub remote_port: u16,
     /// The name under which a DNS answer gave the remote address, if one did.
     #[serde(default)]
@@ -194,13 +263,16 @@ pub struct Flow {
     #[serde(default)]
     pub open: u64,
     /// What happened since capture began.
+    #[serde(default)]
     pub total: FlowCounts,
     /// Of that, in the interval.
     #[serde(default)]
     pub interval: FlowCounts,
-    /// First and last activity.
+    /// First activity.
+    #[serde(default)]
     pub first_seen: BootTime,
     /// Last activity.
+    #[serde(default)]
     pub last_seen: BootTime,
 }
 
@@ -210,20 +282,27 @@ pub struct Listener {
     /// Name of the unit, `-` for none.
     pub unit: String,
     /// Process id; 0 if unknown.
+    #[serde(default)]
     pub pid: u32,
     /// Short name of the process.
+    #[serde(default)]
     pub command: String,
     /// Where it listens.
     pub local: IpAddr,
     /// On which port.
+    #[serde(default)]
     pub local_port: u16,
     /// Connections that are established and not accepted yet.
+    #[serde(default)]
     pub backlog: u32,
     /// How many may wait.
+    #[serde(default)]
     pub backlog_max: u32,
     /// Connections refused because the queue was full, in the interval.
+    #[serde(default)]
     pub overflows: u64,
     /// The same since the socket was made.
+    #[serde(default)]
     pub overflows_total: u64,
 }
 
@@ -257,4 +336,14 @@ pub struct FileUse {
     pub write: bool,
     /// When it was opened last.
     pub at: BootTime,
+}
+
+/// What has to outlast a restart of the daemon, so that totals never go back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AggregateState {
+    /// Totals by unit.
+    pub units: BTreeMap<String, UnitTotals>,
+    /// The flows active last, the newest first, with their totals.
+    pub flows: Vec<Flow>,
 }

@@ -1,4 +1,4 @@
-//! The probes themselves: what feeds them, what they cost, what they lost.
+//! Capture itself: what feeds the probes, what they cost and lost, what is remembered and recorded.
 
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +87,7 @@ pub struct CaptureCost {
 
 /// The sum of all features' [`ProbeLosses`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Losses {
     /// Records that reached the daemon.
     pub seen: u64,
@@ -94,4 +95,43 @@ pub struct Losses {
     pub dropped: u64,
     /// Records that reached the daemon but could not be given to a process or unit.
     pub unattributed: u64,
+}
+
+/// A bounded table of the daemon. What was evicted stays counted in the totals of its unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TableStatus {
+    /// What it holds, such as `flows`.
+    pub name: String,
+    /// Entries now.
+    pub entries: u64,
+    /// Entries at most.
+    pub limit: u64,
+    /// Entries that made room for others since the daemon started.
+    pub evicted: u64,
+}
+
+/// The recorded observations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HistoryStatus {
+    /// Whether observations are recorded.
+    pub recording: bool,
+    /// Records that can be read.
+    pub records: u64,
+    /// Records that were found damaged, and places where one may have been.
+    pub corrupt: u64,
+    /// Observations that were not recorded since the daemon started: the queue was full or the
+    /// disk refused.
+    pub dropped: u64,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Bytes on the disk at most.
+    pub max_bytes: u64,
+    /// End of the oldest record, ms since 1970; none when there is none.
+    pub oldest_ms: Option<i64>,
+    /// End of the newest record.
+    pub newest_ms: Option<i64>,
+    /// Why the last write failed; none after one that did not.
+    pub failure: Option<String>,
 }

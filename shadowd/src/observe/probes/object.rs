@@ -30,6 +30,8 @@ pub struct Object {
     descriptors: Descriptors,
     /// What loads programs; none in an object that was kept, or once all is attached.
     loader: Option<Ebpf>,
+    /// Why its tables are smaller than they should be.
+    pub(super) reduced: Option<String>,
     kept: bool,
 }
 
@@ -51,6 +53,7 @@ impl Object {
             maps: BTreeMap::new(),
             descriptors: Descriptors::new(),
             loader: None,
+            reduced: None,
             kept: false,
         };
         for name in names {
@@ -87,6 +90,7 @@ impl Object {
             maps: BTreeMap::new(),
             descriptors: Descriptors::new(),
             loader: None,
+            reduced: None,
             kept: true,
         };
         for name in names {

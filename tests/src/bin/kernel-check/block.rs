@@ -124,7 +124,7 @@ fn sum(
 }
 
 /// Operations and bytes of each direction equal the kernel's, and those of the process its own.
-pub fn equals_the_disks_statistics(capture: &mut Capture) -> Result<()> {
+pub fn equals_diskstats(capture: &mut Capture) -> Result<()> {
     let Some(disk) = LoopDevice::make()? else {
         return skip("no loop device can be made here");
     };

@@ -59,7 +59,7 @@ fn of_children() -> Result<Duration> {
 }
 
 /// As the kernel tells its parent, but for the last timer tick of each thread.
-pub fn the_exit_tells_the_processor_time(capture: &mut Capture) -> Result<()> {
+pub fn tells_processor_time(capture: &mut Capture) -> Result<()> {
     let before = of_children()?;
     let (pid, sample) = run_role(capture, &["burn"])?;
     let truth = of_children()? - before;
@@ -105,7 +105,7 @@ impl Drop for SmallGroup {
 }
 
 /// The victim is told with its group, once, before its end.
-pub fn a_kill_for_want_of_memory_is_told(capture: &mut Capture) -> Result<()> {
+pub fn tells_oom_kill(capture: &mut Capture) -> Result<()> {
     let Some(group) = SmallGroup::make()? else {
         return skip("no memory controller that is the check's own to use");
     };

@@ -102,31 +102,16 @@ const CHECKS: &[(&str, Check)] = &[
         "an_exit_during_a_tick_is_heard_once",
         an_exit_during_a_tick_is_heard_once,
     ),
-    (
-        "the_exit_tells_the_processor_time",
-        lifecycle::the_exit_tells_the_processor_time,
-    ),
-    (
-        "a_kill_for_want_of_memory_is_told",
-        lifecycle::a_kill_for_want_of_memory_is_told,
-    ),
-    (
-        "block_io_equals_the_disks_statistics",
-        block::equals_the_disks_statistics,
-    ),
+    ("exit_tells_processor_time", lifecycle::tells_processor_time),
+    ("kill_for_want_of_memory_is_told", lifecycle::tells_oom_kill),
+    ("block_io_equals_diskstats", block::equals_diskstats),
     ("file_io_is_exact", files::io_is_exact),
     (
         "full_tables_of_io_are_counted",
         files::full_tables_are_counted,
     ),
-    (
-        "a_successor_goes_on_with_the_counts",
-        files::a_successor_goes_on_with_the_counts,
-    ),
-    (
-        "opened_files_are_told_once_with_their_real_path",
-        files::opened_files_are_told_once_with_their_real_path,
-    ),
+    ("successor_goes_on_with_counts", files::successor_goes_on),
+    ("opened_files_are_told_once", files::opens_are_told_once),
     ("tcp_v4_bytes_are_exact", |capture| {
         tcp::bytes_are_exact(capture, "127.0.0.1", "127.0.0.1")
     }),

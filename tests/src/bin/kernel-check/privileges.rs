@@ -36,6 +36,12 @@ pub fn counting_goes_on_without_them(_: &mut Capture) -> Result<()> {
         let (pid, sample) = run_role(&mut capture, &["syscalls"])?;
         let (calls, _) = counted(&sample, pid, libc::SYS_getppid);
         ensure!(calls == workload::GETPPIDS, "{calls} calls");
+        // Some probes are run anew on each tick.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let local = listener.local_addr()?;
+        let sample = capture.tick();
+        let heard = sample.listeners.iter().any(|one| one.local == local);
+        ensure!(heard, "{local} is not in {:?}", sample.listeners);
         for probe in capture.probes() {
             ensure!(probe.degraded.is_none(), "{probe:?}");
         }

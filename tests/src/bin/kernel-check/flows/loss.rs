@@ -96,6 +96,7 @@ fn totals(sample: &Sample) -> BTreeMap<&'static str, u64> {
 /// happened on this machine meanwhile.
 pub fn smallest_tables(witness: &mut Capture) -> Result<()> {
     let limits = Limits {
+        only: None,
         syscalls: 1,
         events_bytes: 4_096,
         block: 1,

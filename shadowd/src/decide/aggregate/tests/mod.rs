@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::SyscallDelta;
+use crate::facts::{Direction, FlowCounts, FlowDelta, ProcessReading, SyscallCounts, SyscallDelta};
+
+mod resources;
+mod totals;
 
 fn at(second: u64) -> Sample {
     Sample {
@@ -45,8 +48,8 @@ fn event(pid: u32, kind: LifecycleKind) -> Lifecycle {
         cgroup: 9,
         command: String::from("short"),
         at: BootTime::default(),
-        cpu_ns: None,
         kind,
+        cpu_ns: None,
     }
 }
 
@@ -188,19 +191,27 @@ fn flows_add_up_and_the_idle_one_goes_first() {
         .collect();
     assert_eq!(
         ends,
-        [([192, 0, 2, 1].into(), 2), ([192, 0, 2, 3].into(), 1)]
+        [([192, 0, 2, 3].into(), 1), ([192, 0, 2, 1].into(), 2)],
+        "the one active last first"
     );
-    assert_eq!(aggregator.evicted_flows(), 1);
+    let table = &aggregator.tables()[0];
+    assert_eq!(
+        (table.name.as_str(), table.entries, table.evicted),
+        ("flows", 2, 1)
+    );
     assert_eq!(seen.flows[0].unit, "nginx.service");
     assert_eq!(
         (seen.flows[0].local_port, seen.flows[0].remote_port),
         (80, 0)
     );
     assert_eq!(
-        (seen.flows[0].total.rx_bytes, seen.flows[0].total.tx_bytes),
+        (seen.flows[1].total.rx_bytes, seen.flows[1].total.tx_bytes),
         (200, 2_000)
     );
-    assert!(seen.flows[0].first_seen < seen.flows[0].last_seen);
+    assert!(seen.flows[1].first_seen < seen.flows[1].last_seen);
+    assert_eq!(seen.flows[0].interval, FlowCounts::default());
+    // What was evicted stays in the unit.
+    assert_eq!(seen.units[0].total.network.opened, 4);
 }
 
 #[test]
@@ -216,7 +227,10 @@ fn bytes_reach_the_unit_in_their_interval_only() {
         ),
         (1, 100, 1_000)
     );
-    assert!(aggregator.absorb(at(2)).units.is_empty());
+    let second = aggregator.absorb(at(2));
+    assert_eq!(second.units[0].network, FlowCounts::default());
+    assert!(!second.units[0].is_active());
+    assert_eq!(second.units[0].total.network.rx_bytes, 100);
 }
 
 proptest! {
@@ -227,9 +241,13 @@ proptest! {
         rounds in prop::collection::vec(
             prop::collection::vec((0_u32..40, 0_u64..12, 1_u64..1_000), 0..30), 1..12),
     ) {
-        let limits = AggregateLimits { flows: 4, processes: 16, cgroups: 8, grace: 2 };
+        let limits = AggregateLimits {
+            flows: 4, shown_flows: 3, units: 5, processes: 16, cgroups: 8, grace: 2,
+            ..AggregateLimits::default()
+        };
         let mut aggregator = Aggregator::new(limits);
         let mut unattributed = 0;
+        let mut ever = 0;
         for (second, round) in rounds.into_iter().enumerate() {
             let mut sample = at(second as u64);
             for (pid, cgroup, count) in round {
@@ -245,7 +263,12 @@ proptest! {
             let nobody: u64 = sample.syscalls.iter()
                 .filter(|delta| delta.pid == 0).map(|delta| delta.counts.calls).sum();
             let seen = aggregator.absorb(sample);
-            prop_assert_eq!(seen.units.iter().map(|unit| unit.syscalls.calls).sum::<u64>(), total);
+            ever += total;
+            // The few units of the table may have made room within the interval.
+            let now: u64 = seen.units.iter().map(|unit| unit.syscalls.calls).sum();
+            prop_assert!(now == total || aggregator.units.size().2 > 0 && now < total);
+            let totals: u64 = seen.units.iter().map(|unit| unit.total.syscalls.calls).sum();
+            prop_assert_eq!(totals, ever);
             let by_process: u64 = seen.processes.iter().map(|process| process.syscalls.calls).sum();
             // A reading of pid 0 cannot come from procfs, so the process table has none.
             prop_assert!(by_process + nobody >= total);
@@ -253,7 +276,9 @@ proptest! {
             prop_assert!(seen.processes.windows(2).all(|pair| pair[0].pid < pair[1].pid));
             prop_assert!(seen.losses.unattributed >= unattributed);
             unattributed = seen.losses.unattributed;
-            prop_assert!(aggregator.processes.len() <= limits.processes);
+            prop_assert!(aggregator.processes.size().0 <= limits.processes);
+            prop_assert!(aggregator.units.size().0 <= limits.units);
+            prop_assert!(seen.flows.len() <= limits.shown_flows);
             prop_assert!(aggregator.cgroups.len() <= limits.cgroups);
         }
     }
