@@ -258,6 +258,8 @@ impl Tally {
                     format!("ignored, {why}")
                 }
                 None => {
+                    // Also here: a machine that is ended early shows no list at the end.
+                    println!("{name}: {error:#}");
                     self.failed.push((name.to_owned(), error));
                     "FAILED".to_owned()
                 }
