@@ -271,6 +271,17 @@ impl SyscallProbe {
     }
 }
 
+/// What was not there needs no removal. The library has two errors for that.
+fn removed(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(call)) if call.io_error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
 impl Maps {
     fn owners(&self) -> io::Result<BorrowedFd<'_>> {
         descriptor(&self.owners)
@@ -296,17 +307,14 @@ impl Maps {
             let mut errors = HashMap::<&mut MapData, ErrorKey, u64>::try_from(map)?;
             for errno in errnos {
                 let errno = *errno;
-                match errors.remove(&ErrorKey { slot, errno }) {
-                    // None was handed out yet.
-                    Err(MapError::KeyNotFound) => {}
-                    result => result?,
-                }
+                // None may have been handed out yet.
+                removed(errors.remove(&ErrorKey { slot, errno }))?;
             }
         }
         let mut owners = Array::<&mut MapData, SyscallKey>::try_from(&mut self.owners)?;
         owners.set(slot, SyscallKey::default(), 0)?;
         let mut slots = HashMap::<&mut MapData, SyscallKey, u32>::try_from(&mut self.slots)?;
-        slots.remove(owner)
+        removed(slots.remove(owner))
     }
 
     /// Notes what was read.
