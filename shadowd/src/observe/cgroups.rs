@@ -103,7 +103,8 @@ impl Cgroups {
         }
     }
 
-    fn walk(&mut self) {
+    /// Learns the groups that are there now.
+    pub fn walk(&mut self) {
         let Some(mount) = self.mount.clone() else {
             return;
         };

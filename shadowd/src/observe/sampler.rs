@@ -126,6 +126,8 @@ impl Capture {
         capture.events = capture.keep(&[probes::PROCESSES, probes::CGROUPS, probes::OOM], || {
             LifecycleProbes::start(&prepared, limits)
         });
+        // Those that were made after the first walk and before they are reported.
+        capture.cgroups.walk();
         capture.syscalls = capture.keep(&[probes::SYSCALLS], || {
             SyscallProbe::start(&prepared, limits).map(|(probe, attached)| (probe, vec![attached]))
         });
