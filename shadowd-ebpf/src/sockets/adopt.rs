@@ -10,7 +10,7 @@ use crate::kernel::{
 };
 use crate::listen::{listener, listening};
 use crate::tcp::{CLOSE, LISTEN, NEW_SYN_RECV, SOCKETS, SYN_RECV, SYN_SENT};
-use crate::tcp::{entry, ports, setting_now};
+use crate::tcp::{entry, ports, refused, setting_now};
 
 // include/uapi/linux/stat.h
 const S_IFMT: u16 = 0o170_000;
@@ -84,9 +84,13 @@ fn connection(sk: u64, before: i32, tgid: u32, cgroup: u64) -> Option<()> {
         socket.base = counters(sk)?;
     }
     // The tracepoint may be first: then its entry is the better one.
-    if SOCKETS.insert(&sk, &socket, BPF_NOEXIST).is_ok() && state(sk)? == CLOSE {
-        // It ended meanwhile, and its end found nothing.
-        let _ = SOCKETS.remove(&sk);
+    if SOCKETS.insert(&sk, &socket, BPF_NOEXIST).is_ok() {
+        if state(sk)? == CLOSE {
+            // It ended meanwhile, and its end found nothing.
+            let _ = SOCKETS.remove(&sk);
+        }
+    } else if !connecting && SOCKETS.get_ptr(&sk).is_none() {
+        refused();
     }
     Some(())
 }

@@ -13,7 +13,7 @@ use shadowd_common::sockets::{
     REFUSED, SOCKETS_MAX, Socket, TCP, loss,
 };
 
-use crate::context::{BPF_NOEXIST, SCOPE, current, lost, plus, read, setting};
+use crate::context::{BPF_NOEXIST, current, lost, plus, read, setting};
 use crate::flows::{credit, credit_rtt, flow, flow_or_lost, since};
 use crate::kernel::{OFFSETS, addresses, counters, creator, local_port, netns, remote_port};
 use crate::listen::listener;
@@ -162,7 +162,7 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
         let service = local_port(sk)?;
         let (tgid, cgroup) = match listener(netns(sk)?, service, local) {
             Some(owner) => owner,
-            None => (0, creator_here(sk)?),
+            None => (0, creator(sk)?),
         };
         FlowKey {
             cgroup,
@@ -178,22 +178,19 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
         .insert(&sk, &entry(sk, key, OPENED, ports(sk)?), BPF_NOEXIST)
         .is_err()
     {
-        lost(loss::SOCKETS, 1);
-        if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
-            // SAFETY: the verifier checked the pointer.
-            unsafe { plus(refused, 1) };
-        }
+        refused();
     }
     Some(())
 }
 
-/// The creator's control group, if the socket is of this host.
+/// The full table of sockets refused a connection: its beginning is counted as lost.
 #[inline(always)]
-fn creator_here(sk: u64) -> Option<u64> {
-    if setting!(SCOPE, root_level) != 0 && netns(sk)? != setting!(SCOPE, netns) {
-        return None; // another host on this kernel
+pub fn refused() {
+    lost(loss::SOCKETS, 1);
+    if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
+        // SAFETY: the verifier checked the pointer.
+        unsafe { plus(refused, 1) };
     }
-    creator(sk)
 }
 
 /// A socket that did not listen is closed.
@@ -241,10 +238,9 @@ pub unsafe fn connect_failed(sk: u64, socket: *const Socket) -> Option<()> {
 /// The end of a socket that is not followed.
 #[inline(always)]
 fn unknown_closed(sk: u64, old: i32) -> Option<()> {
-    let alone = setting!(SCOPE, root_level) == 0;
     let running = setting_now(PHASE) == PHASE_RUNNING;
     if old == SYN_SENT {
-        if alone && running {
+        if running && creator(sk).is_some() {
             lost(loss::SOCKETS, 1);
         }
         return None;
@@ -258,7 +254,7 @@ fn unknown_closed(sk: u64, old: i32) -> Option<()> {
     let inbound = owner.is_some();
     let (tgid, cgroup) = match owner {
         Some(owner) => owner,
-        None => (0, creator_here(sk)?),
+        None => (0, creator(sk)?),
     };
     if running {
         let now = counters(sk)?;
