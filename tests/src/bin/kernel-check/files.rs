@@ -13,7 +13,7 @@ use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{FileCounts, Sample};
 use shadowd::observe::{Capture, Limits};
 
-use super::{run_role, start, until_exit, workload};
+use super::{dropped, run_role, start, until_exit, workload};
 
 /// What the role does, on files only.
 const WANTED: FileCounts = FileCounts {
@@ -138,11 +138,8 @@ pub fn io_is_exact(capture: &mut Capture) -> Result<()> {
     let (pid, sample) = run_role(capture, &["files", folder.text()?])?;
     let seen = less(of(&sample, pid), of(&idle, idle_pid));
     ensure!(seen == WANTED, "seen {seen:?}, made {WANTED:?}");
-    ensure!(
-        sample.losses.dropped == 0,
-        "dropped {}",
-        sample.losses.dropped
-    );
+    let dropped = dropped(&sample, "files") - dropped(&idle, "files");
+    ensure!(dropped == 0, "dropped {dropped}");
     println!("    {seen:?}");
     Ok(())
 }
@@ -181,11 +178,7 @@ pub fn full_tables_are_counted(capture: &mut Capture) -> Result<()> {
     let last = small.tick();
     seen += operations(&last, None);
     let most = operations(&outer.tick(), None);
-    let lost = |sample: &Sample| {
-        let all = sample.probe_losses.get("files");
-        all.map_or(0, |all| all.dropped)
-    };
-    let dropped = lost(&last) - lost(&before);
+    let dropped = dropped(&last, "files") - dropped(&before, "files");
     ensure!(dropped > 0, "nothing was refused");
     ensure!(
         (least..=most).contains(&(seen + dropped)),

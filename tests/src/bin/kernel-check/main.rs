@@ -381,6 +381,7 @@ fn until_exit(capture: &mut Capture, pid: u32) -> Result<Sample> {
 }
 
 fn absorb(whole: &mut Sample, part: Sample) {
+    whole.cgroups.extend(part.cgroups);
     whole.syscalls.extend(part.syscalls);
     whole.flows.extend(part.flows);
     whole.lifecycle.extend(part.lifecycle);
@@ -390,6 +391,12 @@ fn absorb(whole: &mut Sample, part: Sample) {
     whole.losses = part.losses;
     whole.flow_bytes_dropped = part.flow_bytes_dropped;
     whole.probe_losses = part.probe_losses;
+}
+
+/// What a feature has lost since its capture began.
+fn dropped(sample: &Sample, feature: &str) -> u64 {
+    let losses = sample.probe_losses.get(feature);
+    losses.map_or(0, |losses| losses.dropped)
 }
 
 fn run_role(capture: &mut Capture, arguments: &[&str]) -> Result<(u32, Sample)> {

@@ -8,22 +8,25 @@ use anyhow::{Result, ensure};
 use shadowd::facts::{Direction, FlowCounts, Sample};
 use shadowd::observe::{Capture, Limits};
 
-use crate::sockets::{REQUEST, of, pair, send, settings};
-use crate::{PATIENCE, absorb};
+use crate::sockets::{REQUEST, of, pair, send};
+use crate::syscalls::Fence;
+use crate::{PATIENCE, absorb, dropped};
 
-/// With room for `limits`, what is seen and what was refused are what was.
+/// With room for `limits`, what is seen and what was refused are what this process did.
 fn refused_is_counted(limits: Limits) -> Result<()> {
     const CONNECTIONS: u64 = 12;
     let pid = std::process::id();
-    let mut capture = Capture::start_with(&settings(), limits);
+    let fence = Fence::new("refused")?;
+    let _inside = fence.enter()?;
+    let mut capture = fence.watch_with(limits);
     let before = capture.tick();
-    let (dropped, bytes) = (before.losses.dropped, before.flow_bytes_dropped);
+    let (refused, bytes) = (dropped(&before, "tcp"), before.flow_bytes_dropped);
     let mut sum = FlowCounts::default();
     let mut take = |sample: &Sample| {
         for flow in sample.flows.iter().filter(|flow| flow.pid == pid) {
             sum.add(&flow.counts);
         }
-        let lost = sample.losses.dropped - dropped;
+        let lost = dropped(sample, "tcp") - refused;
         let happened = sum.opened + sum.adopted + sum.closed + sum.failed;
         let moved = sum.rx_bytes + sum.tx_bytes + sample.flow_bytes_dropped - bytes;
         (happened, lost, moved)

@@ -14,7 +14,7 @@ use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{Direction, FlowCounts, FlowDelta, Protocol, Sample};
 use shadowd::observe::Capture;
 
-use crate::{PATIENCE, absorb};
+use crate::{PATIENCE, absorb, dropped};
 
 pub const REQUEST: usize = 10_007;
 const ANSWER: usize = 70_001;
@@ -367,7 +367,7 @@ pub fn connections_from_before_are_adopted(_: &mut Capture) -> Result<()> {
         of(sample, pid, Direction::Inbound, port).0.closed == 2
             && of(sample, pid, Direction::Outbound, port).0.closed == 2
     })?;
-    ensure!(sample.losses.dropped == 0, "{:?}", sample.losses);
+    ensure!(dropped(&sample, "tcp") == 0, "{:?}", sample.probe_losses);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use shadowd::facts::{ProbeLosses, Protocol, Sample};
@@ -11,7 +12,8 @@ use shadowd_tests::load::churn::{ChurnPlan, Lives};
 
 use super::ledger::Ledger;
 use crate::generator::Generator;
-use crate::{PATIENCE, run_role, settings, start, workload};
+use crate::syscalls::Fence;
+use crate::{PATIENCE, dropped, run_role, start, workload};
 
 /// The second number of the addresses.
 const NETWORK: u8 = 48;
@@ -60,11 +62,11 @@ pub fn undrained(capture: &mut Capture, per_second: u32) -> Result<()> {
         flows.map(|flow| flow.happenings()).sum()
     };
     let mut after = of(&ledger.tick(capture), "tcp");
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while happenings(&ledger) + after.dropped - before.dropped < HAPPENINGS * made
-        && std::time::Instant::now() < deadline
+        && Instant::now() < deadline
     {
-        capture.wait(std::time::Duration::from_millis(20));
+        capture.wait(Duration::from_millis(20));
         after = of(&ledger.tick(capture), "tcp");
     }
     let dropped = after.dropped - before.dropped;
@@ -92,9 +94,9 @@ fn totals(sample: &Sample) -> BTreeMap<&'static str, u64> {
         .collect()
 }
 
-/// Every table is as small as it can be. Another capture, whose tables have room, tells what else
-/// happened on this machine meanwhile.
-pub fn smallest_tables(witness: &mut Capture) -> Result<()> {
+/// Every table is as small as it can be. Another capture of the same group, whose tables have room,
+/// tells what else this process did meanwhile.
+pub fn smallest_tables(_: &mut Capture) -> Result<()> {
     let limits = Limits {
         only: None,
         syscalls: 1,
@@ -106,34 +108,47 @@ pub fn smallest_tables(witness: &mut Capture) -> Result<()> {
         flows: 1,
         sockets: 1,
         listeners: 1,
+        ..Limits::default()
     };
+    let fence = Fence::new("smallest")?;
+    let _inside = fence.enter()?;
+    let mut witness = fence.watch_with(Limits::default());
     let start_of_witness = totals(&witness.tick());
-    let mut capture = Capture::start_with(&settings(), limits);
+    let mut capture = fence.watch_with(limits);
     let before = capture.tick();
     let (_, made) = come_and_go(0, 2_000)?;
     let mut role = start(&["swarm", &PROCESSES.to_string()])?;
     let mut input = role.stdin.take().context("it has an input")?;
     input.write_all(b"g")?;
     ensure!(role.wait()?.code() == Some(workload::STATUS.into()));
-    run_role(witness, &["syscalls"])?;
-    let after = capture.tick();
+    run_role(&mut witness, &["syscalls"])?;
+    let tcp = |sample: &Sample| totals(sample)["tcp"];
+    let mut after = capture.tick();
+    let deadline = Instant::now() + PATIENCE;
+    // The kernel ends a connection when it has heard of both ends.
+    while tcp(&after) < tcp(&before) + HAPPENINGS * made && Instant::now() < deadline {
+        capture.wait(Duration::from_millis(20));
+        after = capture.tick();
+    }
     let end_of_witness = totals(&witness.tick());
-    // Each process and the load itself: begin and end.
-    let least = BTreeMap::from([
-        ("tcp", HAPPENINGS * made),
-        ("processes", 2 * (PROCESSES + 1)),
-        ("syscalls", workload::GETPPIDS + workload::FAILING_OPENS),
-    ]);
-    for (feature, made) in least {
+    // The load, the role and each of its processes, and the last role: begin and end.
+    let processes = 2 * (PROCESSES + 3);
+    let calls = workload::GETPPIDS + workload::FAILING_OPENS;
+    let all = |feature| end_of_witness[feature] - start_of_witness[feature];
+    for (feature, made) in [
+        ("tcp", HAPPENINGS * made..=HAPPENINGS * made),
+        ("processes", processes..=processes),
+        ("syscalls", calls..=all("syscalls")),
+    ] {
         let counted = totals(&after)[feature] - totals(&before)[feature];
-        let most = end_of_witness[feature] - start_of_witness[feature];
         ensure!(
-            (made..=most).contains(&counted),
-            "{feature}: {counted} seen or dropped; {made} were made, {most} is all there was"
+            made.contains(&counted),
+            "{feature}: {counted} seen or dropped; {made:?} were made, the witness has {}",
+            all(feature)
         );
-        let dropped = of(&after, feature).dropped - of(&before, feature).dropped;
+        let lost = dropped(&after, feature) - dropped(&before, feature);
         ensure!(
-            feature == "processes" || dropped > 0,
+            feature == "processes" || lost > 0,
             "{feature}: nothing was dropped of {counted}"
         );
     }

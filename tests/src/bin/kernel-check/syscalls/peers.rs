@@ -1,14 +1,13 @@
 //! The same program counted by other tools at the same time.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use shadowd::facts::{LifecycleKind, Sample};
-use shadowd::observe::Capture;
+use shadowd::observe::{Capture, Limits};
 
-use super::{Skipped, calls, of, workload};
-use crate::until_exit;
+use super::{Fence, Skipped, calls, of, workload};
+use crate::{dropped, until_exit};
 
 /// Calls that a tracer's child does not make before its program. Not futex: strace misses the one
 /// that ends when another thread begins a program.
@@ -22,17 +21,12 @@ const NAMES: [(&str, libc::c_long); 7] = [
     ("sched_getaffinity", libc::SYS_sched_getaffinity),
 ];
 
-/// Runs `role` under a tool; returns the process of the role, what capture saw, and what the tool
-/// wrote to its file.
-fn under(
-    capture: &mut Capture,
-    tool: &str,
-    options: &[&str],
-    role: &str,
-) -> Result<(u32, Sample, String)> {
-    // What other checks left unread is none of this one.
-    capture.tick();
-    capture.wait(Duration::ZERO);
+/// Runs `role` under a tool, in a control group of which capture shows nothing else; returns the
+/// process of the role, what capture saw, and what the tool wrote to its file.
+fn under(tool: &str, options: &[&str], role: &str) -> Result<(u32, Sample, String)> {
+    let fence = Fence::new(tool)?;
+    let _inside = fence.enter()?;
+    let mut capture = fence.watch(Limits::default().syscalls);
     let me = std::env::current_exe()?;
     let name = format!("kernel-check-{}-{tool}", std::process::id());
     let file = std::env::temp_dir().join(name);
@@ -52,7 +46,7 @@ fn under(
         }
         child => child.with_context(|| format!("{tool} does not start"))?,
     };
-    let result = until_exit(capture, child.id());
+    let result = until_exit(&mut capture, child.id());
     let status = child.wait()?;
     let text = std::fs::read_to_string(&file);
     // Not there when the tool failed, which the status tells.
@@ -73,17 +67,17 @@ fn under(
 
 /// `perf stat` counts from the moment the program begins; what its child does before that is the
 /// same for every program.
-pub fn perf_counts_the_same(capture: &mut Capture) -> Result<()> {
+pub fn perf_counts_the_same(_: &mut Capture) -> Result<()> {
     let mut differences = Vec::new();
     for role in ["leave", "mix"] {
         let options = ["stat", "-x,", "-e", "raw_syscalls:sys_enter"];
-        let (pid, sample, text) = under(capture, "perf", &options, role)?;
+        let (pid, sample, text) = under("perf", &options, role)?;
         let line = text.lines().find(|line| line.contains("sys_enter"));
         let count = line.and_then(|line| line.split(',').next()?.parse::<u64>().ok());
         let theirs = count.with_context(|| format!("perf says {text:?}"))?;
         let ours = calls(&sample, pid);
         ensure!(ours >= theirs, "{role}: {ours} calls, perf has {theirs}");
-        ensure!(sample.losses.dropped == 0, "dropped");
+        ensure!(dropped(&sample, "syscalls") == 0, "dropped");
         differences.push(ours - theirs);
     }
     ensure!(
@@ -94,8 +88,8 @@ pub fn perf_counts_the_same(capture: &mut Capture) -> Result<()> {
 }
 
 /// `strace -c` prints calls and errors by name.
-pub fn strace_counts_the_same(capture: &mut Capture) -> Result<()> {
-    let (pid, sample, text) = under(capture, "strace", &["-c", "-f"], "mix")?;
+pub fn strace_counts_the_same(_: &mut Capture) -> Result<()> {
+    let (pid, sample, text) = under("strace", &["-c", "-f"], "mix")?;
     for (name, number) in NAMES {
         let line = text
             .lines()
