@@ -171,7 +171,7 @@ pub struct Limits {
     pub sockets: Option<Spanned<i64>>,
     /// Listening sockets that are followed, 16 to 1048576. Default 4096.
     pub listeners: Option<Spanned<i64>>,
-    /// Flows remembered, 16 to 1048576. Default 131072.
+    /// Flows remembered, 16 to 1048576. Default 16384.
     pub flows: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,
