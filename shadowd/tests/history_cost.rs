@@ -3,6 +3,8 @@
 //!
 //!     cargo test --release -p shadowd --test history_cost -- --ignored --nocapture
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,3 +1,5 @@
+//! Tests of [`super::map`].
+
 use super::*;
 use crate::facts::{FlowCounts, Listener, Timing};
 

@@ -7,9 +7,9 @@ use shadowd_common::block::{BlockKey, BlockOffsets, BlockValue, OTHER, READ, los
 
 use super::btf::Btf;
 use super::fields::{Field, field, resolve};
+use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::readings::{Readings, Sums};
-use super::sampler::Limits;
 use crate::facts::{BlockCounts, BlockDelta, Histogram, IoDirection, Sample};
 
 const FIELDS: &[Field<BlockOffsets>] = &[

@@ -7,9 +7,9 @@ use shadowd_common::files::{FileKey, FileOffsets, FileValue, NUMBERS, kind, loss
 
 use super::btf::Btf;
 use super::fields::{Field, field, resolve};
+use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use super::readings::{Readings, Sums};
-use super::sampler::Limits;
 use crate::facts::{FileCounts, FileDelta, Sample};
 
 const FIELDS: &[Field<FileOffsets>] = &[

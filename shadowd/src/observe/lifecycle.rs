@@ -10,8 +10,8 @@ use shadowd_common::lifecycle::{
 };
 
 use super::fields::{Field, field, resolve};
+use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
-use super::sampler::Limits;
 use crate::facts::{BootTime, Lifecycle, LifecycleKind};
 
 /// Most records taken from the ring buffer at once; more wait for the next time.

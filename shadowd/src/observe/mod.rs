@@ -13,6 +13,7 @@ mod files;
 mod groups;
 mod host;
 mod lifecycle;
+mod limits;
 mod names;
 mod opens;
 mod own;
@@ -29,7 +30,7 @@ mod syscalls;
 mod tally;
 pub mod units;
 
+pub use limits::Limits;
 pub use probes::Descriptors;
 pub use sampler::Capture;
-pub use sampler::Limits;
 pub use sys::boot_time;

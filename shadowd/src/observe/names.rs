@@ -227,8 +227,11 @@ fn answers(message: &[u8]) -> Option<Vec<(IpAddr, String)>> {
     )
 }
 
+/// A name and the name that it stands for.
+type Alias = (String, String);
+
 /// The aliases and the addresses of an answer.
-fn records(packet: &Packet<'_>) -> (Vec<(String, String)>, Vec<(String, IpAddr)>) {
+fn records(packet: &Packet<'_>) -> (Vec<Alias>, Vec<(String, IpAddr)>) {
     let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
     for record in &packet.answers {
         let Some(name) = text(&record.name).filter(|_| record.class == CLASS::IN) else {

@@ -17,8 +17,8 @@ use shadowd_common::opens::{
 use super::btf::Btf;
 use super::fields::{Field, field, resolve};
 use super::files::compat_status;
+use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
-use super::sampler::Limits;
 use crate::facts::{BootTime, FileOpen, Sample};
 
 /// Most files in one sample; more are counted as dropped.

@@ -9,17 +9,12 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
-use shadowd_common::block::{BLOCK_MAX, REQUESTS_MAX};
-use shadowd_common::files::FILES_MAX;
-use shadowd_common::lifecycle::EVENTS_BYTES;
-use shadowd_common::opens::OPENS_BYTES;
-use shadowd_common::syscalls::SLOTS_MAX;
-
 use super::block::BlockProbes;
 use super::cgroups::Cgroups;
 use super::fallback::Fallback;
 use super::files::FileProbes;
 use super::lifecycle::{Event, LifecycleProbes};
+use super::limits::Limits;
 use super::names::{self, Names};
 use super::opens::OpenProbes;
 use super::own::Own;
@@ -32,8 +27,8 @@ use super::sockets::SocketProbes;
 use super::sys::{boot_time, release_free_memory};
 use super::syscalls::SyscallProbe;
 use super::tally::Tally;
-use super::{groups, host, privileges, sockets};
-use crate::config::settings::{CaptureSettings, LimitSettings};
+use super::{groups, host, privileges};
+use crate::config::settings::CaptureSettings;
 use crate::facts::{
     BootTime, CaptureCost, GroupReading, HostReading, Lifecycle, ProbeStatus, ProcessReading,
     Sample,
@@ -47,67 +42,6 @@ const EBPF_OFF: &str = "ebpf = false in the configuration";
 
 /// While procfs is read, how long to listen before looking whether it is done.
 const LISTEN: Duration = Duration::from_millis(1);
-
-/// How much the tables hold that a test wants to see full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most slots for system calls (a process's calls of one number), at least 1.
-    pub syscalls: u32,
-    /// Count only what one control group and those below it do: its id, and its level below the
-    /// real root.
-    pub only: Option<(u64, u32)>,
-    /// Bytes of the ring buffer: a power of two, at least a page.
-    pub events_bytes: u32,
-    /// Most records of block I/O, at least 1.
-    pub block: u32,
-    /// Most block requests under way, at least 1.
-    pub requests: u32,
-    /// Most records of file I/O, at least 1.
-    pub files: u32,
-    /// Bytes of the ring buffer of opened files: a power of two, at least a page.
-    pub opens_bytes: u32,
-    /// Most flows the kernel side holds, at least 1.
-    pub flows: u32,
-    /// Most live TCP sockets that are followed, at least 1.
-    pub sockets: u32,
-    /// Most listening sockets that are followed, at least 1.
-    pub listeners: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let (flows, sockets, listeners) = sockets::limits();
-        Self {
-            syscalls: SLOTS_MAX,
-            only: None,
-            events_bytes: EVENTS_BYTES,
-            block: BLOCK_MAX,
-            requests: REQUESTS_MAX,
-            files: FILES_MAX,
-            opens_bytes: OPENS_BYTES,
-            flows,
-            sockets,
-            listeners,
-        }
-    }
-}
-
-impl Limits {
-    /// The defaults, but for what the configuration says.
-    pub fn of(settings: &LimitSettings) -> Self {
-        let default = Self::default();
-        Self {
-            syscalls: settings.syscalls.unwrap_or(default.syscalls),
-            events_bytes: settings.events_bytes.unwrap_or(default.events_bytes),
-            flows: settings
-                .kernel_flows
-                .map_or(default.flows, |flows| flows.max(sockets::ENTRIES_MIN)),
-            sockets: settings.sockets.unwrap_or(default.sockets),
-            listeners: settings.listeners.unwrap_or(default.listeners),
-            ..default
-        }
-    }
-}
 
 /// What is read on each tick beside the kernel side's tables.
 #[derive(Default)]

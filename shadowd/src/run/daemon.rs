@@ -109,17 +109,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         history.clone(),
         inputs.clone(),
     ));
-    if let Some(warning) = socket.warning() {
-        warn!(warning, "socket");
-        board.note(warning.to_owned());
-    }
-    for path in missing_paths(&settings) {
-        warn!(path = %path.display(), "no such directory");
-        board.note(format!(
-            "capture.paths: {} does not exist: nothing is opened below it",
-            path.display()
-        ));
-    }
+    note_warnings(&socket, &settings, &board);
     let parts = Parts {
         settings,
         identity,
@@ -141,6 +131,21 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         let _ = thread.join();
     }
     end
+}
+
+/// What every status shows from the start.
+fn note_warnings(socket: &Socket, settings: &Settings, board: &Board) {
+    if let Some(warning) = socket.warning() {
+        warn!(warning, "socket");
+        board.note(warning.to_owned());
+    }
+    for path in missing_paths(settings) {
+        warn!(path = %path.display(), "no such directory");
+        board.note(format!(
+            "capture.paths: {} does not exist: nothing is opened below it",
+            path.display()
+        ));
+    }
 }
 
 /// The history, when it is switched on: where the totals it holds arrive, and its thread.

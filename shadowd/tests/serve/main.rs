@@ -6,6 +6,7 @@
 
 mod daemon;
 mod history;
+mod map;
 mod metrics;
 mod shadowctl;
 mod socket;

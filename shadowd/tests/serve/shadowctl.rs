@@ -41,7 +41,7 @@ pub fn shown(daemon: &Daemon, arguments: &str) -> String {
 }
 
 #[track_caller]
-fn parsed<T: serde::de::DeserializeOwned>(daemon: &Daemon, arguments: &str) -> T {
+pub fn parsed<T: serde::de::DeserializeOwned>(daemon: &Daemon, arguments: &str) -> T {
     serde_json::from_str(&shown(daemon, &format!("--json {arguments}"))).unwrap()
 }
 
@@ -204,33 +204,6 @@ fn system_calls_are_shown_by_unit_or_process_with_their_errors() {
     let one = shown(&daemon, "syscalls --pid 812");
     assert!(one.contains("nginx") && !one.contains("cron"), "{one}");
     assert_eq!(shown(&daemon, "syscalls --pid 4"), "no system calls\n");
-}
-
-#[test]
-fn the_map_has_four_forms_and_goes_into_a_file() {
-    let daemon = Daemon::start();
-    let tree = shown(&daemon, "map");
-    assert!(tree.contains("<-  192.0.2.7  tcp 80"), "{tree}");
-    assert_eq!(
-        parsed::<Value>(&daemon, "map")["edges"][0]["to"],
-        "unit:nginx.service"
-    );
-    let dot = shown(&daemon, "map --dot");
-    assert!(dot.starts_with("digraph shadowd {") && dot.ends_with("}\n"));
-    let svg = shown(&daemon, "map --svg");
-    assert!(svg.contains("Dependencies of a<") && svg.ends_with("</svg>\n"));
-    let file = daemon.scratch.0.join("map.svg");
-    let arguments = format!("map --svg --output {}", file.display());
-    assert_eq!(shown(&daemon, &arguments), "");
-    assert_eq!(fs::read_to_string(&file).unwrap(), svg);
-    let nowhere = format!("map --output {}/no/map", daemon.scratch.0.display());
-    let output = command(&daemon.socket, &nowhere).output().unwrap();
-    assert_eq!(code(&output), 1);
-    assert!(
-        words(&output).contains("cannot write"),
-        "{}",
-        words(&output)
-    );
 }
 
 #[test]

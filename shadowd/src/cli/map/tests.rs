@@ -1,3 +1,5 @@
+//! Tests of what [`super`] draws.
+
 use super::*;
 use crate::cli::table::Paint;
 use crate::decide::map::{Map, Node, NodeKind};

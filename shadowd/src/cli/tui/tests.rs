@@ -1,3 +1,5 @@
+//! Tests of the live view: what keys do and what is drawn.
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};

@@ -56,7 +56,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     /// The value at `key`, which counts as used now.
     pub fn touch(&mut self, key: &K) -> Option<&mut V> {
         let place = *self.places.get(key)?;
-        self.to_front(place);
+        self.move_to_front(place);
         Some(&mut self.slots[place].value)
     }
 
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     /// had to make room for it.
     pub fn entry(&mut self, key: &K, make: impl FnOnce() -> V) -> (&mut V, Option<(K, V)>) {
         if let Some(&place) = self.places.get(key) {
-            self.to_front(place);
+            self.move_to_front(place);
             return (&mut self.slots[place].value, None);
         }
         let slot = Slot {
@@ -110,7 +110,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         }
     }
 
-    fn to_front(&mut self, place: usize) {
+    fn move_to_front(&mut self, place: usize) {
         if self.newest != place {
             self.unlink(place);
             self.link_front(place);

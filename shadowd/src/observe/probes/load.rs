@@ -16,8 +16,10 @@ use aya::{Btf as KernelBtf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
 
+use super::needs::meets;
 use super::object::{self, Descriptors, Object};
-use super::{Feature, Hook, Need, PROCFS, Program, Way};
+use super::room::with_room;
+use super::{Feature, Hook, PROCFS, Program, Way};
 use crate::facts::ProbeStatus;
 use crate::observe::btf::Btf;
 use crate::observe::scope::Scope;
@@ -25,8 +27,6 @@ use crate::observe::sys;
 
 /// Why a feature that the configuration switches off is off.
 pub const SWITCHED_OFF: &str = "switched off in the configuration";
-/// No table is made smaller than this to find room: a page of a ring buffer.
-const SIZE_MIN: u32 = 4_096;
 /// Longest reason shown.
 const REASON_MAX: usize = 400;
 
@@ -280,67 +280,6 @@ impl Way {
     }
 }
 
-/// Whether this kernel has what a way needs.
-fn meets(btf: &Btf, need: &Need) -> Result<(), String> {
-    match need {
-        Need::Arguments(tracepoint, least) => match btf.tracepoint_arguments(tracepoint) {
-            None => Err(format!("the kernel has no tracepoint {tracepoint}")),
-            Some(count) if count < *least => Err(format!(
-                "the kernel's tracepoint {tracepoint} has {count} arguments, {least} are needed"
-            )),
-            Some(_) => Ok(()),
-        },
-        Need::Field(structure, path) => (btf.offset(structure, path))
-            .map(|_| ())
-            .map_err(|error| error.to_string()),
-    }
-}
-
-/// Loads with tables of the sizes given; where the kernel has no memory for them, halves all until
-/// it has, and says so.
-fn with_room<'n, T>(
-    sizes: &[(&'n str, u32)],
-    mut load: impl FnMut(&[(&'n str, u32)]) -> Result<T, EbpfError>,
-) -> Result<(T, Option<String>), EbpfError> {
-    let mut smaller = sizes.to_vec();
-    loop {
-        let error = match load(&smaller) {
-            Ok(loaded) if smaller == sizes => return Ok((loaded, None)),
-            Ok(loaded) => {
-                let shown: Vec<String> = smaller
-                    .iter()
-                    .map(|(map, size)| format!("{map} {size}"))
-                    .collect();
-                let shown = shown.join(", ");
-                return Ok((
-                    loaded,
-                    Some(format!("no memory for larger tables: {shown}")),
-                ));
-            }
-            Err(error) => error,
-        };
-        let before = smaller.clone();
-        for (_, size) in &mut smaller {
-            // A ring buffer's size stays a power of two, and at least a page.
-            *size = (*size / 2).max(SIZE_MIN.min(*size));
-        }
-        if !is_too_large(&error) || smaller == before {
-            return Err(error);
-        }
-    }
-}
-
-/// Whether the kernel refused a table for its size.
-fn is_too_large(error: &EbpfError) -> bool {
-    let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error else {
-        return false;
-    };
-    matches!(
-        io_error.raw_os_error(),
-        Some(libc::ENOMEM | libc::E2BIG | libc::ENOSPC)
-    )
-}
-
 /// Handles of a way's programs, to read what the kernel counts of them.
 fn programs(object: &Object, way: &Way) -> Vec<OwnedFd> {
     way.programs
@@ -500,78 +439,5 @@ mod tests {
         let text = reason(&error);
         assert!(text.starts_with("head") && text.ends_with("the end"));
         assert!(text.chars().count() <= REASON_MAX + 10);
-    }
-
-    fn no_memory() -> EbpfError {
-        EbpfError::MapError(MapError::CreateError {
-            name: "TABLE".to_owned(),
-            io_error: io::Error::from_raw_os_error(libc::ENOMEM),
-        })
-    }
-
-    #[test]
-    fn a_table_without_memory_is_halved_until_it_fits_or_the_floor_is_reached() {
-        let fits = |limit: u32| {
-            with_room(&[("TABLE", 1 << 20), ("SMALL", 1)], |sizes| {
-                if sizes[0].1 > limit {
-                    return Err(no_memory());
-                }
-                Ok(sizes.to_vec())
-            })
-        };
-        assert_eq!(fits(1 << 20).expect("it fits").1, None);
-        let (sizes, why) = fits(300_000).expect("it fits after a while");
-        assert_eq!(sizes, [("TABLE", 1 << 18), ("SMALL", 1)]);
-        let why = why.expect("it was reduced");
-        assert!(
-            why.contains("no memory") && why.contains("TABLE 262144"),
-            "{why}"
-        );
-        assert!(fits(100).is_err(), "there is a floor");
-        let mut tries = 0;
-        let other = with_room(&[("TABLE", 1 << 20)], |_| -> Result<(), _> {
-            tries += 1;
-            Err(EbpfError::MapError(MapError::InvalidName {
-                name: String::new(),
-            }))
-        });
-        assert!(other.is_err());
-        assert_eq!(tries, 1, "another error is no reason to try again");
-    }
-
-    /// The running kernel's types with one name changed.
-    fn doctored(old: &str, new: &str) -> Btf {
-        assert_eq!(old.len(), new.len());
-        let mut bytes = std::fs::read(crate::observe::btf::KERNEL).expect("the kernel has BTF");
-        let needle = [b"\0", old.as_bytes(), b"\0"].concat();
-        let at = bytes.windows(needle.len()).position(|part| part == needle);
-        let at = at.expect("the name is there") + 1;
-        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
-        Btf::parse(bytes).expect("it is still BTF")
-    }
-
-    #[test]
-    fn a_missing_field_is_named_and_only_what_reads_it_is_off() {
-        let btf = doctored("skc_daddr", "skc_xaddr");
-        let missing = Need::Field("sock", &["__sk_common", "skc_daddr"]);
-        let why = meets(&btf, &missing).expect_err("the field is gone");
-        assert!(why.contains("sock") && why.contains("skc_daddr"), "{why}");
-        let other = Need::Field("sock", &["__sk_common", "skc_dport"]);
-        assert_eq!(meets(&btf, &other), Ok(()));
-        for way in super::super::SYSCALLS.ways {
-            for need in way.needs {
-                assert_eq!(meets(&btf, need), Ok(()), "{need:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_tracepoint_of_another_arity_or_none_refuses_the_way() {
-        let btf = doctored("btf_trace_sys_exit", "btf_trace_sys_exiX");
-        let why = meets(&btf, &Need::Arguments("sys_exit", 2)).expect_err("it is gone");
-        assert_eq!(why, "the kernel has no tracepoint sys_exit");
-        let kernel = Btf::of_kernel().expect("the kernel has BTF");
-        let why = meets(&kernel, &Need::Arguments("sys_exit", 9)).expect_err("it has two");
-        assert!(why.contains("has 2 arguments, 9 are needed"), "{why}");
     }
 }

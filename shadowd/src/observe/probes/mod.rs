@@ -6,7 +6,9 @@
 
 mod cost;
 mod load;
+mod needs;
 mod object;
+mod room;
 
 pub use cost::CostMeter;
 pub use load::{Attached, LoadError, Losses, Prepared, SWITCHED_OFF, reason};
@@ -44,8 +46,6 @@ pub struct Program {
 pub enum Need {
     /// A tracepoint with at least so many arguments.
     Arguments(&'static str, usize),
-    /// A field of a structure.
-    Field(&'static str, &'static [&'static str]),
 }
 
 /// One way to feed a feature: all programs or none.

@@ -18,8 +18,8 @@ use shadowd_common::sockets::{
     PHASE, PHASE_CONNECTIONS, PHASE_LISTENERS, PHASE_RUNNING, SOCKETS_MAX, TICK, loss,
 };
 
+use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
-use super::sampler::Limits;
 use super::{cgroups::Cgroups, seed, sys};
 use crate::facts::Sample;
 

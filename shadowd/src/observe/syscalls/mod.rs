@@ -17,8 +17,8 @@ use shadowd_common::syscalls::{
 
 use self::table::Table;
 use super::fields::{Field, field, resolve};
+use super::limits::Limits;
 use super::probes::{self, Attached, Feature, LoadError, Losses, Object, Prepared, reason};
-use super::sampler::Limits;
 use super::sys;
 use crate::facts::Sample;
 

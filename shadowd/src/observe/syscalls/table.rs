@@ -26,8 +26,8 @@ struct Slot {
     last: SyscallRow,
     /// The last reading of each errno.
     errors: BTreeMap<u32, u64>,
-    /// Not handed out yet.
-    fresh: SyscallCounts,
+    /// Not handed out yet; most slots stand still, and they are many.
+    fresh: Option<Box<SyscallCounts>>,
     /// The errnos among these.
     changed: Vec<u32>,
 }
@@ -85,7 +85,7 @@ impl Table {
         );
         let untimed = row.untimed.wrapping_sub(last.untimed);
         let unknown = row.errors.wrapping_sub(last.errors);
-        slot.fresh.add(&SyscallCounts {
+        slot.fresh.get_or_insert_default().add(&SyscallCounts {
             calls: times.count() + u64::from(untimed),
             errors: counted(0, u64::from(unknown)),
             total_ns: row.total_ns.wrapping_sub(last.total_ns),
@@ -107,7 +107,7 @@ impl Table {
         }
         slot.changed.push(key.errno);
         let errno = u16::try_from(key.errno).unwrap_or(0);
-        slot.fresh.add(&SyscallCounts {
+        slot.fresh.get_or_insert_default().add(&SyscallCounts {
             errors: counted(errno, count.saturating_sub(last)),
             ..SyscallCounts::default()
         });
@@ -118,14 +118,15 @@ impl Table {
         let mut readings = Readings::default();
         for (index, slot) in (0_u32..).zip(&mut self.slots) {
             let Some(owner) = slot.owner else { continue };
-            if slot.fresh.calls == 0 {
-                continue; // an error that is ahead of its call waits for it
-            }
+            // An error that is ahead of its call waits for it.
+            let Some(fresh) = slot.fresh.take_if(|fresh| fresh.calls > 0) else {
+                continue;
+            };
             deltas.push(SyscallDelta {
                 pid: owner.tgid,
                 cgroup: owner.cgroup,
                 number: owner.number,
-                counts: std::mem::take(&mut slot.fresh),
+                counts: *fresh,
             });
             readings.0.push((index, slot.last));
             for errno in slot.changed.drain(..) {
@@ -169,8 +170,8 @@ impl Table {
     pub fn forget(&mut self, slot: u32) -> Option<(SyscallKey, Vec<u32>)> {
         let slot = self.slots.get_mut(slot as usize)?;
         let owner = slot.owner.take()?;
-        slot.fresh = SyscallCounts::default();
-        slot.changed.clear();
+        slot.fresh = None;
+        slot.changed = Vec::new();
         let errnos = std::mem::take(&mut slot.errors).into_keys().collect();
         Some((owner, errnos))
     }

@@ -1,3 +1,5 @@
+//! Tests of the exposition, with a strict reader of its format.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;

@@ -6,7 +6,8 @@ use anyhow::{Context, Result, ensure};
 use shadowd::config::settings::{CaptureSettings, CostMeasurement};
 use shadowd::observe::Capture;
 
-use super::{counted, run_role, workload};
+use super::basics::counted;
+use super::{run_role, workload};
 
 // include/uapi/linux/capability.h
 const SYS_ADMIN: u64 = 1 << 21;

@@ -12,19 +12,19 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{MsgFlags, recv};
 use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{Direction, FlowCounts, FlowDelta, Protocol, Sample};
-use shadowd::observe::{Capture, Limits};
+use shadowd::observe::Capture;
 
 use crate::{PATIENCE, absorb};
 
-const REQUEST: usize = 10_007;
+pub const REQUEST: usize = 10_007;
 const ANSWER: usize = 70_001;
 
-fn settings() -> CaptureSettings {
+pub fn settings() -> CaptureSettings {
     CaptureSettings::default()
 }
 
 /// The sum of the flows of one process with one service, and the last gauge of open connections.
-fn of(sample: &Sample, pid: u32, direction: Direction, service: u16) -> (FlowCounts, u64) {
+pub fn of(sample: &Sample, pid: u32, direction: Direction, service: u16) -> (FlowCounts, u64) {
     let mut sum = (FlowCounts::default(), 0);
     for flow in &sample.flows {
         let port = if direction == Direction::Inbound {
@@ -41,7 +41,7 @@ fn of(sample: &Sample, pid: u32, direction: Direction, service: u16) -> (FlowCou
 }
 
 /// Ticks until `done` says so, and returns everything captured until then.
-fn until(capture: &mut Capture, what: &str, done: impl Fn(&Sample) -> bool) -> Result<Sample> {
+pub fn until(capture: &mut Capture, what: &str, done: impl Fn(&Sample) -> bool) -> Result<Sample> {
     let deadline = Instant::now() + PATIENCE;
     let mut whole = Sample::default();
     loop {
@@ -55,7 +55,7 @@ fn until(capture: &mut Capture, what: &str, done: impl Fn(&Sample) -> bool) -> R
 }
 
 /// Both ends of a new connection, client first.
-fn pair(listener: &TcpListener) -> Result<(TcpStream, TcpStream)> {
+pub fn pair(listener: &TcpListener) -> Result<(TcpStream, TcpStream)> {
     let client = TcpStream::connect(listener.local_addr()?)?;
     let (server, _) = listener.accept()?;
     for stream in [&client, &server] {
@@ -64,7 +64,7 @@ fn pair(listener: &TcpListener) -> Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-fn send(from: &mut TcpStream, to: &mut TcpStream, bytes: usize) -> Result<()> {
+pub fn send(from: &mut TcpStream, to: &mut TcpStream, bytes: usize) -> Result<()> {
     let data = vec![b'x'; bytes];
     let mut read = vec![0; bytes];
     let mut sender = from.try_clone()?;
@@ -392,128 +392,6 @@ pub fn queues_are_shown(capture: &mut Capture) -> Result<()> {
     let sample = capture.tick();
     ensure!(shown(&sample).is_none(), "{:?}", sample.listeners);
     Ok(())
-}
-
-/// With room for `limits`, what is seen and what was refused are what was.
-fn refused_is_counted(limits: Limits) -> Result<()> {
-    const CONNECTIONS: u64 = 12;
-    let pid = std::process::id();
-    let mut capture = Capture::start_with(&settings(), limits);
-    let before = capture.tick();
-    let (dropped, bytes) = (before.losses.dropped, before.flow_bytes_dropped);
-    let mut sum = FlowCounts::default();
-    let mut take = |sample: &Sample| {
-        for flow in sample.flows.iter().filter(|flow| flow.pid == pid) {
-            sum.add(&flow.counts);
-        }
-        let lost = sample.losses.dropped - dropped;
-        let happened = sum.opened + sum.adopted + sum.closed + sum.failed;
-        let moved = sum.rx_bytes + sum.tx_bytes + sample.flow_bytes_dropped - bytes;
-        (happened, lost, moved)
-    };
-    let listeners: Vec<TcpListener> = (0..CONNECTIONS)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect::<std::io::Result<_>>()?;
-    let mut ends = Vec::new();
-    for listener in &listeners {
-        let (mut client, mut server) = pair(listener)?;
-        send(&mut client, &mut server, REQUEST)?;
-        ends.push((client, server));
-        take(&capture.tick());
-    }
-    drop(ends);
-    let deadline = Instant::now() + PATIENCE;
-    // Each end of each connection begins and ends.
-    let truth = 4 * CONNECTIONS;
-    loop {
-        let sample = capture.tick();
-        let (seen, lost, moved) = take(&sample);
-        if seen + lost == truth && moved == 2 * CONNECTIONS * REQUEST as u64 {
-            ensure!(lost > 0 && seen > 0, "seen {seen}, lost {lost}");
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{truth} happenings: seen {seen}, lost {lost}; {moved} bytes"
-        );
-        capture.wait(Duration::from_millis(10));
-    }
-}
-
-/// The table of sockets is too small.
-pub fn refused_sockets_are_counted(_: &mut Capture) -> Result<()> {
-    refused_is_counted(Limits {
-        sockets: 5,
-        ..Limits::default()
-    })
-}
-
-/// The table of flows is too small.
-pub fn refused_flows_are_counted(_: &mut Capture) -> Result<()> {
-    refused_is_counted(Limits {
-        flows: 5,
-        ..Limits::default()
-    })
-}
-
-/// Many short connections from several threads, while ticks go on: none is lost or counted twice.
-pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
-    const THREADS: u64 = 4;
-    const EACH: u64 = 1_500;
-    const BYTES: u64 = 123;
-    let pid = std::process::id();
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    let mut whole = Sample::default();
-    std::thread::scope(|scope| -> Result<()> {
-        let accepter = scope.spawn(|| -> std::io::Result<()> {
-            for _ in 0..THREADS * EACH {
-                let (mut server, _) = listener.accept()?;
-                let mut request = [0; BYTES as usize];
-                server.read_exact(&mut request)?;
-                server.write_all(&request)?;
-            }
-            Ok(())
-        });
-        let clients: Vec<_> = (0..THREADS)
-            .map(|_| {
-                scope.spawn(|| -> std::io::Result<()> {
-                    for _ in 0..EACH {
-                        let mut client = TcpStream::connect(("127.0.0.1", port))?;
-                        client.write_all(&[b'x'; BYTES as usize])?;
-                        client.read_to_end(&mut Vec::new())?;
-                    }
-                    Ok(())
-                })
-            })
-            .collect();
-        while !clients.iter().all(|client| client.is_finished()) {
-            absorb(&mut whole, capture.tick());
-        }
-        for thread in clients.into_iter().chain([accepter]) {
-            thread.join().map_err(|_| anyhow::anyhow!("a thread"))??;
-        }
-        Ok(())
-    })?;
-    let count = THREADS * EACH;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        absorb(&mut whole, capture.tick());
-        let ends = [Direction::Outbound, Direction::Inbound].map(|direction| {
-            let (end, open) = of(&whole, pid, direction, port);
-            [end.opened, end.closed, end.rx_bytes, end.tx_bytes, open]
-        });
-        let wanted = [count, count, count * BYTES, count * BYTES, 0];
-        if ends == [wanted; 2] {
-            return Ok(());
-        }
-        ensure!(
-            Instant::now() < deadline,
-            "{ends:?}, wanted {wanted:?}; dropped {}",
-            whole.losses.dropped
-        );
-        capture.wait(Duration::from_millis(20));
-    }
 }
 
 /// Reads until the end, then sends it back: the role of a process that was handed a connection.

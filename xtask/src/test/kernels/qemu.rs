@@ -16,8 +16,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{shown, spawn};
 use crate::test::closing::{self, Tally};
 
-/// A boot with all probes takes 5 to 10 s on two quiet cores.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// The checks start capture a dozen times, each of which takes up to 15 s on two busy cores.
+const DEADLINE: Duration = Duration::from_secs(420);
 /// After its closing line the program only powers off.
 const POWER_OFF: Duration = Duration::from_secs(10);
 /// The console's end that an error quotes.

@@ -106,7 +106,6 @@ pub fn smallest_tables(witness: &mut Capture) -> Result<()> {
         flows: 1,
         sockets: 1,
         listeners: 1,
-        ..Limits::default()
     };
     let start_of_witness = totals(&witness.tick());
     let mut capture = Capture::start_with(&settings(), limits);

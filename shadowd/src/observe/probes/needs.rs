@@ -1,0 +1,67 @@
+//! What a way needs of the kernel, looked up in its types before anything is loaded.
+
+use super::Need;
+use crate::observe::btf::Btf;
+
+/// Whether this kernel has what a way needs.
+pub(super) fn meets(btf: &Btf, need: &Need) -> Result<(), String> {
+    match need {
+        Need::Arguments(tracepoint, least) => match btf.tracepoint_arguments(tracepoint) {
+            None => Err(format!("the kernel has no tracepoint {tracepoint}")),
+            Some(count) if count < *least => Err(format!(
+                "the kernel's tracepoint {tracepoint} has {count} arguments, {least} are needed"
+            )),
+            Some(_) => Ok(()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::fields::{Field, field, resolve};
+
+    /// The running kernel's types with one name changed.
+    fn doctored(old: &str, new: &str) -> Btf {
+        assert_eq!(old.len(), new.len());
+        let mut bytes = std::fs::read(crate::observe::btf::KERNEL).expect("the kernel has BTF");
+        let needle = [b"\0", old.as_bytes(), b"\0"].concat();
+        let at = bytes.windows(needle.len()).position(|part| part == needle);
+        let at = at.expect("the name is there") + 1;
+        bytes[at..at + new.len()].copy_from_slice(new.as_bytes());
+        Btf::parse(bytes).expect("it is still BTF")
+    }
+
+    #[derive(Default)]
+    struct Offsets {
+        daddr: u32,
+        dport: u32,
+    }
+
+    #[test]
+    fn a_missing_field_is_named_and_only_what_reads_it_is_off() {
+        let btf = doctored("skc_daddr", "skc_xaddr");
+        let missing: [Field<Offsets>; 1] = [field!("sock", ["__sk_common", "skc_daddr"], daddr)];
+        let why = resolve(&btf, &missing).err().expect("the field is gone");
+        let why = why.to_string();
+        assert!(why.contains("sock") && why.contains("skc_daddr"), "{why}");
+        let other: [Field<Offsets>; 1] = [field!("sock", ["__sk_common", "skc_dport"], dport)];
+        let offsets = resolve(&btf, &other).expect("the other field is there");
+        assert!(offsets.dport > 0 && offsets.daddr == 0);
+        for way in super::super::SYSCALLS.ways {
+            for need in way.needs {
+                assert_eq!(meets(&btf, need), Ok(()), "{need:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tracepoint_of_another_arity_or_none_refuses_the_way() {
+        let btf = doctored("btf_trace_sys_exit", "btf_trace_sys_exiX");
+        let why = meets(&btf, &Need::Arguments("sys_exit", 2)).expect_err("it is gone");
+        assert_eq!(why, "the kernel has no tracepoint sys_exit");
+        let kernel = Btf::of_kernel().expect("the kernel has BTF");
+        let why = meets(&kernel, &Need::Arguments("sys_exit", 9)).expect_err("it has two");
+        assert!(why.contains("has 2 arguments, 9 are needed"), "{why}");
+    }
+}
