@@ -117,6 +117,12 @@ pub struct SocketOffsets {
     pub socket_sk: u32,
     /// msghdr: pointer to the address.
     pub msg_name: u32,
+    /// sk_buff: pointer to its bytes.
+    pub skb_head: u32,
+    /// sk_buff: where in its bytes the header of the network layer begins, 16 bits.
+    pub skb_network: u32,
+    /// sk_buff: where in its bytes the header of the transport layer begins, 16 bits.
+    pub skb_transport: u32,
 }
 
 /// `direction` of a flow that this host opened.

@@ -73,6 +73,29 @@ pub fn peer_of_message(message: u64) -> Option<()> {
     Some(())
 }
 
+/// As `peer`, from the headers of a datagram that is taken from the queue of `sk`: also whoever
+/// does not ask for the address is told apart. What this task looks at without taking it is
+/// forgotten by `moved`.
+#[inline(always)]
+pub fn peer_of_datagram(sk: u64, skb: u64) -> Option<()> {
+    if skb == 0 || remote_port(sk)? != 0 || protocol(sk)? != UDP {
+        return None; // nothing came, or the socket knows its remote
+    }
+    let head: u64 = read(skb, setting!(OFFSETS, skb_head))?;
+    let network: u16 = read(skb, setting!(OFFSETS, skb_network))?;
+    let transport: u16 = read(skb, setting!(OFFSETS, skb_transport))?;
+    let port = u16::from_be(read(head, u32::from(transport))?);
+    let network = u32::from(network);
+    let version = read::<u8>(head, network)? >> 4;
+    // struct iphdr and ipv6hdr: where the source is.
+    if version == 4 {
+        peer([0, 0, MAPPED, read(head, network + 12)?], port);
+    } else if version == 6 {
+        peer(read(head, network + 8)?, port);
+    }
+    Some(())
+}
+
 /// A send or receive returned.
 #[inline(always)]
 pub fn moved(sk: u64, returned: i32, flags: u32, way: Way) -> Option<()> {

@@ -50,6 +50,9 @@ pub static OFFSETS: SocketOffsets = SocketOffsets {
     inode_mode: 0,
     socket_sk: 0,
     msg_name: 0,
+    skb_head: 0,
+    skb_network: 0,
+    skb_transport: 0,
 };
 
 pub const AF_INET: u16 = 2;

@@ -165,6 +165,21 @@ fn received(socket: u64, message: u64, flags: i32, returned: i32) -> i32 {
     0
 }
 
+/// `__skb_recv_udp(struct sock *sk, unsigned int flags, int *off, int *err)` returned a datagram.
+#[fexit(function = "__skb_recv_udp")]
+pub fn datagram(ctx: FExitContext) -> i32 {
+    let _ = io::peer_of_datagram(ctx.arg(0), ctx.arg(4));
+    0
+}
+
+/// The same before 5.19: `__skb_recv_udp(struct sock *sk, unsigned int flags, int noblock,
+/// int *off, int *err)`. A kernel with fewer arguments refuses it.
+#[fexit(function = "__skb_recv_udp")]
+pub fn datagram_noblock(ctx: FExitContext) -> i32 {
+    let _ = io::peer_of_datagram(ctx.arg(0), ctx.arg(5));
+    0
+}
+
 /// A datagram goes to an address.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {

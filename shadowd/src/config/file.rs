@@ -161,7 +161,7 @@ pub struct Redact {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Records of system calls in the kernel, 16 to 1048576. Default 16384.
+    /// Records of system calls in the kernel, 16 to 1048576. Default 32768.
     pub syscalls: Option<Spanned<i64>>,
     /// Bytes of the buffer of process events, a power of two from 4096 to 67108864. Default 262144.
     pub events_bytes: Option<Spanned<i64>>,
@@ -171,7 +171,7 @@ pub struct Limits {
     pub sockets: Option<Spanned<i64>>,
     /// Listening sockets that are followed, 16 to 1048576. Default 4096.
     pub listeners: Option<Spanned<i64>>,
-    /// Flows remembered, 16 to 1048576. Default 131072.
+    /// Flows remembered, 16 to 1048576. Default 16384.
     pub flows: Option<Spanned<i64>>,
     /// Processes remembered, 16 to 1048576. Default 65536.
     pub processes: Option<Spanned<i64>>,

@@ -6,6 +6,7 @@
 
 #![cfg(feature = "hosts")]
 
+mod capture;
 mod faults;
 mod input;
 

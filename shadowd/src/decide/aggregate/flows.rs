@@ -10,6 +10,10 @@ use super::recent::Recent;
 use super::{NOBODY, size};
 use crate::facts::{BootTime, Direction, Flow, FlowCounts, FlowDelta, Protocol};
 
+/// Of the flows that stood still, so many are in an observation: making them all anew on each tick
+/// would cost more than all else.
+const IDLE_SHOWN: usize = 1_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Key {
     unit: Arc<str>,
@@ -87,9 +91,15 @@ impl Flows {
         flow.last_seen = at;
     }
 
-    /// The `limit` flows that were active last, and how many more there are. Ends the interval.
+    /// At most `limit` flows that were active in the interval, as many of the others as still are of
+    /// interest, and how many more there are. Ends the interval.
     pub fn shown(&mut self, limit: usize) -> (Vec<Flow>, u64) {
-        let known = self.known.iter().take(limit);
+        let active = |flow: &Entry| flow.interval.is_some();
+        let mut idle = 0;
+        let known = self.known.iter().take(limit).take_while(|(_, flow)| {
+            idle += usize::from(!active(flow));
+            idle <= IDLE_SHOWN
+        });
         let shown: Vec<Flow> = known.map(|(key, flow)| fact(key, flow)).collect();
         // The active ones are in front.
         self.known

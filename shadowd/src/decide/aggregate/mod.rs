@@ -66,7 +66,7 @@ pub struct AggregateLimits {
 impl Default for AggregateLimits {
     fn default() -> Self {
         Self {
-            flows: 131_072,
+            flows: 16_384,
             shown_flows: 10_000,
             saved_flows: 16_384,
             units: 2_048,

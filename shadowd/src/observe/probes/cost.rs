@@ -57,6 +57,9 @@ enum Phase {
     Done,
 }
 
+/// Up to so many runs for each thing told, the number of runs follows what is told.
+const RUNS_FOR_ONE: f64 = 8.0;
+
 /// Measures the programs of all features.
 pub struct CostMeter {
     programs: Vec<Program>,
@@ -239,10 +242,12 @@ impl Reading {
         self.told_per_second = None;
     }
 
-    /// Runs per second when the feature tells of so much: as in the window, in proportion.
+    /// Runs per second when the feature tells of so much: as in the window, in proportion. Where
+    /// most runs tell nothing, they do not follow what is told: the window's rate stands.
     fn rate_at(&self, told_per_second: Option<f64>) -> f64 {
+        let follows = |then: f64| then > 0.0 && self.runs_per_second <= RUNS_FOR_ONE * then;
         match (self.told_per_second, told_per_second) {
-            (Some(then), Some(now)) if then > 0.0 => self.runs_per_second * now / then,
+            (Some(then), Some(now)) if follows(then) => self.runs_per_second * now / then,
             _ => self.runs_per_second,
         }
     }
@@ -264,6 +269,12 @@ mod tests {
         assert_eq!(reading.rate_at(None), 200.0);
         reading.told_per_second = Some(100.0);
         assert_eq!(reading.rate_at(Some(300.0)), 600.0, "twice what it tells");
+        reading.told_per_second = Some(1.0);
+        assert_eq!(
+            reading.rate_at(Some(300.0)),
+            200.0,
+            "most runs tell nothing"
+        );
         reading.learn(Runs::default(), WINDOW);
         assert_eq!(
             reading.cost_ns,

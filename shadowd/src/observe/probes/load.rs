@@ -202,7 +202,10 @@ impl Prepared {
         let loaded = loader
             .program_mut(program.name)
             .expect("the object is built with every program of the table");
+        // A way that was given up may have loaded it.
+        let again = loaded.fd().is_ok();
         match program.hook {
+            _ if again => {}
             Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(&mut *loaded)?.load()?,
             Hook::BtfTracepoint(name) => {
                 <&mut BtfTracePoint>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;

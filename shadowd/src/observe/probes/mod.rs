@@ -200,18 +200,44 @@ pub const UDP: Feature = Feature {
     ],
 };
 
-/// Remotes of sockets that are not connected.
+const SENDMSG4: Program = address("sendmsg4", 14);
+const SENDMSG6: Program = address("sendmsg6", 15);
+const RECVMSG4: Program = address("recvmsg4", 19);
+const RECVMSG6: Program = address("recvmsg6", 20);
+
+const fn datagram(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::FunctionExit("__skb_recv_udp"),
+    }
+}
+
+/// Remotes of sockets that are not connected. Control groups tell of a receive only if it asks who
+/// sent: without `__skb_recv_udp` recv(2) and read(2) count on the flow without a remote. The
+/// tracepoint `skb_copy_datagram_iovec` is no help: the kernel passes it by for every datagram in
+/// one piece.
 pub const REMOTES: Feature = Feature {
     name: "udp-remotes",
-    feeds: "remotes of datagrams on sockets that are not connected",
+    feeds: "remotes of datagrams on sockets that are not connected; \
+            of receives that ask for no address only by __skb_recv_udp",
     ways: &[
+        // Before 5.19; later the function has an argument less, and refuses the program.
         Way {
             programs: &[
-                address("sendmsg4", 14),
-                address("sendmsg6", 15),
-                address("recvmsg4", 19),
-                address("recvmsg6", 20),
+                SENDMSG4,
+                SENDMSG6,
+                RECVMSG4,
+                RECVMSG6,
+                datagram("datagram_noblock"),
             ],
+            needs: &[],
+        },
+        Way {
+            programs: &[SENDMSG4, SENDMSG6, RECVMSG4, RECVMSG6, datagram("datagram")],
+            needs: &[],
+        },
+        Way {
+            programs: &[SENDMSG4, SENDMSG6, RECVMSG4, RECVMSG6],
             needs: &[],
         },
         Way {

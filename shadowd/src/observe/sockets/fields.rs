@@ -47,6 +47,9 @@ const FIELDS: &[Field<SocketOffsets>] = &[
     field!("inode", ["i_mode"], inode_mode),
     field!("socket", ["sk"], socket_sk),
     field!("msghdr", ["msg_name"], msg_name),
+    field!("sk_buff", ["head"], skb_head),
+    field!("sk_buff", ["network_header"], skb_network),
+    field!("sk_buff", ["transport_header"], skb_transport),
 ];
 
 /// struct upid: a number, padding, and a pointer; since 2.6.24.
