@@ -247,10 +247,22 @@ impl Aggregator {
         feature: &'static str,
         happenings: u64,
     ) -> Arc<str> {
+        let known = self.processes.unit(pid);
+        self.attribute_or(known, cgroup, feature, happenings)
+    }
+
+    /// As `attribute`; `known` is what is known of the process.
+    fn attribute_or(
+        &mut self,
+        known: Option<Arc<str>>,
+        cgroup: u64,
+        feature: &'static str,
+        happenings: u64,
+    ) -> Arc<str> {
         if let Some(unit) = self.cgroups.touch(&cgroup) {
             return Arc::clone(unit);
         }
-        if let Some(unit) = self.processes.unit(pid) {
+        if let Some(unit) = known {
             return unit;
         }
         if happenings == 0 {
@@ -266,7 +278,8 @@ impl Aggregator {
             LifecycleKind::Exec | LifecycleKind::Exit { .. } => "processes",
             LifecycleKind::OomKill => "oom",
         };
-        let unit = self.attribute(event.pid, event.cgroup, feature, 1);
+        let known = self.processes.unit_at(event.pid, event.at);
+        let unit = self.attribute_or(known, event.cgroup, feature, 1);
         let entry = self.units.of(&unit);
         match event.kind {
             LifecycleKind::Exec => entry.execs += 1,

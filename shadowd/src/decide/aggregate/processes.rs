@@ -120,6 +120,14 @@ impl Processes {
         Some(Arc::clone(&self.known.get(&pid)?.unit))
     }
 
+    /// As `unit`, for something that happened at that time: a process that had ended before is
+    /// another one of the same number.
+    pub fn unit_at(&self, pid: u32, at: BootTime) -> Option<Arc<str>> {
+        let (_, ended) = self.known.get(&pid)?.ended.unwrap_or_default();
+        let other = ended > BootTime::default() && ended < at;
+        if other { None } else { self.unit(pid) }
+    }
+
     /// Short name of a process, if it is known.
     pub fn command(&self, pid: u32) -> Option<Arc<str>> {
         let command = &self.known.get(&pid)?.command;

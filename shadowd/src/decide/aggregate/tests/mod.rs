@@ -134,6 +134,33 @@ fn a_process_that_lived_between_two_samples_is_attributed() {
 }
 
 #[test]
+fn a_number_that_is_used_again_in_an_unknown_group_is_not_the_dead_processes() {
+    let mut aggregator = Aggregator::default();
+    let moment = |kind, nanos, cgroup| Lifecycle {
+        at: BootTime::from_nanos(nanos),
+        cgroup,
+        ..event(77, kind)
+    };
+    let exit = LifecycleKind::Exit { status: 0 };
+    let seen = aggregator.absorb(Sample {
+        cgroups: vec![(9, String::from("/system.slice/job.service"))],
+        lifecycle: vec![
+            moment(LifecycleKind::Exec, 10, 9),
+            moment(exit.clone(), 20, 9),
+            // A process that began no program, in a group of which nobody knows the name.
+            moment(exit, 30, 10),
+        ],
+        ..at(1)
+    });
+    let of_unit = seen.units.iter().find(|entry| entry.unit == "job.service");
+    assert_eq!(
+        of_unit.map(|entry| (entry.execs, entry.exits)),
+        Some((1, 1))
+    );
+    assert_eq!(seen.losses.unattributed, 1);
+}
+
+#[test]
 fn an_ended_process_is_forgotten_after_the_grace() {
     let mut aggregator = Aggregator::new(AggregateLimits {
         grace: 2,
