@@ -32,10 +32,11 @@ fn counts_go_on_when_the_daemon_does() -> Result<()> {
     let url = format!("http://{}/", known.context("the lab has the host")?.v4);
     visit(&pair, &url)?;
     let mut expected = 0;
-    pair.lab.wait(LONG, "the first connections to be counted", || {
-        expected = opened(&pair, &host)?;
-        Ok(expected >= REQUESTS as u64)
-    })?;
+    pair.lab
+        .wait(LONG, "the first connections to be counted", || {
+            expected = opened(&pair, &host)?;
+            Ok(expected >= REQUESTS as u64)
+        })?;
     for end in [
         ["systemctl", "kill", "--signal=STOP", DAEMON],
         ["systemctl", "kill", "--signal=KILL", DAEMON],
@@ -50,7 +51,10 @@ fn counts_go_on_when_the_daemon_does() -> Result<()> {
             Ok(pid(&pair.lab)? != old && opened(&pair, &host).is_ok_and(|seen| seen >= expected))
         })?;
         let seen = opened(&pair, &host)?;
-        ensure!(seen == expected, "{end:?}: {seen} connections, made {expected}");
+        ensure!(
+            seen == expected,
+            "{end:?}: {seen} connections, made {expected}"
+        );
     }
     pair.lab.converge(LONG).map(drop)
 }
