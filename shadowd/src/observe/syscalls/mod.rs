@@ -395,6 +395,19 @@ mod tests {
     use shadowd_common::{BUCKETS, bucket, syscalls::SLOTS_MAX};
 
     #[test]
+    fn what_is_not_there_is_removed_and_a_refusal_is_an_error() {
+        let told = |errno| {
+            Err(MapError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_map_delete_elem",
+                io_error: io::Error::from_raw_os_error(errno),
+            }))
+        };
+        assert!(removed(told(libc::ENOENT)).is_ok());
+        assert!(removed(Err(MapError::KeyNotFound)).is_ok());
+        assert!(removed(told(libc::EPERM)).is_err());
+    }
+
+    #[test]
     fn rows_stay_within_their_memory_whatever_the_processors() {
         for processors in [1, 2, 64, 4_096, 100_000, u32::MAX] {
             let slots = slots_for(processors, SLOTS_MAX);
