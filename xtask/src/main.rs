@@ -39,6 +39,9 @@ enum Task {
     Probe(probe::Args),
     /// Measure, always as a ratio to a peer in the same run
     Bench(bench::Args),
+    /// Holds connections open for the bench `ticks`, which has too few descriptors for all of them
+    #[command(hide = true)]
+    Hold(bench::ticks::HoldArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         }
         Task::Probe(args) => probe::run(args),
         Task::Bench(args) => bench::run(args),
+        Task::Hold(args) => bench::ticks::hold(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

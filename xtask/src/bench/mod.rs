@@ -6,7 +6,7 @@ mod load;
 mod measure;
 mod report;
 mod syscalls;
-mod ticks;
+pub mod ticks;
 mod web;
 
 use std::path::PathBuf;

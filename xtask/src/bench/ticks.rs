@@ -1,28 +1,85 @@
 //! What a tick costs the daemon with 1,000, 10,000 and 100,000 live flows.
 //!
-//! Both ends of every connection are of this host, so half as many connections make the flows.
+//! Both ends of every connection are of this host, so half as many connections make the flows. They
+//! are held by processes of their own, since a process may open so many files only.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::daemon::Daemon;
 use super::report::Metric;
 use crate::build;
+use crate::command::spawn;
 
 /// Live flows, each ten times the one before.
 const FLOWS: [usize; 3] = [1_000, 10_000, 100_000];
 const NAMES: [&str; 3] = ["tick_1k_flows", "tick_10k_flows", "tick_100k_flows"];
-/// Connections to one address of loopback; fewer than there are ephemeral ports.
-const BY_ADDRESS: usize = 10_000;
+/// Connections that one process holds, all to one address of loopback: fewer than there are
+/// ephemeral ports, and than half of the files that a process may open.
+const BY_HOLDER: usize = 5_000;
 /// Ticks measured at each step; a tick is a second.
 const TICKS: u32 = 20;
-/// Descriptors: two a connection.
-const DESCRIPTORS: u64 = 200_000;
 /// Until the daemon shows the connections.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What `hold` accepts.
+#[derive(clap::Args, Debug, Clone)]
+pub struct HoldArgs {
+    /// The last byte of the address, 127.0.2.N
+    pub address: u8,
+    /// Connections
+    pub connections: usize,
+}
+
+/// Opens connections to itself and keeps them until its input ends.
+///
+/// # Errors
+/// They cannot be opened.
+pub fn hold(args: &HoldArgs) -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 0, 2, args.address), 0))?;
+    let server: SocketAddr = listener.local_addr()?;
+    let mut open = Vec::with_capacity(args.connections);
+    for _ in 0..args.connections {
+        let client = TcpStream::connect(server).context("no more connections can be opened")?;
+        open.push((client, listener.accept()?));
+    }
+    println!("open");
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// A process that holds connections, ended when it goes out of scope.
+struct Holder(Child);
+
+impl Holder {
+    fn start(address: u8, connections: usize) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["hold", &address.to_string(), &connections.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut holder = Self(spawn(&mut command)?);
+        let output = holder.0.stdout.take().context("it has a pipe")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        ensure!(line.trim() == "open", "the connections were not opened");
+        Ok(holder)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
 
 /// Processor time of a tick; the peer is the step before, so 10 is linear.
 ///
@@ -30,15 +87,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The connections cannot be made, or the daemon does not see them.
 pub fn run() -> Result<Vec<Metric>> {
     build::run(build::Args { release: true })?;
-    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS)
-        .context("the limit of open files cannot be raised")?;
     let daemon = Daemon::start("")?;
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let mut open = Vec::new();
+    let mut holders = Vec::new();
+    let mut held = 0;
     let mut metrics: Vec<Metric> = Vec::new();
     let mut before = f64::NAN;
     for (flows, name) in FLOWS.into_iter().zip(NAMES) {
-        connect(&listener, &mut open, flows / 2)?;
+        while held < flows / 2 {
+            let more = BY_HOLDER.min(flows / 2 - held);
+            let address = u8::try_from(holders.len() + 1).context("too many connections")?;
+            holders.push(Holder::start(address, more)?);
+            held += more;
+        }
         wait_for(&daemon, flows)?;
         let (began, cpu) = (Instant::now(), daemon.cpu()?);
         std::thread::sleep(Duration::from_secs(u64::from(TICKS)));
@@ -59,25 +119,9 @@ pub fn run() -> Result<Vec<Metric>> {
         });
         before = millis;
     }
-    drop(open);
+    drop(holders);
     daemon.stop()?;
     Ok(metrics)
-}
-
-/// Opens connections until there are `wanted`.
-fn connect(
-    listener: &TcpListener,
-    open: &mut Vec<(TcpStream, TcpStream)>,
-    wanted: usize,
-) -> Result<()> {
-    let port = listener.local_addr()?.port();
-    while open.len() < wanted {
-        let address = u8::try_from(open.len() / BY_ADDRESS + 1).context("too many connections")?;
-        let client = TcpStream::connect(SocketAddr::from(([127, 0, 2, address], port)))?;
-        let (server, _) = listener.accept()?;
-        open.push((client, server));
-    }
-    Ok(())
 }
 
 /// Until the daemon counts as many open connections.
