@@ -108,7 +108,6 @@ pub fn smallest_tables(_: &mut Capture) -> Result<()> {
         flows: 1,
         sockets: 1,
         listeners: 1,
-        ..Limits::default()
     };
     let fence = Fence::new("smallest")?;
     let _inside = fence.enter()?;
