@@ -105,6 +105,10 @@ impl Fence {
                 Skipped("the real root of the control groups is not visible".to_owned()).into(),
             );
         }
+        if kernel_version()? < (5, 14) {
+            let why = "programs of this kernel cannot ask whose group lies in which (before 5.14)";
+            return Err(Skipped(why.to_owned()).into());
+        }
         let folder = mount.join(format!("kernel-check-{}-{name}", std::process::id()));
         std::fs::create_dir(&folder)?;
         let id = std::fs::metadata(&folder)?.ino();
@@ -148,6 +152,16 @@ impl Fence {
         };
         Capture::start_with(&settings, limits)
     }
+}
+
+/// Major and minor number of the running kernel.
+fn kernel_version() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(['.', '-']).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok);
+    next()
+        .zip(next())
+        .with_context(|| format!("which kernel is {release:?}?"))
 }
 
 /// The file of a control group that lists its processes and takes new ones.
