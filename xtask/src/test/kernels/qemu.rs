@@ -66,7 +66,7 @@ fn qemu(kernel: &Path, initramfs: &Path) -> Command {
         ])
         .args([
             "-m",
-            "512M",
+            "2048M",
             "-smp",
             "2",
             "-nographic",
