@@ -48,6 +48,8 @@ pub struct LifecycleOffsets {
     pub signal_threads: u32,
     /// signal_struct: processor time of the threads that are gone, ns.
     pub signal_runtime: u32,
+    /// signal_struct: threads that have not begun to end, 32 bits.
+    pub signal_live: u32,
 }
 
 /// `kind` of a [`ProcessEvent`] for execve.
@@ -99,7 +101,7 @@ pub struct CgroupEvent {
 crate::pod!(LifecycleOffsets, ProcessEvent, CgroupEvent);
 
 const _: () = {
-    assert!(size_of::<LifecycleOffsets>() == 52);
+    assert!(size_of::<LifecycleOffsets>() == 56);
     assert!(size_of::<ProcessEvent>() == 56);
     assert!(size_of::<CgroupEvent>() == 16 + PATH_BYTES);
 };

@@ -37,6 +37,7 @@ static OFFSETS: LifecycleOffsets = LifecycleOffsets {
     task_runtime: 0,
     signal_threads: 0,
     signal_runtime: 0,
+    signal_live: 0,
 };
 
 #[map]
@@ -79,8 +80,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let ended = if setting!(OFFSETS, exit_tells_group) != 0 {
         ctx.arg::<u64>(1) as u8 != 0
     } else {
-        // The leader's end stands for the group's, which only differs when it leaves alone.
-        who.tgid == who.tid
+        // The leader may leave alone, and does when another thread begins a program. Of two that
+        // end at once both may see the last one gone: then the end is told twice.
+        nobody_lives(task).unwrap_or(who.tgid == who.tid)
     };
     if ended {
         let exit = ProcessEvent {
@@ -108,6 +110,14 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         lost(loss::VICTIMS, 1);
     }
     0
+}
+
+/// Whether every thread of the task's process has begun to end.
+#[inline(always)]
+fn nobody_lives(task: u64) -> Option<bool> {
+    let signal: u64 = read(task, setting!(OFFSETS, task_signal))?;
+    let live: u32 = read(signal, setting!(OFFSETS, signal_live))?;
+    Some(live == 0)
 }
 
 /// Processor time of a process, by its last living thread: of the threads that are gone, and of

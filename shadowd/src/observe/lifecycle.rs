@@ -29,6 +29,7 @@ const FIELDS: &[Field<LifecycleOffsets>] = &[
     field!("task_struct", ["se", "sum_exec_runtime"], task_runtime),
     field!("signal_struct", ["thread_head"], signal_threads),
     field!("signal_struct", ["sum_sched_runtime"], signal_runtime),
+    field!("signal_struct", ["live"], signal_live),
 ];
 
 /// The probes.
