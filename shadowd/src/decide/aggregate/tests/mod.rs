@@ -146,7 +146,7 @@ fn a_number_that_is_used_again_in_an_unknown_group_is_not_the_dead_processes() {
         cgroups: vec![(9, String::from("/system.slice/job.service"))],
         lifecycle: vec![
             moment(LifecycleKind::Exec, 10, 9),
-            moment(exit.clone(), 20, 9),
+            moment(exit, 20, 9),
             // A process that began no program, in a group of which nobody knows the name.
             moment(exit, 30, 10),
         ],
