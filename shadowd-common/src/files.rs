@@ -1,9 +1,11 @@
 //! File I/O: reads, writes and opens of regular files by process and control group.
 
+use crate::descriptors::DescriptorOffsets;
+
 /// Most records; one that was idle for long makes room.
 pub const FILES_MAX: u32 = 8_192;
-/// System call numbers that are looked at; all of interest are below, on every architecture.
-pub const NUMBERS: usize = 512;
+/// System call numbers that are looked at.
+pub const NUMBERS: usize = crate::syscalls::FOLLOWED;
 
 /// Counters of loss of the `files` object.
 pub mod loss {
@@ -39,23 +41,12 @@ pub struct FileOffsets {
     pub regs_second: u32,
     /// pt_regs: third argument.
     pub regs_third: u32,
-    /// task_struct: flags that tell a 32-bit system call, whose numbers are others; 0 if the kernel
-    /// has none.
-    pub task_status: u32,
-    /// task_struct: open files.
-    pub task_files: u32,
-    /// files_struct: their table.
-    pub files_table: u32,
-    /// fdtable: how many it has room for.
-    pub table_size: u32,
-    /// fdtable: the files by number.
-    pub table_files: u32,
+    /// The process's open files.
+    pub descriptors: DescriptorOffsets,
     /// file: inode.
     pub file_inode: u32,
     /// inode: type and mode.
     pub inode_mode: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// One of [`kind`] for each number.
     pub kinds: [u8; NUMBERS],
 }
@@ -67,14 +58,9 @@ impl Default for FileOffsets {
             regs_first: 0,
             regs_second: 0,
             regs_third: 0,
-            task_status: 0,
-            task_files: 0,
-            files_table: 0,
-            table_size: 0,
-            table_files: 0,
+            descriptors: DescriptorOffsets::default(),
             file_inode: 0,
             inode_mode: 0,
-            reserved: 0,
             kinds: [kind::NONE; NUMBERS],
         }
     }
@@ -111,6 +97,6 @@ pub struct FileValue {
 crate::pod!(FileOffsets, FileKey, FileValue);
 
 const _: () = {
-    assert!(size_of::<FileOffsets>() == 48 + NUMBERS);
+    assert!(size_of::<FileOffsets>() == 12 * 4 + NUMBERS);
     assert!(size_of::<FileKey>() == 16);
 };

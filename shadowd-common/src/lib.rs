@@ -18,6 +18,7 @@ macro_rules! pod {
 pub(crate) use pod;
 
 pub mod block;
+pub mod descriptors;
 pub mod files;
 pub mod lifecycle;
 pub mod opens;

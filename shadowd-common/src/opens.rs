@@ -1,5 +1,7 @@
 //! Files opened under the configuration roots: each once per interval and control group.
 
+use crate::descriptors::DescriptorOffsets;
+
 /// Files that were opened in the interval and are not told again.
 pub const SEEN_MAX: u32 = 16_384;
 /// Bytes of the ring buffer.
@@ -38,18 +40,10 @@ pub const TOKEN_BYTES: usize = 7;
 pub struct OpenOffsets {
     /// pt_regs: number of the system call.
     pub regs_number: u32,
-    /// task_struct: flags that tell a 32-bit system call; 0 if the kernel has none.
-    pub task_status: u32,
-    /// task_struct: open files.
-    pub task_files: u32,
+    /// The process's open files.
+    pub descriptors: DescriptorOffsets,
     /// task_struct: root and working directory.
     pub task_fs: u32,
-    /// files_struct: table of open files.
-    pub files_table: u32,
-    /// fdtable: how many it has room for.
-    pub table_size: u32,
-    /// fdtable: the files by number.
-    pub table_files: u32,
     /// file: inode.
     pub file_inode: u32,
     /// file: how it was opened.
@@ -82,8 +76,6 @@ pub struct OpenOffsets {
     pub fs_mount: u32,
     /// fs_struct: the root.
     pub fs_dentry: u32,
-    /// Always 0.
-    pub reserved: u32,
     /// Numbers of the system calls that open; `u32::MAX` stands for none.
     pub calls: [u32; CALLS_MAX],
 }

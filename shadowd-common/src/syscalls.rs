@@ -21,6 +21,8 @@ pub const THREADS_MAX: u32 = 16_384;
 pub const NUMBERS: u32 = 1_024;
 /// Stands for all numbers that no call has.
 pub const NUMBER_OTHER: u32 = u32::MAX - 1;
+/// Numbers that [`SyscallOffsets::followed`] knows; all of interest are below, on every architecture.
+pub const FOLLOWED: usize = 512;
 /// No call: what a number in [`SyscallOffsets`] is that this architecture lacks.
 pub const NUMBER_NONE: u32 = u32::MAX;
 
@@ -38,7 +40,7 @@ pub mod loss {
 }
 
 /// Offsets in kernel structures, in bytes, and what else the programs need to know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct SyscallOffsets {
     /// pt_regs: number of the system call.
@@ -65,6 +67,28 @@ pub struct SyscallOffsets {
     pub vfork: u32,
     /// Always 0.
     pub reserved: u32,
+    /// 1 for each number after whose success the program in `AFTER` is called.
+    pub followed: [u8; FOLLOWED],
+}
+
+impl Default for SyscallOffsets {
+    fn default() -> Self {
+        Self {
+            regs_number: 0,
+            task_leader: 0,
+            task_started: 0,
+            slots: 0,
+            exit: NUMBER_NONE,
+            exit_group: NUMBER_NONE,
+            sigreturn: NUMBER_NONE,
+            clone: NUMBER_NONE,
+            clone3: NUMBER_NONE,
+            fork: NUMBER_NONE,
+            vfork: NUMBER_NONE,
+            reserved: 0,
+            followed: [0; FOLLOWED],
+        }
+    }
 }
 
 /// Whose calls a slot counts.

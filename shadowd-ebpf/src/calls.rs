@@ -11,7 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, Stack};
 use shadowd_common::bucket;
 use shadowd_common::syscalls::{
-    CACHED, ERRORS_MAX, ErrorKey, NUMBER_NONE, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
+    CACHED, ERRORS_MAX, ErrorKey, FOLLOWED, NUMBER_NONE, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
     SyscallKey, SyscallOffsets, SyscallRow, Thread, loss,
 };
 
@@ -32,6 +32,7 @@ pub static OFFSETS: SyscallOffsets = SyscallOffsets {
     fork: NUMBER_NONE,
     vfork: NUMBER_NONE,
     reserved: 0,
+    followed: [0; FOLLOWED],
 };
 
 /// The slots nobody has. User space fills it, and gives back what the dead leave.
@@ -109,22 +110,22 @@ pub fn entered<T: Threads>(id: i64) {
     }
 }
 
-/// `sys_exit(struct pt_regs *regs, long ret)`
+/// `sys_exit(struct pt_regs *regs, long ret)`; the number of the call, if one returned.
 #[inline(always)]
-pub fn returned<T: Threads>(regs: u64, ret: i64) {
+pub fn returned<T: Threads>(regs: u64, ret: i64) -> Option<u32> {
     let Some(thread) = T::current() else {
-        if unseen(regs, ret).is_some() && current().is_some() {
+        let number = unseen(regs, ret)?;
+        if current().is_some() {
             lost(loss::THREADS, 1);
         }
-        return;
+        return Some(number);
     };
     // SAFETY: the verifier checked the pointer; only this thread's calls use it.
     let call = unsafe { (*thread).call };
     if call == 0 {
-        if let Some(number) = unseen(regs, ret) {
-            count(thread, number, None, ret);
-        }
-        return;
+        let number = unseen(regs, ret)?;
+        count(thread, number, None, ret);
+        return Some(number);
     }
     // SAFETY: as above; plain helper call.
     let time = unsafe {
@@ -132,6 +133,23 @@ pub fn returned<T: Threads>(regs: u64, ret: i64) {
         bpf_ktime_get_ns() - (*thread).entered
     };
     count(thread, call - 1, Some(time), ret);
+    Some(call - 1)
+}
+
+/// Whether another program wants to see a call that returned.
+#[inline(always)]
+pub fn is_followed(number: u32, ret: i64) -> bool {
+    if number as usize >= FOLLOWED || ret < 0 {
+        return false;
+    }
+    // SAFETY: the pointer is to an element of a static; volatile, as for every setting.
+    unsafe {
+        (&raw const OFFSETS.followed)
+            .cast::<u8>()
+            .add(number as usize)
+            .read_volatile()
+            != 0
+    }
 }
 
 /// The number of a call that returns and whose entry was not seen: it was entered before these
@@ -287,8 +305,9 @@ fn slot_of(thread: *mut Thread, number: u32) -> Option<u32> {
     Some(slot)
 }
 
-/// Takes a free slot for a new owner.
-#[inline(never)]
+/// Takes a free slot for a new owner. Inlined: where programs of several functions call others in
+/// their place, not every kernel takes them.
+#[inline(always)]
 fn take(key: &SyscallKey) -> Option<u32> {
     let slot = FREE.pop().ok()??;
     if SLOTS.insert(key, &slot, BPF_NOEXIST).is_ok() {

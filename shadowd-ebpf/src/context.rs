@@ -25,9 +25,9 @@ pub static SCOPE: ScopeSettings = ScopeSettings {
 /// Reads a field of one of the statics that user space writes before the load; volatile, or the
 /// compiler would take the zero in the source for its value.
 macro_rules! setting {
-    ($settings:path, $field:ident) => {
+    ($settings:path, $($field:ident).+) => {
         // SAFETY: the pointer is to a field of a static.
-        unsafe { core::ptr::read_volatile(&raw const $settings.$field) }
+        unsafe { core::ptr::read_volatile(&raw const $settings.$($field).+) }
     };
 }
 pub(crate) use setting;

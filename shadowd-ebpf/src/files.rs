@@ -1,29 +1,31 @@
 //! Counts reads, writes and opens of regular files by process.
 //!
-//! At the return of a system call, which must stay cheap for all the calls that are not about
-//! files: their number alone sends them away. Whether a descriptor is a regular file is looked up
+//! Called by the program that counts system calls, for those that may be about files; without it at
+//! every return, where the number alone sends the others away. Whether a descriptor is a regular file is looked up
 //! in the process's table. Not seen: mapped files, io_uring, and calls of 32-bit programs.
 
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod after;
 mod context;
+mod descriptors;
 
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
-use aya_ebpf::helpers::generated::bpf_get_current_task;
-use aya_ebpf::macros::{btf_tracepoint, map, raw_tracepoint};
+use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::HashMap;
-use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+use aya_ebpf::programs::RawTracePointContext;
+use shadowd_common::descriptors::DescriptorOffsets;
 use shadowd_common::files::{FILES_MAX, FileKey, FileOffsets, FileValue, NUMBERS, kind, loss};
 
+use crate::after::go_on;
 use crate::context::{BPF_NOEXIST, current, lost, plus, read, setting};
+use crate::descriptors::Table;
 
 // include/uapi/linux/stat.h
 const TYPE_MASK: u16 = 0o170_000;
 const REGULAR: u16 = 0o100_000;
-/// A 32-bit system call (TS_COMPAT, arch/x86/include/asm/thread_info.h).
-const COMPAT: u32 = 2;
 
 /// Written by user space before the load.
 #[unsafe(no_mangle)]
@@ -32,14 +34,16 @@ static OFFSETS: FileOffsets = FileOffsets {
     regs_first: 0,
     regs_second: 0,
     regs_third: 0,
-    task_status: 0,
-    task_files: 0,
-    files_table: 0,
-    table_size: 0,
-    table_files: 0,
+    descriptors: DescriptorOffsets {
+        typed: 0,
+        task_status: 0,
+        task_files: 0,
+        files_table: 0,
+        table_size: 0,
+        table_files: 0,
+    },
     file_inode: 0,
     inode_mode: 0,
-    reserved: 0,
     kinds: [kind::NONE; NUMBERS],
 };
 
@@ -59,20 +63,6 @@ const NOTHING: FileValue = FileValue {
     opens: 0,
 };
 
-/// `sys_exit(struct pt_regs *regs, long ret)`, the registers read without a helper.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn files_typed(ctx: BtfTracePointContext) -> i32 {
-    let regs: u64 = ctx.arg(0);
-    let ret: i64 = ctx.arg(1);
-    let number = (regs + u64::from(setting!(OFFSETS, regs_number))) as *const u64;
-    // SAFETY: the verifier knows the argument's type and checked the field.
-    let number = unsafe { number.read_volatile() };
-    if let Some(kind) = kind_of(number, ret) {
-        let _ = count(regs, ret as u64, kind);
-    }
-    0
-}
-
 /// `sys_exit(struct pt_regs *regs, long ret)`
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn files(ctx: RawTracePointContext) -> i32 {
@@ -81,6 +71,9 @@ pub fn files(ctx: RawTracePointContext) -> i32 {
     let number: u64 = read(regs, setting!(OFFSETS, regs_number)).unwrap_or(u64::MAX);
     if let Some(kind) = kind_of(number, ret) {
         let _ = count(regs, ret as u64, kind);
+        if kind == kind::OPEN {
+            go_on(&ctx);
+        }
     }
     0
 }
@@ -104,38 +97,33 @@ fn kind_of(number: u64, ret: i64) -> Option<u8> {
 
 #[inline(always)]
 fn count(regs: u64, ret: u64, kind: u8) -> Option<()> {
-    // SAFETY: plain helper call.
-    let task = unsafe { bpf_get_current_task() };
-    let status = setting!(OFFSETS, task_status);
-    if status != 0 && read::<u32>(task, status)? & COMPAT != 0 {
-        return None;
-    }
+    let table = Table::current()?;
     let argument = |offset: u32| read::<u32>(regs, offset);
     let mut more = NOTHING;
     match kind {
-        kind::OPEN => more.opens = u64::from(is_regular(task, ret as u32)?),
+        kind::OPEN => more.opens = u64::from(is_regular(&table, ret as u32)?),
         kind::READ => reads(
             &mut more,
-            task,
+            &table,
             argument(setting!(OFFSETS, regs_first))?,
             ret,
         ),
         kind::WRITE => writes(
             &mut more,
-            task,
+            &table,
             argument(setting!(OFFSETS, regs_first))?,
             ret,
         ),
         kind::SEND => {
             reads(
                 &mut more,
-                task,
+                &table,
                 argument(setting!(OFFSETS, regs_second))?,
                 ret,
             );
             writes(
                 &mut more,
-                task,
+                &table,
                 argument(setting!(OFFSETS, regs_first))?,
                 ret,
             );
@@ -143,13 +131,13 @@ fn count(regs: u64, ret: u64, kind: u8) -> Option<()> {
         _ => {
             reads(
                 &mut more,
-                task,
+                &table,
                 argument(setting!(OFFSETS, regs_first))?,
                 ret,
             );
             writes(
                 &mut more,
-                task,
+                &table,
                 argument(setting!(OFFSETS, regs_third))?,
                 ret,
             );
@@ -191,31 +179,25 @@ fn add(more: &FileValue) -> Option<()> {
 }
 
 #[inline(always)]
-fn reads(more: &mut FileValue, task: u64, descriptor: u32, bytes: u64) {
-    if is_regular(task, descriptor) == Some(true) {
+fn reads(more: &mut FileValue, table: &Table, descriptor: u32, bytes: u64) {
+    if is_regular(table, descriptor) == Some(true) {
         more.reads = 1;
         more.read_bytes = bytes;
     }
 }
 
 #[inline(always)]
-fn writes(more: &mut FileValue, task: u64, descriptor: u32, bytes: u64) {
-    if is_regular(task, descriptor) == Some(true) {
+fn writes(more: &mut FileValue, table: &Table, descriptor: u32, bytes: u64) {
+    if is_regular(table, descriptor) == Some(true) {
         more.writes = 1;
         more.write_bytes = bytes;
     }
 }
 
-/// Whether a descriptor of a task is a regular file.
+/// Whether a descriptor is a regular file.
 #[inline(always)]
-fn is_regular(task: u64, descriptor: u32) -> Option<bool> {
-    let files: u64 = read(task, setting!(OFFSETS, task_files))?;
-    let table: u64 = read(files, setting!(OFFSETS, files_table))?;
-    if descriptor >= read::<u32>(table, setting!(OFFSETS, table_size))? {
-        return None;
-    }
-    let slots: u64 = read(table, setting!(OFFSETS, table_files))?;
-    let file: u64 = read(slots + u64::from(descriptor) * 8, 0)?;
+fn is_regular(table: &Table, descriptor: u32) -> Option<bool> {
+    let file = table.file(descriptor)?;
     let inode: u64 = read(file, setting!(OFFSETS, file_inode))?;
     let mode: u16 = read(inode, setting!(OFFSETS, inode_mode))?;
     Some(mode & TYPE_MASK == REGULAR)

@@ -10,20 +10,23 @@
 #![feature(asm_experimental_arch)]
 
 mod context;
+mod descriptors;
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_task, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
 };
-use aya_ebpf::macros::{btf_tracepoint, fexit, map, raw_tracepoint};
+use aya_ebpf::macros::{fexit, map, raw_tracepoint};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use aya_ebpf::programs::{BtfTracePointContext, FExitContext, RawTracePointContext};
+use aya_ebpf::programs::{FExitContext, RawTracePointContext};
+use shadowd_common::descriptors::DescriptorOffsets;
 use shadowd_common::opens::{
     CALLS_MAX, NAME_BYTES, NAMES_BYTES, OPENS_BYTES, OpenEvent, OpenOffsets, ROOT_NAMES, ROOTS_MAX,
     Root, SEEN_MAX, STEPS_MAX, SeenKey, loss,
 };
 
 use crate::context::{current, lost, read, setting};
+use crate::descriptors::Table;
 
 // include/uapi/linux/stat.h
 const TYPE_MASK: u16 = 0o170_000;
@@ -31,8 +34,6 @@ const REGULAR: u16 = 0o100_000;
 // include/linux/fs.h
 const MODE_READ: u32 = 1;
 const MODE_WRITE: u32 = 2;
-/// A 32-bit system call (TS_COMPAT, arch/x86/include/asm/thread_info.h).
-const COMPAT: u32 = 2;
 /// Error codes end here (MAX_ERRNO, include/linux/err.h).
 const MAX_ERRNO: i64 = 4095;
 
@@ -40,12 +41,15 @@ const MAX_ERRNO: i64 = 4095;
 #[unsafe(no_mangle)]
 static OFFSETS: OpenOffsets = OpenOffsets {
     regs_number: 0,
-    task_status: 0,
-    task_files: 0,
+    descriptors: DescriptorOffsets {
+        typed: 0,
+        task_status: 0,
+        task_files: 0,
+        files_table: 0,
+        table_size: 0,
+        table_files: 0,
+    },
     task_fs: 0,
-    files_table: 0,
-    table_size: 0,
-    table_files: 0,
     file_inode: 0,
     file_mode: 0,
     file_mount: 0,
@@ -62,7 +66,6 @@ static OFFSETS: OpenOffsets = OpenOffsets {
     mount_point: 0,
     fs_mount: 0,
     fs_dentry: 0,
-    reserved: 0,
     calls: [0; CALLS_MAX],
 };
 
@@ -90,21 +93,8 @@ static SCRATCH: PerCpuArray<OpenEvent> = PerCpuArray::with_max_entries(1, 0);
 pub fn do_filp_open(ctx: FExitContext) -> i32 {
     let file: i64 = ctx.arg(3);
     if !(-MAX_ERRNO..=0).contains(&file) {
-        // SAFETY: plain helper call.
-        let task = unsafe { bpf_get_current_task() };
-        let _ = opened(task, file as u64);
+        let _ = opened(file as u64);
     }
-    0
-}
-
-/// `sys_exit(struct pt_regs *regs, long ret)`, the registers read without a helper.
-#[btf_tracepoint(function = "sys_exit")]
-pub fn opens_typed(ctx: BtfTracePointContext) -> i32 {
-    let regs: u64 = ctx.arg(0);
-    let number = (regs + u64::from(setting!(OFFSETS, regs_number))) as *const u64;
-    // SAFETY: the verifier knows the argument's type and checked the field.
-    let number = unsafe { number.read_volatile() };
-    returned(number, ctx.arg(1));
     0
 }
 
@@ -124,32 +114,15 @@ fn returned(number: u64, ret: i64) {
     let opens =
         number == calls[0] || number == calls[1] || number == calls[2] || number == calls[3];
     if opens && ret >= 0 {
-        // SAFETY: plain helper call.
-        let task = unsafe { bpf_get_current_task() };
-        if let Some(file) = file(task, ret as u32) {
-            let _ = opened(task, file);
+        let file = Table::current().and_then(|table| table.file(ret as u32));
+        if let Some(file) = file {
+            let _ = opened(file);
         }
     }
 }
 
-/// The file behind a descriptor that a task just got.
 #[inline(always)]
-fn file(task: u64, descriptor: u32) -> Option<u64> {
-    let status = setting!(OFFSETS, task_status);
-    if status != 0 && read::<u32>(task, status)? & COMPAT != 0 {
-        return None;
-    }
-    let files: u64 = read(task, setting!(OFFSETS, task_files))?;
-    let table: u64 = read(files, setting!(OFFSETS, files_table))?;
-    if descriptor >= read::<u32>(table, setting!(OFFSETS, table_size))? {
-        return None;
-    }
-    let slots: u64 = read(table, setting!(OFFSETS, table_files))?;
-    read(slots + u64::from(descriptor) * 8, 0)
-}
-
-#[inline(always)]
-fn opened(task: u64, file: u64) -> Option<()> {
+fn opened(file: u64) -> Option<()> {
     let inode: u64 = read(file, setting!(OFFSETS, file_inode))?;
     let mode: u32 = read(file, setting!(OFFSETS, file_mode))?;
     let regular = read::<u16>(inode, setting!(OFFSETS, inode_mode))? & TYPE_MASK == REGULAR;
@@ -178,7 +151,7 @@ fn opened(task: u64, file: u64) -> Option<()> {
         let _ = SEEN.insert(&key, &interval, 0);
     }
     let event = SCRATCH.get_ptr_mut(0)?;
-    match path(task, file, event) {
+    match path(file, event) {
         Path::Under(length) => {
             // SAFETY: the pointer is to this processor's own slot, and no other program of it
             // runs meanwhile.
@@ -222,8 +195,8 @@ enum Path {
 
 /// Writes the names on the path of a file, the last one first.
 #[inline(always)]
-fn path(task: u64, file: u64, event: *mut OpenEvent) -> Path {
-    let Some((mut mount, mut dentry, root_mount, root_dentry)) = ends(task, file) else {
+fn path(file: u64, event: *mut OpenEvent) -> Path {
+    let Some((mut mount, mut dentry, root_mount, root_dentry)) = ends(file) else {
         return Path::Unknown;
     };
     // The first names of the path are the last ones that are seen.
@@ -293,9 +266,11 @@ fn path(task: u64, file: u64, event: *mut OpenEvent) -> Path {
     }
 }
 
-/// Mount and name of a file, and of the root directory of a task.
+/// Mount and name of a file, and of the root directory of the current task.
 #[inline(always)]
-fn ends(task: u64, file: u64) -> Option<(u64, u64, u64, u64)> {
+fn ends(file: u64) -> Option<(u64, u64, u64, u64)> {
+    // SAFETY: plain helper call.
+    let task = unsafe { bpf_get_current_task() };
     let fs: u64 = read(task, setting!(OFFSETS, task_fs))?;
     Some((
         read(file, setting!(OFFSETS, file_mount))?,

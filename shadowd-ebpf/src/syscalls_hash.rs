@@ -7,6 +7,7 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod after;
 mod calls;
 mod context;
 
@@ -70,7 +71,12 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
 /// `sys_exit(struct pt_regs *regs, long ret)`
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
-    calls::returned::<InTable>(ctx.arg(0), ctx.arg(1));
+    let ret = ctx.arg(1);
+    if let Some(number) = calls::returned::<InTable>(ctx.arg(0), ret)
+        && calls::is_followed(number, ret)
+    {
+        after::go_on(&ctx);
+    }
     0
 }
 

@@ -6,6 +6,7 @@ use aya::include_bytes_aligned;
 use shadowd_common::files::{FileKey, FileOffsets, FileValue, NUMBERS, kind, loss};
 
 use super::btf::Btf;
+use super::descriptors;
 use super::fields::{Field, field, resolve};
 use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
@@ -15,10 +16,6 @@ use crate::facts::{FileCounts, FileDelta, Sample};
 const FIELDS: &[Field<FileOffsets>] = &[
     field!("pt_regs", ["orig_ax"] | ["syscallno"], regs_number),
     field!("pt_regs", ["di"] | ["orig_x0"], regs_first),
-    field!("task_struct", ["files"], task_files),
-    field!("files_struct", ["fdt"], files_table),
-    field!("fdtable", ["max_fds"], table_size),
-    field!("fdtable", ["fd"], table_files),
     field!("file", ["f_inode"], file_inode),
     field!("inode", ["i_mode"], inode_mode),
 ];
@@ -134,19 +131,19 @@ fn offsets(btf: &Btf) -> Result<FileOffsets, LoadError> {
             (row + 8, row + 16)
         }
     };
-    offsets.task_status = compat_status(btf);
-    for (number, kind) in CALLS {
-        let slot = usize::try_from(*number).ok().filter(|at| *at < NUMBERS);
-        if let Some(slot) = slot {
-            offsets.kinds[slot] = *kind;
-        }
+    offsets.descriptors = descriptors::offsets(btf)?;
+    for (number, kind) in calls() {
+        offsets.kinds[number] = kind;
     }
     Ok(offsets)
 }
 
-/// Where a task says that it makes a 32-bit system call; 0 where it does not say it.
-pub fn compat_status(btf: &Btf) -> u32 {
-    (btf.offset("task_struct", &["thread_info", "status"])).unwrap_or(0)
+/// The numbers of the calls that may be about files, each below [`NUMBERS`], and what they do.
+pub fn calls() -> impl Iterator<Item = (usize, u8)> {
+    CALLS
+        .iter()
+        .filter_map(|(number, kind)| Some((usize::try_from(*number).ok()?, *kind)))
+        .filter(|(number, _)| *number < NUMBERS)
 }
 
 #[cfg(test)]

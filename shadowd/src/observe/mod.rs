@@ -7,6 +7,7 @@ mod block;
 mod btf;
 pub mod carrier;
 mod cgroups;
+mod descriptors;
 mod fallback;
 mod fields;
 mod files;

@@ -1,7 +1,8 @@
 //! The names under which DNS answers give addresses, for people who read flows.
 //!
-//! A packet socket with a filter of its own sees UDP datagrams from port 53 that come in, loopback
-//! included, in the daemon's network namespace. It is drained on each tick. Answers over TCP, TLS or
+//! Raw sockets with a filter of their own see UDP datagrams from port 53 that come in, loopback
+//! included, in the daemon's network namespace. Packets of other protocols never come near them,
+//! which a packet socket would slow down. They are drained on each tick. Answers over TCP, TLS or
 //! HTTPS are not seen. Whoever can send a datagram from port 53 can lie: a name is shown and
 //! nothing is decided by it. Sends nothing.
 
@@ -14,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE};
-use socket2::SockFilter;
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::sys;
 use crate::facts::{NameAnswer, ProbeStatus, Sample};
@@ -39,73 +40,102 @@ const RECORDS_MAX: usize = 128;
 /// Longest chain of aliases that is followed.
 const ALIASES_MAX: usize = 16;
 
-/// `SKF_AD_OFF` (include/uapi/linux/filter.h): what is not in the packet lies here.
-const AUXILIARY: u32 = 0xffff_f000;
-/// `SKF_AD_PROTOCOL` and `SKF_AD_PKTTYPE`.
-const ETHERTYPE: u32 = AUXILIARY;
-const PACKET_TYPE: u32 = AUXILIARY + 4;
-
-/// UDP from port 53 over IPv4 or IPv6 that comes in, without fragments and extension headers. The
-/// packet begins with its network header.
-const FILTER: [SockFilter; 18] = [
-    // What leaves here, a copy of which loopback delivers again: PACKET_OUTGOING.
-    SockFilter::new(LOAD_BYTE, 0, 0, PACKET_TYPE),
-    SockFilter::new(JUMP_EQUAL, 14, 0, 4),
-    SockFilter::new(LOAD_HALF, 0, 0, ETHERTYPE),
-    SockFilter::new(JUMP_EQUAL, 0, 7, 0x0800),
-    // IPv4: protocol, no fragment, source port behind a header of any length.
-    SockFilter::new(LOAD_BYTE, 0, 0, 9),
-    SockFilter::new(JUMP_EQUAL, 0, 10, 17),
-    SockFilter::new(LOAD_HALF, 0, 0, 6),
-    SockFilter::new(JUMP_SET, 8, 0, 0x3fff),
+/// UDP from port 53, behind an IPv4 header of any length.
+const FILTER_V4: [SockFilter; 5] = [
     SockFilter::new(LOAD_HEADER_LENGTH, 0, 0, 0),
     SockFilter::new(LOAD_HALF_INDEXED, 0, 0, 0),
-    SockFilter::new(JUMP_EQUAL, 6, 5, 53),
-    // IPv6: next header, source port.
-    SockFilter::new(JUMP_EQUAL, 0, 4, 0x86dd),
-    SockFilter::new(LOAD_BYTE, 0, 0, 6),
-    SockFilter::new(JUMP_EQUAL, 0, 2, 17),
-    SockFilter::new(LOAD_HALF, 0, 0, 40),
+    SockFilter::new(JUMP_EQUAL, 1, 0, 53),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, 0xffff),
+];
+
+/// The same over IPv6, whose headers a raw socket does not show (RFC 3542, section 3).
+const FILTER_V6: [SockFilter; 4] = [
+    SockFilter::new(LOAD_HALF, 0, 0, 0),
     SockFilter::new(JUMP_EQUAL, 1, 0, 53),
     SockFilter::new(RETURN, 0, 0, 0),
     SockFilter::new(RETURN, 0, 0, 0xffff),
 ];
 
 // Instructions of the classic packet filter (include/uapi/linux/bpf_common.h).
-const LOAD_BYTE: u16 = 0x30;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_HALF_INDEXED: u16 = 0x48;
 /// Four times the low half of a byte, into the index: the length of an IPv4 header.
 const LOAD_HEADER_LENGTH: u16 = 0xb1;
 const JUMP_EQUAL: u16 = 0x15;
-const JUMP_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// The socket and what came of it.
-pub struct Names {
+/// A raw socket of one family.
+struct Tap {
     socket: OwnedFd,
+    /// Where a datagram begins in what it gives.
+    header: fn(&[u8]) -> Option<usize>,
+    /// What its full buffer refused, as read last; wraps.
+    dropped: u32,
+}
+
+impl Tap {
+    fn open(
+        domain: Domain,
+        filter: &[SockFilter],
+        header: fn(&[u8]) -> Option<usize>,
+    ) -> io::Result<Self> {
+        let socket = Socket::new(domain, Type::RAW, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        socket.attach_filter(filter)?;
+        // Without CAP_NET_ADMIN it stays as small as the kernel made it, and losses are counted.
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES);
+        // What came before the filter stood.
+        for _ in 0..DATAGRAMS_MAX {
+            if recv(socket.as_raw_fd(), &mut [0; 1], MsgFlags::MSG_DONTWAIT).is_err() {
+                break;
+            }
+        }
+        let socket = OwnedFd::from(socket);
+        let dropped = sys::socket_drops(socket.as_fd())?;
+        Ok(Self {
+            socket,
+            header,
+            dropped,
+        })
+    }
+
+    /// What its full buffer refused since the last time.
+    fn drops(&mut self) -> io::Result<u64> {
+        let before = self.dropped;
+        self.dropped = sys::socket_drops(self.socket.as_fd())?;
+        Ok(u64::from(self.dropped.wrapping_sub(before)))
+    }
+}
+
+/// The sockets and what came of them.
+pub struct Names {
+    taps: Vec<Tap>,
     buffer: Vec<u8>,
     lost: u64,
 }
 
 impl Names {
-    /// Opens the socket.
+    /// Opens the sockets; only that of IPv4 on a host without IPv6.
     ///
     /// # Errors
     ///
     /// The kernel's; it needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
-        let socket = sys::packet_socket(&FILTER)?;
-        // Without CAP_NET_ADMIN it stays as small as the kernel made it, and losses are counted.
-        let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER_BYTES);
+        let mut taps = vec![Tap::open(Domain::IPV4, &FILTER_V4, header_v4)?];
+        match Tap::open(Domain::IPV6, &FILTER_V6, |_| Some(0)) {
+            Ok(tap) => taps.push(tap),
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+            Err(error) => return Err(error),
+        }
         Ok(Self {
-            socket,
+            taps,
             buffer: vec![0; PACKET_MAX],
             lost: 0,
         })
     }
 
-    /// Datagrams that were refused, here or by the socket's full buffer, since it was opened.
+    /// Datagrams that were refused, here or by a socket's full buffer, since it was opened.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -115,7 +145,7 @@ impl Names {
         ProbeStatus {
             name: NAME.to_owned(),
             feeds: "names of remote addresses, from DNS answers".to_owned(),
-            hook: off.is_none().then(|| "af_packet udp port 53".to_owned()),
+            hook: off.is_none().then(|| "raw sockets, udp port 53".to_owned()),
             degraded: off.map(str::to_owned),
             ..ProbeStatus::default()
         }
@@ -125,57 +155,55 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// The kernel's, such as for an interface that went down; the socket stays usable.
+    /// The kernel's; the sockets stay usable.
     pub fn drain(&mut self, sample: &mut Sample) -> io::Result<()> {
         let mut known = BTreeSet::new();
         let mut failed = None;
-        for _ in 0..DATAGRAMS_MAX {
-            let length = match recv(
-                self.socket.as_raw_fd(),
-                &mut self.buffer,
-                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC,
-            ) {
-                Ok(length) => length,
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => break,
-                Err(error) => {
-                    failed = Some(error);
-                    break;
+        for tap in &mut self.taps {
+            for _ in 0..DATAGRAMS_MAX {
+                let length = match recv(
+                    tap.socket.as_raw_fd(),
+                    &mut self.buffer,
+                    MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC,
+                ) {
+                    Ok(length) => length,
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::EAGAIN) => break,
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                };
+                let answers = (self.buffer.get(..length))
+                    .and_then(|packet| payload(packet.get((tap.header)(packet)?..)?))
+                    .and_then(answers);
+                match answers {
+                    Some(answers) if known.len() + answers.len() <= NAMES_MAX => {
+                        sample.dns_answers += 1;
+                        known.extend(answers);
+                    }
+                    _ => self.lost += 1,
                 }
-            };
-            let answers = self
-                .buffer
-                .get(..length)
-                .and_then(payload)
-                .and_then(answers);
-            match answers {
-                Some(answers) if known.len() + answers.len() <= NAMES_MAX => {
-                    sample.dns_answers += 1;
-                    known.extend(answers);
-                }
-                _ => self.lost += 1,
             }
+            self.lost += tap.drops()?;
         }
         sample.names.extend(
             known
                 .into_iter()
                 .map(|(address, name)| NameAnswer { address, name }),
         );
-        self.lost += sys::packet_drops(self.socket.as_fd())?;
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
-/// What a UDP datagram carries, from its network header on.
-fn payload(packet: &[u8]) -> Option<&[u8]> {
-    let header = match packet.first()? >> 4 {
-        4 => usize::from(packet[0] & 0xf) * 4,
-        6 => 40,
-        _ => return None,
-    };
-    let datagram = packet.get(header..)?;
+/// Bytes of an IPv4 header.
+fn header_v4(packet: &[u8]) -> Option<usize> {
+    Some(usize::from(packet.first()? & 0xf) * 4)
+}
+
+/// What a UDP datagram carries.
+fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let length = u16::from_be_bytes([*datagram.get(4)?, *datagram.get(5)?]);
-    // Ethernet pads short packets.
     datagram.get(UDP_HEADER..usize::from(length))
 }
 
@@ -302,6 +330,11 @@ mod tests {
             .expect("the test's own constant")
     }
 
+    /// What a packet of IPv4 carries.
+    fn carried(packet: &[u8]) -> Option<&[u8]> {
+        payload(packet.get(header_v4(packet)?..)?)
+    }
+
     fn pairs(name: &str, addresses: &[&str]) -> Vec<(IpAddr, String)> {
         let address = |text: &&str| text.parse().expect("an address");
         let addresses = addresses.iter().map(address);
@@ -344,24 +377,24 @@ mod tests {
 
     #[test]
     fn recorded_answers_name_their_addresses() {
-        let found = RECORDED.map(|text| payload(&packet(text)).and_then(answers));
+        let found = RECORDED.map(|text| carried(&packet(text)).and_then(answers));
         let expected = pairs("deb.debian.org", &["203.0.113.80"]);
         assert_eq!(found, [Some(expected), Some(Vec::new()), Some(Vec::new())]);
     }
 
     #[test]
     fn an_alias_gives_the_name_that_was_asked_for() {
-        let found = payload(&packet(WRITTEN)).and_then(answers);
+        let found = carried(&packet(WRITTEN)).and_then(answers);
         let expected = pairs("www.example.org", &["2001:db8::1", "2001:db8::2"]);
         assert_eq!(found, Some(expected));
     }
 
     #[test]
-    fn ethernet_padding_is_no_part_of_a_message() {
+    fn padding_is_no_part_of_a_message() {
         let mut packet = packet(RECORDED[0]);
-        let whole = payload(&packet).expect("a datagram").to_vec();
+        let whole = carried(&packet).expect("a datagram").to_vec();
         packet.extend([0; 20]);
-        assert_eq!(payload(&packet).expect("a datagram"), whole);
+        assert_eq!(carried(&packet).expect("a datagram"), whole);
     }
 
     #[test]
@@ -417,7 +450,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = payload(&bytes).and_then(answers);
+            let _ = carried(&bytes).and_then(answers);
             let _ = answers(&bytes);
         }
 
@@ -432,7 +465,7 @@ mod tests {
                 let at = place.index(packet.len());
                 packet[at] = value;
             }
-            let _ = payload(&packet).and_then(answers);
+            let _ = carried(&packet).and_then(answers);
             packet.truncate(length.index(packet.len()));
             let _ = packet.get(28..).and_then(answers);
         }

@@ -15,8 +15,8 @@ use shadowd_common::opens::{
 };
 
 use super::btf::Btf;
+use super::descriptors;
 use super::fields::{Field, field, resolve};
-use super::files::compat_status;
 use super::limits::Limits;
 use super::probes::{self, Attached, LoadError, Losses, Object, Prepared};
 use crate::facts::{BootTime, FileOpen, Sample};
@@ -26,11 +26,7 @@ const OPENS_MAX: usize = 16_384;
 
 const FIELDS: &[Field<OpenOffsets>] = &[
     field!("pt_regs", ["orig_ax"] | ["syscallno"], regs_number),
-    field!("task_struct", ["files"], task_files),
     field!("task_struct", ["fs"], task_fs),
-    field!("files_struct", ["fdt"], files_table),
-    field!("fdtable", ["max_fds"], table_size),
-    field!("fdtable", ["fd"], table_files),
     field!("file", ["f_inode"], file_inode),
     field!("file", ["f_mode"], file_mode),
     field!("file", ["f_path", "mnt"], file_mount),
@@ -162,7 +158,7 @@ fn real(roots: &[PathBuf]) -> Vec<PathBuf> {
 
 fn offsets(btf: &Btf) -> Result<OpenOffsets, LoadError> {
     let mut offsets = resolve(btf, FIELDS)?;
-    offsets.task_status = compat_status(btf);
+    offsets.descriptors = descriptors::offsets(btf)?;
     offsets.calls = [u32::MAX; CALLS_MAX];
     let calls = [
         libc::SYS_openat,

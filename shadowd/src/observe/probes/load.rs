@@ -6,12 +6,10 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use aya::maps::{MapData, MapError, PerCpuArray};
-use aya::programs::{
-    BtfTracePoint, CgroupSockAddr, FEntry, FExit, Iter, ProgramError, RawTracePoint,
-};
+use aya::programs::{CgroupSockAddr, FEntry, FExit, Iter, ProgramError, RawTracePoint};
 use aya::{Btf as KernelBtf, EbpfError, EbpfLoader, Pod};
 use shadowd_common::{LOSSES, ScopeSettings};
 use thiserror::Error;
@@ -43,6 +41,8 @@ pub struct Prepared {
     off: BTreeSet<String>,
     /// What the daemon before this one left and nobody has claimed yet.
     left: RefCell<Descriptors>,
+    /// Where the next program goes that wants to see system calls return; none before one does.
+    after: RefCell<Option<OwnedFd>>,
 }
 
 /// Why an object cannot be used.
@@ -98,6 +98,7 @@ impl Prepared {
             settings,
             off: off.clone(),
             left: RefCell::new(left),
+            after: RefCell::new(None),
         })
     }
 
@@ -155,12 +156,15 @@ impl Prepared {
         let mut refused = Vec::new();
         for way in feature.ways {
             let taken = if object.is_kept() {
-                way.find(object)
+                way.find(object).and_then(|()| self.call_again(object, way))
             } else {
                 self.take(object, way)
             };
             match taken {
                 Ok(()) => {
+                    if way.sees_returns() {
+                        *self.after.borrow_mut() = object.after();
+                    }
                     let mut attached = Attached::on(feature, way.describe(), refused);
                     attached.programs = programs(object, way);
                     attached.status.degraded.clone_from(&object.reduced);
@@ -183,7 +187,7 @@ impl Prepared {
         // All are accepted before the first is attached.
         let taken = taken.and_then(|()| {
             way.programs.iter().try_for_each(|program| {
-                attach(object, program, &self.scope)
+                self.hang(object, program)
                     .map_err(|error| format!("{}: {}", program.name, reason(&error)))
             })
         });
@@ -206,9 +210,8 @@ impl Prepared {
         let again = loaded.fd().is_ok();
         match program.hook {
             _ if again => {}
-            Hook::RawTracepoint(_) => <&mut RawTracePoint>::try_from(&mut *loaded)?.load()?,
-            Hook::BtfTracepoint(name) => {
-                <&mut BtfTracePoint>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
+            Hook::RawTracepoint(_) | Hook::After => {
+                <&mut RawTracePoint>::try_from(&mut *loaded)?.load()?;
             }
             Hook::FunctionEntry(name) => {
                 <&mut FEntry>::try_from(&mut *loaded)?.load(name, &self.kernel_btf)?;
@@ -225,34 +228,50 @@ impl Prepared {
         object.keep_program(program.name, descriptor.map_err(LoadError::Descriptors)?);
         Ok(())
     }
-}
 
-fn attach(object: &mut Object, program: &Program, scope: &Scope) -> Result<(), LoadError> {
-    let Some(loaded) = object.program(program.name) else {
-        return Ok(());
-    };
-    let link: OwnedFd = match program.hook {
-        Hook::RawTracepoint(name) => sys::attach_tracing(loaded, Some(name)),
-        // The kernel knows from the load where these hang.
-        Hook::BtfTracepoint(_) | Hook::FunctionEntry(_) | Hook::FunctionExit(_) => {
-            sys::attach_tracing(loaded, None)
+    fn hang(&self, object: &mut Object, program: &Program) -> Result<(), LoadError> {
+        let Some(loaded) = object.program(program.name) else {
+            return Ok(());
+        };
+        let link: OwnedFd = match program.hook {
+            Hook::RawTracepoint(name) => sys::attach_tracing(loaded, Some(name)),
+            // The kernel knows from the load where these hang.
+            Hook::FunctionEntry(_) | Hook::FunctionExit(_) => sys::attach_tracing(loaded, None),
+            Hook::SocketAddress(_, number) => (self.scope.cgroups.as_ref())
+                .ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))
+                .and_then(File::open)
+                .and_then(|group| sys::attach_group(loaded, group.as_fd(), number)),
+            Hook::After => return self.call_after(loaded).map_err(LoadError::Attach),
+            Hook::Iterator(_) => return Ok(()),
         }
-        Hook::SocketAddress(_, number) => (scope.cgroups.as_ref())
-            .ok_or_else(|| io::Error::other("no cgroup2 file system is mounted"))
-            .and_then(File::open)
-            .and_then(|group| sys::attach_group(loaded, group.as_fd(), number)),
-        Hook::Iterator(_) => return Ok(()),
+        .map_err(LoadError::Attach)?;
+        object.keep_link(program.name, link);
+        Ok(())
     }
-    .map_err(LoadError::Attach)?;
-    object.keep_link(program.name, link);
-    Ok(())
+
+    /// Has a program called by the one before it that sees system calls return.
+    fn call_after(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        let after = self.after.borrow();
+        let after = after
+            .as_ref()
+            .ok_or_else(|| io::Error::other("system calls are not counted"))?;
+        sys::call_after(after.as_fd(), program)
+    }
+
+    /// The same for a kept object: the one before it may be another now.
+    fn call_again(&self, object: &Object, way: &Way) -> Result<(), String> {
+        let called = way.programs.iter().filter(|one| one.hook == Hook::After);
+        (called.filter_map(|one| object.program(one.name)))
+            .try_for_each(|program| self.call_after(program))
+            .map_err(|error| reason(&error))
+    }
 }
 
 impl Way {
     /// Whether a kept object has all of its programs at work.
     fn find(&self, object: &Object) -> Result<(), String> {
         let works = |program: &Program| match program.hook {
-            Hook::Iterator(_) => object.program(program.name).is_some(),
+            Hook::Iterator(_) | Hook::After => object.program(program.name).is_some(),
             _ => object.is_attached(program.name),
         };
         if self.programs.iter().all(works) {
@@ -262,6 +281,13 @@ impl Way {
         }
     }
 
+    /// Whether it is fed by system calls that return, and can call on whoever wants to be next.
+    fn sees_returns(&self) -> bool {
+        self.programs
+            .iter()
+            .any(|program| matches!(program.hook, Hook::After | Hook::RawTracepoint("sys_exit")))
+    }
+
     /// The hooks, as the status shows them.
     fn describe(&self) -> String {
         let hooks: Vec<String> = self
@@ -269,7 +295,7 @@ impl Way {
             .iter()
             .map(|program| match program.hook {
                 Hook::RawTracepoint(name) => format!("raw_tp {name}"),
-                Hook::BtfTracepoint(name) => format!("tp_btf {name}"),
+                Hook::After => "raw_tp sys_exit, called by syscalls".to_owned(),
                 Hook::FunctionEntry(name) => format!("fentry {name}"),
                 Hook::FunctionExit(name) => format!("fexit {name}"),
                 Hook::SocketAddress(name, _) => format!("cgroup {name}"),
@@ -280,10 +306,12 @@ impl Way {
     }
 }
 
-/// Handles of a way's programs, to read what the kernel counts of them.
+/// Handles of a way's programs, to read what the kernel counts of them: what one does that is
+/// called by another counts as the other's.
 fn programs(object: &Object, way: &Way) -> Vec<OwnedFd> {
     way.programs
         .iter()
+        .filter(|program| program.hook != Hook::After)
         .filter_map(|program| object.program(program.name)?.try_clone_to_owned().ok())
         .collect()
 }

@@ -19,8 +19,9 @@ pub use object::{Descriptors, Object};
 pub enum Hook {
     /// A tracepoint, arguments as plain words.
     RawTracepoint(&'static str),
-    /// A tracepoint, arguments as typed pointers that can be followed without a helper.
-    BtfTracepoint(&'static str),
+    /// Nowhere itself: called by the program before it that sees system calls return, with the
+    /// context of a raw tracepoint.
+    After,
     /// The entry of a kernel function.
     FunctionEntry(&'static str),
     /// The return of a kernel function.
@@ -379,13 +380,13 @@ pub const FILES: Feature = Feature {
     name: "files",
     feeds: "reads, writes and opens of regular files by process and unit",
     ways: &[
-        // The registers are read without a helper: all other system calls pay less.
+        // Of the tracepoint's cost, only the calls of interest pay a share.
         Way {
             programs: &[Program {
-                name: "files_typed",
-                hook: Hook::BtfTracepoint("sys_exit"),
+                name: "files",
+                hook: Hook::After,
             }],
-            needs: &[Need::Arguments("sys_exit", 2)],
+            needs: &[],
         },
         Way {
             programs: &[Program {
@@ -412,10 +413,10 @@ pub const OPENS: Feature = Feature {
         },
         Way {
             programs: &[Program {
-                name: "opens_typed",
-                hook: Hook::BtfTracepoint("sys_exit"),
+                name: "opens",
+                hook: Hook::After,
             }],
-            needs: &[Need::Arguments("sys_exit", 2)],
+            needs: &[],
         },
         Way {
             programs: &[Program {

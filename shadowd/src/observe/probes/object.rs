@@ -121,6 +121,11 @@ impl Object {
         self.descriptor(PROGRAM, name)
     }
 
+    /// Where a program goes that is called after those of this object.
+    pub(super) fn after(&self) -> Option<OwnedFd> {
+        self.descriptor(MAP, "AFTER")?.try_clone_to_owned().ok()
+    }
+
     /// Whether a program is attached.
     pub fn is_attached(&self, program: &str) -> bool {
         self.descriptor(LINK, program).is_some()
@@ -178,6 +183,7 @@ fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuHashMap(data)
@@ -197,6 +203,7 @@ fn open(descriptor: OwnedFd) -> Result<Map, MapError> {
     Ok(match data.info()?.map_type()? {
         MapType::Array => Map::Array(data),
         MapType::PerCpuArray => Map::PerCpuArray(data),
+        MapType::ProgramArray => Map::ProgramArray(data),
         MapType::Hash => Map::HashMap(data),
         MapType::LruHash => Map::LruHashMap(data),
         MapType::PerCpuHash => Map::PerCpuHashMap(data),

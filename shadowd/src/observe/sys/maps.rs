@@ -9,6 +9,7 @@ use super::programs::bpf;
 
 // enum bpf_cmd, include/uapi/linux/bpf.h
 const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
@@ -196,4 +197,21 @@ pub fn take<K: Pod, V: Pod + Default>(map: BorrowedFd<'_>, key: &K) -> io::Resul
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Makes `program` the one in the first place of a map of programs.
+///
+/// # Errors
+///
+/// The kernel's, such as when the map belongs to programs of another type.
+pub fn call_after(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let first = 0_u32;
+    let program = program.as_raw_fd().unsigned_abs();
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_raw_fd().unsigned_abs(),
+        key: (&raw const first) as u64,
+        value: (&raw const program) as u64,
+        ..ElementAttributes::default()
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attributes).map(|_| ())
 }

@@ -17,6 +17,7 @@ use shadowd_common::syscalls::{
 
 use self::table::Table;
 use super::fields::{Field, field, resolve};
+use super::files;
 use super::limits::Limits;
 use super::probes::{self, Attached, Feature, LoadError, Losses, Object, Prepared, reason};
 use super::sys;
@@ -375,8 +376,8 @@ fn offsets(prepared: &Prepared, slots: u32) -> Result<SyscallOffsets, LoadError>
     ] {
         *number = u32::try_from(call).unwrap_or(NUMBER_NONE);
     }
-    if !cfg!(target_arch = "x86_64") {
-        (offsets.fork, offsets.vfork) = (NUMBER_NONE, NUMBER_NONE);
+    for (number, _) in files::calls() {
+        offsets.followed[number] = 1;
     }
     Ok(offsets)
 }
