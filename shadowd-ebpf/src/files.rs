@@ -159,11 +159,7 @@ fn add(more: &FileValue) -> Option<()> {
         tgid: who.tgid,
         reserved: 0,
     };
-    if FILES.get_ptr(&key).is_none() {
-        // Another processor may be first: then its entry is used.
-        let _ = FILES.insert(&key, &NOTHING, BPF_NOEXIST);
-    }
-    let Some(value) = FILES.get_ptr_mut(&key) else {
+    let Some(value) = entry(&key) else {
         lost(loss::FILES, operations);
         return None;
     };
@@ -176,6 +172,17 @@ fn add(more: &FileValue) -> Option<()> {
         plus(&raw mut (*value).opens, more.opens);
     }
     Some(())
+}
+
+/// The counts of a process, made if there is room for them.
+#[inline(always)]
+fn entry(key: &FileKey) -> Option<*mut FileValue> {
+    if let Some(value) = FILES.get_ptr_mut(key) {
+        return Some(value);
+    }
+    // Another processor may be first: then its entry is used.
+    let _ = FILES.insert(key, &NOTHING, BPF_NOEXIST);
+    FILES.get_ptr_mut(key)
 }
 
 #[inline(always)]
