@@ -206,7 +206,7 @@ impl Capture {
                 self.names = Some(names);
             }
             Err(error) => {
-                let why = format!("the packet socket: {}", reason(&error));
+                let why = format!("a raw socket: {}", reason(&error));
                 self.statuses.push(Names::status(Some(&why)));
             }
         }
@@ -374,8 +374,10 @@ impl Capture {
         }
         self.cgroups.complete(&mut sample);
         self.take_names(&mut sample);
-        let lost = self.lost();
-        self.tally.add(&mut sample, &lost);
+        let refused = self.lost();
+        let missed = self.cost.missed();
+        self.tally
+            .add(&mut sample, &[&refused[..], &missed].concat());
         self.cost.follow(self.tally.told_per_second());
         self.own.look(sample.interval);
         sample

@@ -468,4 +468,15 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn what_another_program_calls_can_hang_by_itself_too() {
+        let called = |way: &Way| way.programs.iter().any(|one| one.hook == Hook::After);
+        for feature in FEATURES {
+            if feature.ways.iter().any(called) {
+                let last = feature.ways.last().expect("it has a way");
+                assert!(!called(last), "{} needs system calls", feature.name);
+            }
+        }
+    }
 }

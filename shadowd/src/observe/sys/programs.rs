@@ -183,13 +183,16 @@ pub(super) fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<Raw
     }
 }
 
-/// What the kernel counted of one program while its statistics were on.
+/// What the kernel counted of one program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// Runs.
+    /// Runs while statistics were on.
     pub count: u64,
     /// Their time, ns.
     pub time_ns: u64,
+    /// Runs that the kernel left out since the load: the program was at work on this processor
+    /// already, interrupted in its middle. Before 5.12 they are not counted.
+    pub missed: u64,
 }
 
 /// `struct { ... } info` of `union bpf_attr`.
@@ -201,15 +204,16 @@ struct InfoAttributes {
     info: u64,
 }
 
-/// How often a program ran and for how long, all processors together; needs no privilege.
+/// How often a program ran, for how long, and how often it did not, all processors together; needs no privilege.
 ///
 /// # Errors
 ///
 /// The kernel's.
 pub fn program_runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
     // struct bpf_prog_info, include/uapi/linux/bpf.h: run_time_ns is its 25th word of 64 bits and
-    // run_cnt the one after it. The words before ask for nothing while they are 0.
-    let mut info = [0_u64; 26];
+    // run_cnt and recursion_misses the ones after it. The words before ask for nothing while they
+    // are 0.
+    let mut info = [0_u64; 27];
     let mut attributes = InfoAttributes {
         bpf_fd: program.as_raw_fd().unsigned_abs(),
         info_len: size_of_val(&info) as u32,
@@ -219,5 +223,6 @@ pub fn program_runs(program: BorrowedFd<'_>) -> io::Result<Runs> {
     Ok(Runs {
         count: info[25],
         time_ns: info[24],
+        missed: info[26],
     })
 }

