@@ -376,8 +376,7 @@ impl Capture {
         self.take_names(&mut sample);
         let refused = self.lost();
         let missed = self.cost.missed();
-        self.tally
-            .add(&mut sample, &[&refused[..], &missed].concat());
+        self.tally.add(&mut sample, &refused, &missed);
         self.cost.follow(self.tally.told_per_second());
         self.own.look(sample.interval);
         sample

@@ -13,20 +13,19 @@ pub struct Tally {
 
 impl Tally {
     /// Adds what a sample tells, and sets what each feature has lost since it was loaded (the sum
-    /// of all entries of one name); writes the totals into the sample.
-    pub fn add(&mut self, sample: &mut Sample, dropped: &[(&str, u64)]) {
+    /// of all entries of one name) and what the kernel left out; writes the totals into the sample.
+    pub fn add(&mut self, sample: &mut Sample, dropped: &[(&str, u64)], missed: &[(&str, u64)]) {
         let seconds = sample.interval.as_secs_f64();
         let told = happenings(sample);
         for (feature, count) in &told {
             let entry = self.features.entry((*feature).to_owned()).or_default();
             entry.seen = entry.seen.saturating_add(*count);
         }
-        let mut sums = BTreeMap::<&str, u64>::new();
-        for (feature, count) in dropped {
-            *sums.entry(feature).or_default() += count;
-        }
-        for (feature, count) in sums {
+        for (feature, count) in by_name(dropped) {
             self.features.entry(feature.to_owned()).or_default().dropped = count;
+        }
+        for (feature, count) in by_name(missed) {
+            self.features.entry(feature.to_owned()).or_default().missed = count;
         }
         self.told_per_second = self
             .features
@@ -49,6 +48,14 @@ impl Tally {
     pub fn told_per_second(&self) -> &BTreeMap<String, f64> {
         &self.told_per_second
     }
+}
+
+fn by_name<'a>(counts: &[(&'a str, u64)]) -> BTreeMap<&'a str, u64> {
+    let mut sums = BTreeMap::new();
+    for (name, count) in counts {
+        *sums.entry(*name).or_default() += count;
+    }
+    sums
 }
 
 /// The sum of all features.
@@ -118,16 +125,21 @@ mod tests {
     fn totals_are_the_sums_of_the_features() {
         let mut tally = Tally::default();
         let mut first = sample(10);
-        tally.add(&mut first, &[("tcp", 2), ("tcp", 1), ("syscalls", 0)]);
+        tally.add(&mut first, &[("tcp", 2), ("tcp", 1), ("syscalls", 0)], &[]);
         let mut second = sample(6);
-        tally.add(&mut second, &[("tcp", 4), ("syscalls", 5)]);
+        tally.add(
+            &mut second,
+            &[("tcp", 4), ("syscalls", 5)],
+            &[("tcp", 1), ("tcp", 1)],
+        );
         assert_eq!(second.probe_losses["syscalls"].seen, 16);
         assert_eq!(first.probe_losses["tcp"].dropped, 3, "two sources of one");
         assert_eq!(second.losses.seen, 16);
         assert_eq!(second.losses.dropped, 9);
+        assert_eq!(second.probe_losses["tcp"].missed, 2, "two programs of one");
         assert_eq!(tally.told_per_second()["syscalls"], 3.0);
         let mut third = sample(0);
-        tally.add(&mut third, &[]);
+        tally.add(&mut third, &[], &[]);
         assert_eq!(tally.told_per_second()["syscalls"], 0.0);
         assert_eq!(third.losses, second.losses, "totals never go back");
     }

@@ -94,6 +94,7 @@ pub fn status() -> Status {
                         dropped: 3,
                         unattributed: 12,
                         filtered: 4,
+                        missed: 2,
                     },
                     ..probe("syscalls", Some("raw_tp sys_exit"), None)
                 },

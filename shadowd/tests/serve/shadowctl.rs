@@ -79,6 +79,7 @@ PROBE     STATE  RUNS/S  NS/RUN      CPU       SEEN  DROPPED  UNATTR  FILTERED  
 syscalls  on       1000      93  0.009 %  1,234,567        3      12         4  raw_tp sys_exit
 tcp       off         -       -        -          0        0       0         0  -
   syscalls: not by fentry do_x: refused
+  syscalls: up to 2 missed, where the kernel left a program out
   tcp: no BTF at /sys/kernel/btf/vmlinux
 records since start: 1,234,567 seen, 3 dropped, 12 unattributed
 cost, of one processor: programs 0.009 %, daemon 1.2 % (of that the capturing thread 1.0 %); resident 23.0 MiB

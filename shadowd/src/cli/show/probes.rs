@@ -36,6 +36,13 @@ pub(in super::super) fn probes(answer: &Probes, paint: Paint) -> String {
         for why in &probe.refused {
             text.push_str(&format!("  {name}: not by {}\n", clean(why)));
         }
+        if probe.losses.missed > 0 {
+            let most = count(probe.losses.missed);
+            let line =
+                format!("  {name}: up to {most} missed, where the kernel left a program out");
+            text.push_str(&paint.apply(Tone::Warning, &line));
+            text.push('\n');
+        }
         if let Some(why) = &probe.degraded {
             let line = format!("  {name}: {}", clean(why));
             text.push_str(&paint.apply(Tone::Warning, &line));

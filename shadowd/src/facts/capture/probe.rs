@@ -48,7 +48,7 @@ pub struct ProbeStatus {
 }
 
 /// What one feature saw and lost since capture began. Everything that happened is in exactly one
-/// of the four; totals never go back.
+/// of the first four, but for what the kernel left out; totals never go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeLosses {
@@ -60,10 +60,14 @@ pub struct ProbeLosses {
     pub unattributed: u64,
     /// Reached the daemon and was left out because the configuration says so.
     pub filtered: u64,
+    /// Runs of its programs that the kernel left out because the program was at work on that
+    /// processor already, interrupted in its middle. Each is at most one thing that is in none of
+    /// the other four. Unknown before Linux 5.12, then 0.
+    pub missed: u64,
 }
 
 impl ProbeLosses {
-    /// All that happened.
+    /// All that happened, but for what the kernel left out.
     pub fn total(&self) -> u64 {
         [self.dropped, self.unattributed, self.filtered]
             .iter()

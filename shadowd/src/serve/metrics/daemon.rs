@@ -216,6 +216,7 @@ pub(super) fn probes(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Resul
             ("dropped", probe.losses.dropped),
             ("unattributed", probe.losses.unattributed),
             ("filtered", probe.losses.filtered),
+            ("missed", probe.losses.missed),
         ]
         .map(|(outcome, count)| {
             let pairs = [("probe", probe.name.as_str()), ("outcome", outcome)];
@@ -225,7 +226,7 @@ pub(super) fn probes(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Resul
     let family = Family(
         "shadowd_probe_records",
         Count,
-        "What happened: seen, dropped, given to no unit, or filtered by the configuration",
+        "What happened: seen, dropped, given to no unit, filtered, or (at most) left out by the kernel",
     );
     counter(to, family, outcomes)?;
     let losses = shown.observation.losses;

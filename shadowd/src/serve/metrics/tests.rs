@@ -193,6 +193,7 @@ fn status() -> Status {
                     dropped: 3,
                     unattributed: 1,
                     filtered: 2,
+                    missed: 5,
                 },
                 cost_ns: Some(310.0),
                 cpu_share: Some(0.002),
@@ -273,6 +274,7 @@ fn facts_become_families_in_base_units() {
         ("shadowd_probe_events_total", ("probe", "tcp"), 77.0),
         ("shadowd_probe_records_total", ("outcome", "dropped"), 3.0),
         ("shadowd_probe_records_total", ("outcome", "filtered"), 2.0),
+        ("shadowd_probe_records_total", ("outcome", "missed"), 5.0),
         ("shadowd_host_cpu_seconds_total", ("", ""), 2.5),
         ("shadowd_host_load", ("span", "1m"), 0.5),
         (

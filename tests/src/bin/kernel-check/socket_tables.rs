@@ -119,7 +119,8 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let sample = capture.tick();
-        let dropped = (sample.probe_losses.get("tcp")).map_or(0, |losses| losses.dropped);
+        let losses = sample.probe_losses.get("tcp").copied().unwrap_or_default();
+        let most = losses.dropped + losses.missed;
         absorb(&mut whole, sample);
         let ends = [Direction::Outbound, Direction::Inbound].map(|direction| {
             let (end, open) = of(&whole, pid, direction, port);
@@ -132,17 +133,17 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
         // A kernel may leave out a program that is interrupted in its middle, and says how often.
         let short = |end: &[u64; 5]| {
             let missing = |at: usize| wanted[at].checked_sub(end[at]);
-            let told = [0, 1].map(|at| missing(at).is_some_and(|missing| missing <= dropped));
-            let moved = [2, 3].map(|at| missing(at).is_some_and(|most| most <= dropped * BYTES));
-            told == [true; 2] && moved == [true; 2] && end[4] <= dropped
+            let told = [0, 1].map(|at| missing(at).is_some_and(|missing| missing <= most));
+            let moved = [2, 3].map(|at| missing(at).is_some_and(|missing| missing <= most * BYTES));
+            told == [true; 2] && moved == [true; 2] && end[4] <= most
         };
-        if Instant::now() > deadline && dropped > 0 && ends.iter().all(short) {
-            println!("{ends:?} of {wanted:?}, {dropped} counted as dropped");
+        if Instant::now() > deadline && losses.missed > 0 && ends.iter().all(short) {
+            println!("{ends:?} of {wanted:?}: {losses:?}");
             return Ok(());
         }
         ensure!(
             Instant::now() < deadline,
-            "{ends:?}, wanted {wanted:?}; dropped {dropped}"
+            "{ends:?}, wanted {wanted:?}: {losses:?}"
         );
         capture.wait(Duration::from_millis(20));
     }
