@@ -19,4 +19,16 @@ pub struct DescriptorOffsets {
     pub table_files: u32,
 }
 
+impl DescriptorOffsets {
+    /// Before user space has found anything out.
+    pub const UNKNOWN: Self = Self {
+        typed: 0,
+        task_status: 0,
+        task_files: 0,
+        files_table: 0,
+        table_size: 0,
+        table_files: 0,
+    };
+}
+
 crate::pod!(DescriptorOffsets);

@@ -51,18 +51,23 @@ pub struct FileOffsets {
     pub kinds: [u8; NUMBERS],
 }
 
+impl FileOffsets {
+    /// Before user space has found anything out.
+    pub const UNKNOWN: Self = Self {
+        regs_number: 0,
+        regs_first: 0,
+        regs_second: 0,
+        regs_third: 0,
+        descriptors: DescriptorOffsets::UNKNOWN,
+        file_inode: 0,
+        inode_mode: 0,
+        kinds: [kind::NONE; NUMBERS],
+    };
+}
+
 impl Default for FileOffsets {
     fn default() -> Self {
-        Self {
-            regs_number: 0,
-            regs_first: 0,
-            regs_second: 0,
-            regs_third: 0,
-            descriptors: DescriptorOffsets::default(),
-            file_inode: 0,
-            inode_mode: 0,
-            kinds: [kind::NONE; NUMBERS],
-        }
+        Self::UNKNOWN
     }
 }
 

@@ -71,23 +71,28 @@ pub struct SyscallOffsets {
     pub followed: [u8; FOLLOWED],
 }
 
+impl SyscallOffsets {
+    /// Before user space has found anything out.
+    pub const UNKNOWN: Self = Self {
+        regs_number: 0,
+        task_leader: 0,
+        task_started: 0,
+        slots: 0,
+        exit: NUMBER_NONE,
+        exit_group: NUMBER_NONE,
+        sigreturn: NUMBER_NONE,
+        clone: NUMBER_NONE,
+        clone3: NUMBER_NONE,
+        fork: NUMBER_NONE,
+        vfork: NUMBER_NONE,
+        reserved: 0,
+        followed: [0; FOLLOWED],
+    };
+}
+
 impl Default for SyscallOffsets {
     fn default() -> Self {
-        Self {
-            regs_number: 0,
-            task_leader: 0,
-            task_started: 0,
-            slots: 0,
-            exit: NUMBER_NONE,
-            exit_group: NUMBER_NONE,
-            sigreturn: NUMBER_NONE,
-            clone: NUMBER_NONE,
-            clone3: NUMBER_NONE,
-            fork: NUMBER_NONE,
-            vfork: NUMBER_NONE,
-            reserved: 0,
-            followed: [0; FOLLOWED],
-        }
+        Self::UNKNOWN
     }
 }
 

@@ -8,6 +8,8 @@
 #![no_main]
 #![feature(asm_experimental_arch)]
 
+mod licence;
+
 use aya_ebpf::helpers::generated::{bpf_get_current_pid_tgid, bpf_ktime_get_ns};
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::HashMap;
@@ -109,15 +111,4 @@ unsafe fn plus(sum: *mut u64, more: u64) {
             options(nostack),
         )
     };
-}
-
-/// The helpers in use are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }

@@ -11,7 +11,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, Stack};
 use shadowd_common::bucket;
 use shadowd_common::syscalls::{
-    CACHED, ERRORS_MAX, ErrorKey, FOLLOWED, NUMBER_NONE, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
+    CACHED, ERRORS_MAX, ErrorKey, FOLLOWED, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
     SyscallKey, SyscallOffsets, SyscallRow, Thread, loss,
 };
 
@@ -19,21 +19,7 @@ use crate::context::{BPF_NOEXIST, current, lost, plus, read, setting};
 
 /// Written by user space before the load.
 #[unsafe(no_mangle)]
-pub static OFFSETS: SyscallOffsets = SyscallOffsets {
-    regs_number: 0,
-    task_leader: 0,
-    task_started: 0,
-    slots: 0,
-    exit: NUMBER_NONE,
-    exit_group: NUMBER_NONE,
-    sigreturn: NUMBER_NONE,
-    clone: NUMBER_NONE,
-    clone3: NUMBER_NONE,
-    fork: NUMBER_NONE,
-    vfork: NUMBER_NONE,
-    reserved: 0,
-    followed: [0; FOLLOWED],
-};
+pub static OFFSETS: SyscallOffsets = SyscallOffsets::UNKNOWN;
 
 /// The slots nobody has. User space fills it, and gives back what the dead leave.
 #[map]

@@ -1,6 +1,9 @@
 //! What all objects share: scope, counters of loss, and who the current task is.
 #![allow(dead_code, reason = "each object uses its part of what all share")]
 
+#[path = "licence.rs"]
+mod licence;
+
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::{
@@ -127,15 +130,4 @@ pub unsafe fn plus(sum: *mut u64, more: u64) {
             )
         };
     }
-}
-
-/// The helpers that read kernel memory are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }

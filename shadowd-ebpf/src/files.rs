@@ -16,7 +16,6 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::RawTracePointContext;
-use shadowd_common::descriptors::DescriptorOffsets;
 use shadowd_common::files::{FILES_MAX, FileKey, FileOffsets, FileValue, NUMBERS, kind, loss};
 
 use crate::after::go_on;
@@ -29,23 +28,7 @@ const REGULAR: u16 = 0o100_000;
 
 /// Written by user space before the load.
 #[unsafe(no_mangle)]
-static OFFSETS: FileOffsets = FileOffsets {
-    regs_number: 0,
-    regs_first: 0,
-    regs_second: 0,
-    regs_third: 0,
-    descriptors: DescriptorOffsets {
-        typed: 0,
-        task_status: 0,
-        task_files: 0,
-        files_table: 0,
-        table_size: 0,
-        table_files: 0,
-    },
-    file_inode: 0,
-    inode_mode: 0,
-    kinds: [kind::NONE; NUMBERS],
-};
+static OFFSETS: FileOffsets = FileOffsets::UNKNOWN;
 
 #[map]
 static FILES: HashMap<FileKey, FileValue> = HashMap::with_max_entries(FILES_MAX, 0);

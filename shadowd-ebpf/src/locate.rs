@@ -6,6 +6,8 @@
 #![no_std]
 #![no_main]
 
+mod licence;
+
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_ns_current_pid_tgid,
@@ -60,15 +62,4 @@ pub fn locate(_ctx: RawTracePointContext) -> i32 {
         }
     }
     0
-}
-
-/// The helpers in use are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
 }

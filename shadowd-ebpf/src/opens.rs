@@ -41,14 +41,7 @@ const MAX_ERRNO: i64 = 4095;
 #[unsafe(no_mangle)]
 static OFFSETS: OpenOffsets = OpenOffsets {
     regs_number: 0,
-    descriptors: DescriptorOffsets {
-        typed: 0,
-        task_status: 0,
-        task_files: 0,
-        files_table: 0,
-        table_size: 0,
-        table_files: 0,
-    },
+    descriptors: DescriptorOffsets::UNKNOWN,
     task_fs: 0,
     file_inode: 0,
     file_mode: 0,

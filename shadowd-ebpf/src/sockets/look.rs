@@ -1,12 +1,12 @@
 //! The look at open connections, on each tick.
 
-use shadowd_common::sockets::{COUNTED, Socket, loss};
+use shadowd_common::sockets::{COUNTED, Socket};
 
-use crate::context::{lost, plus};
+use crate::context::plus;
 use crate::flows::{credit_rtt, flow, since};
 use crate::kernel::{counters, state};
 use crate::owner::{hold, release, settle};
-use crate::tcp::{CLOSE, NO_COUNTERS, SOCKETS, connect_failed, finish, now_ns, ports};
+use crate::tcp::{CLOSE, NO_COUNTERS, connect_failed, finish, now_ns, ports, replaced};
 
 /// A connect that is closed for so long has ended, whether or not its end was seen.
 const MISSED_NS: u64 = 1_000_000_000;
@@ -31,10 +31,7 @@ unsafe fn is_open(sk: u64, socket: *mut Socket) -> Option<bool> {
             return Some(false);
         }
         if ports(sk)? != (*socket).ports {
-            // Its end was missed, and another socket lies there now.
-            if SOCKETS.remove(&sk).is_ok() {
-                lost(loss::SOCKETS, 1);
-            }
+            replaced(sk, socket);
             return Some(false);
         }
         if state == CLOSE {

@@ -143,10 +143,8 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
                 return Some(());
             }
         }
-        // The end of an earlier connection at this address was missed.
-        if SOCKETS.remove(&sk).is_ok() {
-            lost(loss::SOCKETS, 1);
-        }
+        // SAFETY: the verifier checked the pointer.
+        unsafe { replaced(sk, socket) };
     }
     let key = if old == SYN_SENT {
         FlowKey {
@@ -179,6 +177,37 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
         .is_err()
     {
         refused();
+    }
+    Some(())
+}
+
+/// The end of a connection was missed, and another lies at its address now: it is over, but what it
+/// moved after the last look cannot be known any more.
+///
+/// # Safety
+///
+/// `socket` is the live map value at `sk`.
+#[inline(always)]
+pub unsafe fn replaced(sk: u64, socket: *const Socket) -> Option<()> {
+    // SAFETY: the caller vouches for the pointer; all is copied before the entry goes.
+    let (key, pending, established) =
+        unsafe { ((*socket).flow, (*socket).pending, (*socket).established) };
+    if SOCKETS.remove(&sk).is_err() {
+        return None;
+    }
+    lost(loss::SOCKETS, 1);
+    if established == 0 {
+        return None;
+    }
+    let value = flow(&key)?;
+    // SAFETY: the verifier checked the pointer; the fields are aligned and only added to.
+    unsafe {
+        if pending == OPENED {
+            plus(&raw mut (*value).sums.opened, 1);
+        } else if pending == ADOPTED {
+            plus(&raw mut (*value).sums.adopted, 1);
+        }
+        plus(&raw mut (*value).sums.closed, 1);
     }
     Some(())
 }

@@ -93,6 +93,22 @@ const fn exit(name: &'static str) -> Program {
     }
 }
 
+const fn after(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::After,
+    }
+}
+
+const fn at_return(name: &'static str) -> Program {
+    Program {
+        name,
+        hook: Hook::RawTracepoint("sys_exit"),
+    }
+}
+
+const RETURN_NEEDS: &[Need] = &[Need::Arguments("sys_exit", 2)];
+
 const fn over_map(name: &'static str) -> Program {
     Program {
         name,
@@ -382,18 +398,12 @@ pub const FILES: Feature = Feature {
     ways: &[
         // Of the tracepoint's cost, only the calls of interest pay a share.
         Way {
-            programs: &[Program {
-                name: "files",
-                hook: Hook::After,
-            }],
+            programs: &[after("files")],
             needs: &[],
         },
         Way {
-            programs: &[Program {
-                name: "files",
-                hook: Hook::RawTracepoint("sys_exit"),
-            }],
-            needs: &[Need::Arguments("sys_exit", 2)],
+            programs: &[at_return("files")],
+            needs: RETURN_NEEDS,
         },
     ],
 };
@@ -412,18 +422,12 @@ pub const OPENS: Feature = Feature {
             needs: &[],
         },
         Way {
-            programs: &[Program {
-                name: "opens",
-                hook: Hook::After,
-            }],
+            programs: &[after("opens")],
             needs: &[],
         },
         Way {
-            programs: &[Program {
-                name: "opens",
-                hook: Hook::RawTracepoint("sys_exit"),
-            }],
-            needs: &[Need::Arguments("sys_exit", 2)],
+            programs: &[at_return("opens")],
+            needs: RETURN_NEEDS,
         },
     ],
 };
