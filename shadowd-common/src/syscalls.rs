@@ -65,8 +65,8 @@ pub struct SyscallOffsets {
     pub fork: u32,
     /// Number of vfork.
     pub vfork: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// 1 where each program has a second one after it, for what the first one misses.
+    pub twice: u32,
     /// 1 for each number after whose success the program in `AFTER` is called.
     pub followed: [u8; FOLLOWED],
 }
@@ -85,7 +85,7 @@ impl SyscallOffsets {
         clone3: NUMBER_NONE,
         fork: NUMBER_NONE,
         vfork: NUMBER_NONE,
-        reserved: 0,
+        twice: 0,
         followed: [0; FOLLOWED],
     };
 }
@@ -135,6 +135,9 @@ pub struct ErrorKey {
     pub errno: u32,
 }
 
+/// `call` of a thread whose last entry or return the first of two programs has handled.
+pub const HANDLED: u32 = u32::MAX;
+
 /// What is kept for a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -147,7 +150,7 @@ pub struct Thread {
     pub started: u64,
     /// [`SyscallKey::tgid`].
     pub tgid: u32,
-    /// Number of the call it is in, plus 1; 0: in none.
+    /// Number of the call it is in, plus 1; 0: in none; [`HANDLED`].
     pub call: u32,
     /// 1: its calls are counted; 0: it belongs to another host.
     pub ours: u32,

@@ -11,11 +11,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, Stack};
 use shadowd_common::bucket;
 use shadowd_common::syscalls::{
-    CACHED, ERRORS_MAX, ErrorKey, FOLLOWED, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
+    CACHED, ERRORS_MAX, ErrorKey, FOLLOWED, HANDLED, NUMBER_OTHER, NUMBERS, SLOT_BITS, SLOTS_MAX,
     SyscallKey, SyscallOffsets, SyscallRow, Thread, loss,
 };
 
-use crate::context::{BPF_NOEXIST, current, lost, plus, read, setting};
+use crate::context::{BPF_NOEXIST, current, lost, one_more, plus, read, setting};
 
 /// Written by user space before the load.
 #[unsafe(no_mangle)]
@@ -64,9 +64,19 @@ pub trait Threads {
     fn current() -> Option<*mut Thread>;
 }
 
+/// Which of two programs at one tracepoint. Where a kernel can interrupt a program in its middle, it
+/// leaves out the runs of that program on the same processor until the first one has ended: of all
+/// tasks. The second program is then at hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    First,
+    /// Handles what the first one did not.
+    Again,
+}
+
 /// `sys_enter(struct pt_regs *regs, long id)`
 #[inline(always)]
-pub fn entered<T: Threads>(id: i64) {
+pub fn entered<T: Threads>(id: i64, turn: Turn) {
     // Negative is no call: a tracer skipped it.
     if id < 0 {
         return;
@@ -78,14 +88,19 @@ pub fn entered<T: Threads>(id: i64) {
     };
     let leaves = number == setting!(OFFSETS, exit) || number == setting!(OFFSETS, exit_group);
     let Some(thread) = T::current() else {
-        if leaves && current().is_some() {
+        if leaves && turn == Turn::First && current().is_some() {
             lost(loss::THREADS, 1);
         }
         return; // any other call is counted when it returns
     };
+    // SAFETY: the verifier checked the pointer; only this thread's calls use it.
+    let call = unsafe { (*thread).call };
+    if turn == Turn::Again && call == if leaves { HANDLED } else { number + 1 } {
+        return;
+    }
     if leaves {
-        // SAFETY: the verifier checked the pointer; only this thread's calls use it.
-        unsafe { (*thread).call = 0 };
+        // SAFETY: as above.
+        unsafe { (*thread).call = HANDLED };
         count(thread, number, None, 0);
         return;
     }
@@ -98,44 +113,37 @@ pub fn entered<T: Threads>(id: i64) {
 
 /// `sys_exit(struct pt_regs *regs, long ret)`; the number of the call, if one returned.
 #[inline(always)]
-pub fn returned<T: Threads>(regs: u64, ret: i64) -> Option<u32> {
+pub fn returned<T: Threads>(regs: u64, ret: i64, turn: Turn) -> Option<u32> {
     let Some(thread) = T::current() else {
         let number = unseen(regs, ret)?;
+        if turn == Turn::Again {
+            return None;
+        }
         if current().is_some() {
             lost(loss::THREADS, 1);
         }
         return Some(number);
     };
+    let twice = setting!(OFFSETS, twice) != 0;
     // SAFETY: the verifier checked the pointer; only this thread's calls use it.
     let call = unsafe { (*thread).call };
-    if call == 0 {
-        let number = unseen(regs, ret)?;
-        count(thread, number, None, ret);
-        return Some(number);
+    if turn == Turn::Again && call == HANDLED {
+        // SAFETY: as above.
+        unsafe { (*thread).call = 0 };
+        return None;
     }
-    // SAFETY: as above; plain helper call.
-    let time = unsafe {
-        (*thread).call = 0;
-        bpf_ktime_get_ns() - (*thread).entered
+    let (number, time) = if call == 0 || call == HANDLED {
+        (unseen(regs, ret)?, None)
+    } else {
+        // SAFETY: as above; plain helper call.
+        let time = unsafe { bpf_ktime_get_ns() - (*thread).entered };
+        (call - 1, Some(time))
     };
-    count(thread, call - 1, Some(time), ret);
-    Some(call - 1)
-}
-
-/// Whether another program wants to see a call that returned.
-#[inline(always)]
-pub fn is_followed(number: u32, ret: i64) -> bool {
-    if number as usize >= FOLLOWED || ret < 0 {
-        return false;
-    }
-    // SAFETY: the pointer is to an element of a static; volatile, as for every setting.
-    unsafe {
-        (&raw const OFFSETS.followed)
-            .cast::<u8>()
-            .add(number as usize)
-            .read_volatile()
-            != 0
-    }
+    let handled = turn == Turn::First && twice;
+    // SAFETY: as above.
+    unsafe { (*thread).call = if handled { HANDLED } else { 0 } };
+    count(thread, number, time, ret);
+    Some(number)
 }
 
 /// The number of a call that returns and whose entry was not seen: it was entered before these
@@ -159,6 +167,22 @@ fn unseen(regs: u64, ret: i64) -> Option<u32> {
     } else {
         NUMBER_OTHER
     })
+}
+
+/// Whether another program wants to see a call that returned.
+#[inline(always)]
+pub fn is_followed(number: u32, ret: i64) -> bool {
+    if number as usize >= FOLLOWED || ret < 0 {
+        return false;
+    }
+    // SAFETY: the pointer is to an element of a static; volatile, as for every setting.
+    unsafe {
+        (&raw const OFFSETS.followed)
+            .cast::<u8>()
+            .add(number as usize)
+            .read_volatile()
+            != 0
+    }
 }
 
 /// `cgroup_attach_task(struct cgroup *dst_cgrp, const char *path, struct task_struct *task,
@@ -194,13 +218,19 @@ fn count(thread: *mut Thread, number: u32, time: Option<u64>, ret: i64) {
         lost(loss::SLOTS, 1);
         return;
     };
-    // SAFETY: the verifier checked the pointer; the row belongs to this processor.
+    // SAFETY: the verifier checked the pointer, and the index is within the array.
     unsafe {
-        if let Some(time) = time {
-            (*row).total_ns += time;
-            (*row).times[(bucket(time) & 31) as usize] += 1;
-        } else {
-            (*row).untimed += 1;
+        match time {
+            // The row belongs to this processor, but for the two programs that may share it.
+            Some(time) if setting!(OFFSETS, twice) != 0 => {
+                plus(&raw mut (*row).total_ns, time);
+                one_more(&raw mut (*row).times[(bucket(time) & 31) as usize]);
+            }
+            Some(time) => {
+                (*row).total_ns += time;
+                (*row).times[(bucket(time) & 31) as usize] += 1;
+            }
+            None => one_more(&raw mut (*row).untimed),
         }
     }
     if (-MAX_ERRNO..0).contains(&ret) && number != setting!(OFFSETS, sigreturn) {

@@ -131,3 +131,21 @@ pub unsafe fn plus(sum: *mut u64, more: u64) {
         };
     }
 }
+
+/// Adds 1 atomically to a field of 32 bits.
+///
+/// # Safety
+///
+/// `sum` points to an aligned field of a live map value.
+#[inline(always)]
+pub unsafe fn one_more(sum: *mut u32) {
+    // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u32 *)({sum} + 0) += {more}",
+            sum = in(reg) sum,
+            more = in(reg) 1_u64,
+            options(nostack),
+        )
+    };
+}

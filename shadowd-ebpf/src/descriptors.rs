@@ -32,6 +32,10 @@ impl Table {
                 size: read(table, setting!(OFFSETS, descriptors.table_size))?,
             });
         }
+        let task_files = setting!(OFFSETS, descriptors.task_files);
+        let files_table = setting!(OFFSETS, descriptors.files_table);
+        let table_files = setting!(OFFSETS, descriptors.table_files);
+        let table_size = setting!(OFFSETS, descriptors.table_size);
         // SAFETY: the verifier knows the type of the task and of all that it leads to; a bad
         // address reads as 0.
         unsafe {
@@ -39,17 +43,17 @@ impl Table {
             if status != 0 && follow::<u32>(task, status) & COMPAT != 0 {
                 return None;
             }
-            let files: u64 = follow(task, setting!(OFFSETS, descriptors.task_files));
+            let files: u64 = follow(task, task_files);
             if files == 0 {
                 return None;
             }
-            let table: u64 = follow(files, setting!(OFFSETS, descriptors.files_table));
+            let table: u64 = follow(files, files_table);
             if table == 0 {
                 return None;
             }
             Some(Self {
-                files: follow(table, setting!(OFFSETS, descriptors.table_files)),
-                size: follow(table, setting!(OFFSETS, descriptors.table_size)),
+                files: follow(table, table_files),
+                size: follow(table, table_size),
             })
         }
     }

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_probe_read_kernel_str,
 };
 use aya_ebpf::macros::{map, raw_tracepoint};
-use aya_ebpf::maps::{HashMap, RingBuf};
+use aya_ebpf::maps::{HashMap, LruHashMap, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use shadowd_common::lifecycle::{
     CgroupEvent, EVENT_CGROUP, EVENT_EXEC, EVENT_EXIT, EVENT_OOM, EVENTS_BYTES, LifecycleOffsets,
@@ -48,9 +48,56 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
 static VICTIMS: HashMap<u32, u64> = HashMap::with_max_entries(VICTIMS_MAX, 0);
 
+/// What the first of two programs at one tracepoint has told and the second one has not seen yet, by
+/// thread. Where another task meets a program in its middle the kernel leaves out its runs until it
+/// has ended: then the second one tells.
+#[map]
+static TOLD: LruHashMap<u64, u32> = LruHashMap::with_max_entries(TOLD_MAX, 0);
+
+/// Threads that can be between two programs at one time, and as many again.
+const TOLD_MAX: u32 = 1_024;
+
+#[inline(always)]
+fn thread() -> u64 {
+    // SAFETY: plain helper call.
+    unsafe { bpf_get_current_pid_tgid() }
+}
+
+/// The first program is about to tell of `kind`.
+#[inline(always)]
+fn tells(kind: u32) {
+    let _ = TOLD.insert(&thread(), &kind, 0);
+}
+
+/// Whether the first program has told of `kind`.
+#[inline(always)]
+fn is_told(kind: u32) -> bool {
+    let thread = thread();
+    // SAFETY: the verifier checked the pointer.
+    let told = TOLD
+        .get_ptr(&thread)
+        .is_some_and(|at| unsafe { *at } == kind);
+    if told {
+        let _ = TOLD.remove(&thread);
+    }
+    told
+}
+
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
+    tells(EVENT_EXEC);
+    begun()
+}
+
+/// For what `sched_process_exec` misses.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+pub fn sched_process_exec_again(_ctx: RawTracePointContext) -> i32 {
+    if is_told(EVENT_EXEC) { 0 } else { begun() }
+}
+
+#[inline(always)]
+fn begun() -> i32 {
     if let Some(task) = current() {
         emit(task, event(EVENT_EXEC), 0);
     }
@@ -60,9 +107,20 @@ pub fn sched_process_exec(_ctx: RawTracePointContext) -> i32 {
 /// `sched_process_exit(struct task_struct *p)`, and newer `(..., bool group_dead)`
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
+    tells(EVENT_EXIT);
+    ended(&ctx)
+}
+
+/// For what `sched_process_exit` misses.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub fn sched_process_exit_again(ctx: RawTracePointContext) -> i32 {
+    if is_told(EVENT_EXIT) { 0 } else { ended(&ctx) }
+}
+
+#[inline(always)]
+fn ended(ctx: &RawTracePointContext) -> i32 {
     let task: u64 = ctx.arg(0);
-    // SAFETY: plain helper call.
-    let thread = unsafe { bpf_get_current_pid_tgid() } as u32;
+    let thread = thread() as u32;
     let marked = VICTIMS.get_ptr(&thread);
     // SAFETY: the verifier checked the pointer.
     let chosen = marked.map(|at| unsafe { *at });
@@ -178,6 +236,17 @@ fn emit(task: Task, event: ProcessEvent, flags: u64) {
 /// `cgroup_mkdir(struct cgroup *cgrp, const char *path)`
 #[raw_tracepoint(tracepoint = "cgroup_mkdir")]
 pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    tells(EVENT_CGROUP);
+    let _ = made(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// For what `cgroup_mkdir` misses.
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn cgroup_mkdir_again(ctx: RawTracePointContext) -> i32 {
+    if is_told(EVENT_CGROUP) {
+        return 0;
+    }
     let _ = made(ctx.arg(0), ctx.arg(1));
     0
 }

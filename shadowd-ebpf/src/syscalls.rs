@@ -18,7 +18,7 @@ use aya_ebpf::macros::{btf_map, raw_tracepoint};
 use aya_ebpf::programs::RawTracePointContext;
 use shadowd_common::syscalls::Thread;
 
-use crate::calls::Threads;
+use crate::calls::{Threads, Turn};
 
 /// A map definition as libbpf has them: the lengths of arrays are the numbers, and nothing is ever
 /// read through the pointers. aya has no type for this kind of map.
@@ -64,18 +64,36 @@ impl Threads for InTask {
 /// `sys_enter(struct pt_regs *regs, long id)`
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    calls::entered::<InTask>(ctx.arg(1));
+    calls::entered::<InTask>(ctx.arg(1), Turn::First);
+    0
+}
+
+/// For what `sys_enter` misses.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn sys_enter_again(ctx: RawTracePointContext) -> i32 {
+    calls::entered::<InTask>(ctx.arg(1), Turn::Again);
     0
 }
 
 /// `sys_exit(struct pt_regs *regs, long ret)`
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
+    returned(&ctx, Turn::First)
+}
+
+/// For what `sys_exit` misses.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit_again(ctx: RawTracePointContext) -> i32 {
+    returned(&ctx, Turn::Again)
+}
+
+#[inline(always)]
+fn returned(ctx: &RawTracePointContext, turn: Turn) -> i32 {
     let ret = ctx.arg(1);
-    if let Some(number) = calls::returned::<InTask>(ctx.arg(0), ret)
+    if let Some(number) = calls::returned::<InTask>(ctx.arg(0), ret, turn)
         && calls::is_followed(number, ret)
     {
-        after::go_on(&ctx);
+        after::go_on(ctx);
     }
     0
 }

@@ -17,7 +17,7 @@ use aya_ebpf::maps::{Array, HashMap};
 use aya_ebpf::programs::RawTracePointContext;
 use shadowd_common::syscalls::{THREADS_MAX, Thread};
 
-use crate::calls::Threads;
+use crate::calls::{Threads, Turn};
 
 #[map]
 static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(THREADS_MAX, 0);
@@ -64,7 +64,7 @@ fn put(tid: u32, thread: *const Thread) {
 /// `sys_enter(struct pt_regs *regs, long id)`
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
-    calls::entered::<InTable>(ctx.arg(1));
+    calls::entered::<InTable>(ctx.arg(1), Turn::First);
     0
 }
 
@@ -72,7 +72,7 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub fn sys_exit(ctx: RawTracePointContext) -> i32 {
     let ret = ctx.arg(1);
-    if let Some(number) = calls::returned::<InTable>(ctx.arg(0), ret)
+    if let Some(number) = calls::returned::<InTable>(ctx.arg(0), ret, Turn::First)
         && calls::is_followed(number, ret)
     {
         after::go_on(&ctx);

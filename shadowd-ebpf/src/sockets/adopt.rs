@@ -90,7 +90,7 @@ fn connection(sk: u64, before: i32, tgid: u32, cgroup: u64) -> Option<()> {
             let _ = SOCKETS.remove(&sk);
         }
     } else if !connecting && SOCKETS.get_ptr(&sk).is_none() {
-        refused();
+        refused(sk);
     }
     Some(())
 }

@@ -6,7 +6,7 @@ use shadowd_common::sockets::{
     BUCKETS, Counters, FLOWS_MAX, FlowKey, FlowNews, FlowValue, Sums, UDP, Volume, loss,
 };
 
-use crate::context::{BPF_NOEXIST, lost, plus};
+use crate::context::{BPF_NOEXIST, lost, one_more, plus};
 
 #[map]
 pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(FLOWS_MAX, 0);
@@ -133,26 +133,8 @@ pub unsafe fn credit_response(value: *mut FlowValue, nanos: u64) {
     // SAFETY: the caller vouches for the pointer, and the index is within the array.
     unsafe {
         plus(&raw mut (*value).sums.responses, 1);
-        plus_32((&raw mut (*value).response).cast::<u32>().add(bucket));
+        one_more((&raw mut (*value).response).cast::<u32>().add(bucket));
     }
-}
-
-/// Adds 1 atomically to a field of 32 bits.
-///
-/// # Safety
-///
-/// `sum` points to an aligned field of a live map value.
-#[inline(always)]
-unsafe fn plus_32(sum: *mut u32) {
-    // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
-    unsafe {
-        core::arch::asm!(
-            "lock *(u32 *)({sum} + 0) += {more}",
-            sum = in(reg) sum,
-            more = in(reg) 1_u64,
-            options(nostack),
-        )
-    };
 }
 
 /// The bucket of a time: the position of its highest bit, by halves.

@@ -60,6 +60,17 @@ fn step(sk: u64, old: i32, new: i32) -> Option<()> {
     }
 }
 
+/// For what `inet_sock_set_state` misses: where an interrupt, or another task, meets it in its
+/// middle, the kernel leaves out its runs until it has ended.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub fn inet_sock_set_state_again(ctx: RawTracePointContext) -> i32 {
+    let (sk, new) = (ctx.arg(0), ctx.arg(2));
+    if !tcp::is_done(sk, new) {
+        let _ = step(sk, ctx.arg(1), new);
+    }
+    0
+}
+
 /// `tcp_receive_reset(struct sock *sk)`
 #[raw_tracepoint(tracepoint = "tcp_receive_reset")]
 pub fn tcp_receive_reset(ctx: RawTracePointContext) -> i32 {

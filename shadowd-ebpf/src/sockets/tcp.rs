@@ -16,7 +16,7 @@ use shadowd_common::sockets::{
 use crate::context::{BPF_NOEXIST, current, lost, plus, read, setting};
 use crate::flows::{credit, credit_rtt, flow, flow_or_lost, since};
 use crate::kernel::{OFFSETS, addresses, counters, creator, local_port, netns, remote_port};
-use crate::listen::listener;
+use crate::listen::{LISTENING, listener};
 
 // include/net/tcp_states.h
 pub const ESTABLISHED: i32 = 1;
@@ -93,6 +93,27 @@ pub fn ports(sk: u64) -> Option<u32> {
     let remote: u16 = read(sk, setting!(OFFSETS, sk_dport))?;
     let local: u16 = read(sk, setting!(OFFSETS, inet_sport))?;
     Some(u32::from(remote) << 16 | u32::from(local))
+}
+
+/// Whether the entry of a socket shows that a change of state was handled. The end of one that has
+/// no entry was.
+#[inline(always)]
+pub fn is_done(sk: u64, new: i32) -> bool {
+    let Some(socket) = SOCKETS.get_ptr(&sk) else {
+        let refused = LAST_REFUSED.get(0).is_some_and(|last| *last == sk);
+        let closed = new == CLOSE && LISTENING.get_ptr(&sk).is_none();
+        return closed || (new == ESTABLISHED && refused);
+    };
+    // SAFETY: the verifier checked the pointer.
+    unsafe {
+        let established = core::ptr::read_volatile(&raw const (*socket).established) != 0;
+        match new {
+            SYN_SENT => !established,
+            ESTABLISHED => established && ports(sk) == Some((*socket).ports),
+            CLOSE => core::ptr::read_volatile(&raw const (*socket).closed) != 0,
+            _ => false,
+        }
+    }
 }
 
 /// A connect begins, in the owner's context.
@@ -176,7 +197,7 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
         .insert(&sk, &entry(sk, key, OPENED, ports(sk)?), BPF_NOEXIST)
         .is_err()
     {
-        refused();
+        refused(sk);
     }
     Some(())
 }
@@ -212,10 +233,18 @@ pub unsafe fn replaced(sk: u64, socket: *const Socket) -> Option<()> {
     Some(())
 }
 
+/// The socket that was refused last on this CPU.
+#[map]
+static LAST_REFUSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// The full table of sockets refused a connection: its beginning is counted as lost.
 #[inline(always)]
-pub fn refused() {
+pub fn refused(sk: u64) {
     lost(loss::SOCKETS, 1);
+    if let Some(last) = LAST_REFUSED.get_ptr_mut(0) {
+        // SAFETY: the verifier checked the pointer; the slot belongs to this CPU.
+        unsafe { *last = sk };
+    }
     if let Some(refused) = STATE.get_ptr_mut(REFUSED) {
         // SAFETY: the verifier checked the pointer.
         unsafe { plus(refused, 1) };

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use aya::sys::{Stats, enable_stats};
 
-use super::reason;
+use super::{AGAIN, reason};
 use crate::config::settings::CostMeasurement;
 use crate::facts::{BootTime, ProbeStatus};
 use crate::observe::sys::{self, Runs};
@@ -30,6 +30,7 @@ const FIRST_WINDOWS: u32 = 4;
 /// One program that is measured.
 struct Program {
     feature: String,
+    name: &'static str,
     fd: OwnedFd,
 }
 
@@ -91,9 +92,10 @@ impl CostMeter {
     }
 
     /// Measures these programs too, as the feature's.
-    pub fn watch(&mut self, feature: &str, programs: Vec<OwnedFd>) {
-        let of_feature = |fd| Program {
+    pub fn watch(&mut self, feature: &str, programs: Vec<(&'static str, OwnedFd)>) {
+        let of_feature = |(name, fd)| Program {
             feature: feature.to_owned(),
+            name,
             fd,
         };
         self.programs.extend(programs.into_iter().map(of_feature));
@@ -110,10 +112,16 @@ impl CostMeter {
     }
 
     /// How many runs of each feature's programs the kernel left out since the load. Each is at most
-    /// one happening that is not counted; most of what follows on it is found out in other ways.
+    /// one happening that is not counted. Of two programs at one tracepoint both would have to miss
+    /// it: the second one's are told.
     pub fn missed(&self) -> Vec<(&str, u64)> {
         let missed = |program| sys::program_runs(program).map_or(0, |runs| runs.missed);
+        let has_another = |program: &&Program| {
+            let rest = |other: &Program| other.name.strip_suffix(AGAIN) == Some(program.name);
+            (self.programs.iter()).any(|other| other.feature == program.feature && rest(other))
+        };
         (self.programs.iter())
+            .filter(|program| !has_another(program))
             .map(|program| (program.feature.as_str(), missed(program.fd.as_fd())))
             .filter(|(_, missed)| *missed > 0)
             .collect()

@@ -308,18 +308,21 @@ impl Way {
 
 /// Handles of a way's programs, to read what the kernel counts of them: what one does that is
 /// called by another counts as the other's.
-fn programs(object: &Object, way: &Way) -> Vec<OwnedFd> {
+fn programs(object: &Object, way: &Way) -> Vec<(&'static str, OwnedFd)> {
     way.programs
         .iter()
         .filter(|program| program.hook != Hook::After)
-        .filter_map(|program| object.program(program.name)?.try_clone_to_owned().ok())
+        .filter_map(|program| {
+            let loaded = object.program(program.name)?;
+            Some((program.name, loaded.try_clone_to_owned().ok()?))
+        })
         .collect()
 }
 
 /// How one feature is fed.
 pub struct Attached {
-    /// Its loaded programs.
-    pub programs: Vec<OwnedFd>,
+    /// Its loaded programs, by name.
+    pub programs: Vec<(&'static str, OwnedFd)>,
     /// Its line in the table of probes.
     pub status: ProbeStatus,
 }

@@ -1,11 +1,15 @@
 //! What a way needs of the kernel, looked up in its types before anything is loaded.
 
+use procfs::sys::kernel::Version;
+
 use super::Need;
 use crate::observe::btf::Btf;
 
 /// Whether this kernel has what a way needs.
 pub(super) fn meets(btf: &Btf, need: &Need) -> Result<(), String> {
     match need {
+        Need::Preemption if preempts_programs() => Ok(()),
+        Need::Preemption => Err("this kernel ends a program before another task runs".to_owned()),
         Need::Arguments(tracepoint, least) => match btf.tracepoint_arguments(tracepoint) {
             None => Err(format!("the kernel has no tracepoint {tracepoint}")),
             Some(count) if count < *least => Err(format!(
@@ -14,6 +18,18 @@ pub(super) fn meets(btf: &Btf, need: &Need) -> Result<(), String> {
             Some(_) => Ok(()),
         },
     }
+}
+
+/// The first release whose tracepoints run programs that another task can meet in their middle.
+/// Nothing in its types tells.
+const PREEMPTS_SINCE: (u8, u8) = (7, 0);
+
+/// Whether another task can run, on the same processor, in the middle of a program.
+pub fn preempts_programs() -> bool {
+    // What cannot be told costs a little where it is not so, and counts where it is.
+    Version::current().map_or(true, |version| {
+        (version.major, version.minor) >= PREEMPTS_SINCE
+    })
 }
 
 #[cfg(test)]
@@ -49,7 +65,8 @@ mod tests {
         let offsets = resolve(&btf, &other).expect("the other field is there");
         assert!(offsets.dport > 0 && offsets.daddr == 0);
         for way in super::super::SYSCALLS.ways {
-            for need in way.needs {
+            let types = way.needs.iter();
+            for need in types.filter(|need| !matches!(need, Need::Preemption)) {
                 assert_eq!(meets(&btf, need), Ok(()), "{need:?}");
             }
         }

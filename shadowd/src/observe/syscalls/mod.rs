@@ -363,6 +363,7 @@ fn slots_for(processors: u32, most: u32) -> u32 {
 fn offsets(prepared: &Prepared, slots: u32) -> Result<SyscallOffsets, LoadError> {
     let mut offsets = resolve(&prepared.btf, FIELDS)?;
     offsets.slots = slots;
+    offsets.twice = u32::from(probes::preempts_programs());
     for (number, call) in [
         (&mut offsets.exit, libc::SYS_exit),
         (&mut offsets.exit_group, libc::SYS_exit_group),
