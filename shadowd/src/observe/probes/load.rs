@@ -271,7 +271,11 @@ impl Way {
     /// Whether a kept object has all of its programs at work.
     fn find(&self, object: &Object) -> Result<(), String> {
         let works = |program: &Program| match program.hook {
-            Hook::Iterator(_) | Hook::After => object.program(program.name).is_some(),
+            Hook::Iterator(_) => object.program(program.name).is_some(),
+            // What hangs by itself is not to be called too.
+            Hook::After => {
+                object.program(program.name).is_some() && !object.is_attached(program.name)
+            }
             _ => object.is_attached(program.name),
         };
         if self.programs.iter().all(works) {

@@ -29,7 +29,8 @@ const PARTS: usize = 600;
 /// Calls of a part: a fraction of a millisecond, so that most parts meet no other process.
 const CALLS: u32 = 1_000;
 /// Features that are off when only system calls are counted.
-const ONLY_SYSCALLS: &str = "probes_off = [\"tcp\", \"processes\", \"cgroups\"]";
+const ONLY_SYSCALLS: &str = "probes_off = [\"tcp\", \"udp\", \"udp-remotes\", \"listeners\", \"before\", \
+    \"dns\", \"block\", \"files\", \"opens\", \"processes\", \"oom\", \"cgroups\"]";
 
 /// A way to count.
 struct Way {
