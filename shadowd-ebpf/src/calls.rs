@@ -132,18 +132,26 @@ pub fn returned<T: Threads>(regs: u64, ret: i64, turn: Turn) -> Option<u32> {
         unsafe { (*thread).call = 0 };
         return None;
     }
-    let (number, time) = if call == 0 || call == HANDLED {
-        (unseen(regs, ret)?, None)
+    let after = if turn == Turn::First && twice {
+        HANDLED
     } else {
-        // SAFETY: as above; plain helper call.
-        let time = unsafe { bpf_ktime_get_ns() - (*thread).entered };
-        (call - 1, Some(time))
+        0
     };
-    let handled = turn == Turn::First && twice;
-    // SAFETY: as above.
-    unsafe { (*thread).call = if handled { HANDLED } else { 0 } };
-    count(thread, number, time, ret);
-    Some(number)
+    // Two ways, each to its end: older verifiers lose what is in a value that both would make.
+    if call == 0 || call == HANDLED {
+        let number = unseen(regs, ret)?;
+        // SAFETY: as above.
+        unsafe { (*thread).call = after };
+        count(thread, number, None, ret);
+        return Some(number);
+    }
+    // SAFETY: as above; plain helper call.
+    let time = unsafe {
+        (*thread).call = after;
+        bpf_ktime_get_ns() - (*thread).entered
+    };
+    count(thread, call - 1, Some(time), ret);
+    Some(call - 1)
 }
 
 /// The number of a call that returns and whose entry was not seen: it was entered before these

@@ -81,6 +81,8 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
     const THREADS: u64 = 4;
     const EACH: u64 = 1_500;
     const BYTES: u64 = 123;
+    /// Of the connections, where the kernel leaves programs out.
+    const MISSED_MAX: u64 = THREADS * EACH / 100;
     let pid = std::process::id();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -127,6 +129,18 @@ pub fn many_short_connections_are_exact(capture: &mut Capture) -> Result<()> {
         });
         let wanted = [count, count, count * BYTES, count * BYTES, 0];
         if ends == [wanted; 2] {
+            return Ok(());
+        }
+        // A kernel may leave out both programs that tell of a connection: then it says so.
+        let short = |end: &[u64; 5]| {
+            let missing = |at: usize, each: u64| {
+                let missing = wanted[at].checked_sub(end[at]);
+                missing.is_some_and(|missing| missing <= MISSED_MAX.min(losses.missed) * each)
+            };
+            missing(0, 1) && missing(1, 1) && missing(2, BYTES) && missing(3, BYTES) && end[4] <= 1
+        };
+        if Instant::now() > deadline && ends.iter().all(short) {
+            println!("{ends:?} of {wanted:?}: {losses:?}");
             return Ok(());
         }
         ensure!(
