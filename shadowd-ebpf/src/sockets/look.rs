@@ -66,7 +66,7 @@ pub unsafe fn connection(sk: u64, socket: *mut Socket, tick: u64) -> Option<()> 
         if core::ptr::read_volatile(&raw const (*socket).pending) != COUNTED && hold(sk, socket) {
             let key = (*socket).flow;
             settle(socket, &key);
-            release(sk, socket);
+            release(socket);
         }
         let version = core::ptr::read_volatile(&raw const (*socket).version);
         let key = (*socket).flow;

@@ -332,6 +332,9 @@ pub extern "C" fn report_flows(element: *const Element<FlowKey, FlowValue>) -> i
                 if write((*element).meta, &raw const news) {
                     flows::told(value, tick, &news);
                 }
+            } else if (*value).changed == 0 {
+                // Just made: what it was made for is about to be counted.
+                (*value).changed = tick;
             } else if news.open <= 0
                 && (*value).live_tick != tick
                 && (*value).changed < tcp::setting_now(IDLE_SINCE)

@@ -46,8 +46,10 @@ pub unsafe fn hold(sk: u64, socket: *mut Socket) -> bool {
         plus(&raw mut (*socket).busy, 1);
         let alone = core::ptr::read_volatile(&raw const (*socket).busy) == 1;
         let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
-        if !alone || ended {
-            release(sk, socket);
+        // Since it was looked up the entry may have become another connection's.
+        let own = core::ptr::read_volatile(&raw const (*socket).sk) == sk;
+        if !alone || ended || !own {
+            release(socket);
             return false;
         }
         true
@@ -60,14 +62,14 @@ pub unsafe fn hold(sk: u64, socket: *mut Socket) -> bool {
 ///
 /// As for `hold`, which was called before.
 #[inline(always)]
-pub unsafe fn release(sk: u64, socket: *mut Socket) {
+pub unsafe fn release(socket: *mut Socket) {
     // SAFETY: the caller vouches for the pointer.
     unsafe {
         plus(&raw mut (*socket).busy, u64::MAX);
         let ended = core::ptr::read_volatile(&raw const (*socket).closed) != 0;
         let free = core::ptr::read_volatile(&raw const (*socket).busy) == 0;
         if ended && free {
-            finish(sk, socket);
+            finish(core::ptr::read_volatile(&raw const (*socket).sk), socket);
         }
     }
 }
@@ -98,7 +100,7 @@ pub unsafe fn refine(sk: u64, socket: *mut Socket, tgid: u32, cgroup: u64) -> Op
         let key = (*socket).flow;
         settle(socket, &key);
         plus(&raw mut (*socket).version, 1);
-        release(sk, socket);
+        release(socket);
     }
     Some(())
 }

@@ -133,6 +133,10 @@ pub fn connecting(sk: u64) -> Option<()> {
     let mut socket = entry(sk, flow, COUNTED, 0);
     socket.established = 0;
     socket.connecting_ns = now_ns();
+    if let Some(old) = SOCKETS.get_ptr(&sk) {
+        // SAFETY: the verifier checked the pointer.
+        unsafe { replaced(sk, old) };
+    }
     // Without room there is another try when it is established.
     let _ = SOCKETS.insert(&sk, &socket, 0);
     Some(())
@@ -203,7 +207,7 @@ pub fn established(sk: u64, old: i32) -> Option<()> {
 }
 
 /// The end of a connection was missed, and another lies at its address now: it is over, but what it
-/// moved after the last look cannot be known any more.
+/// moved after the last look cannot be known any more. Of a connect how it ended cannot either.
 ///
 /// # Safety
 ///
@@ -216,11 +220,12 @@ pub unsafe fn replaced(sk: u64, socket: *const Socket) -> Option<()> {
     if SOCKETS.remove(&sk).is_err() {
         return None;
     }
-    lost(loss::SOCKETS, 1);
     if established == 0 {
+        lost(loss::SOCKETS, 1);
         return None;
     }
-    let value = flow(&key)?;
+    let counts = 1 + u64::from(pending == OPENED || pending == ADOPTED);
+    let value = flow_or_lost(&key, counts, 0)?;
     // SAFETY: the verifier checked the pointer; the fields are aligned and only added to.
     unsafe {
         if pending == OPENED {
