@@ -58,12 +58,18 @@ pub struct Peer {
 pub struct Group {
     /// Its name.
     pub name: Spanned<String>,
-    /// Names of all members, this host included.
+    /// Names of all members; this host is one of them, or a witness.
     pub members: Spanned<Vec<Spanned<String>>>,
     /// 1 to 255, higher is preferred. Default 100.
     pub priority: Option<Spanned<i64>>,
-    /// What keeps the group from having two owners. Only `"none"` so far; must be written.
+    /// Names of hosts that vote and never own the group, at most 5. Default none.
+    pub witnesses: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What keeps the group from having two owners: `"lease"`, which takes three voters, or
+    /// `"none"`; must be written.
     pub protection: Option<Spanned<String>>,
+    /// How long an owner goes on without the answers of a majority while all is well, 2 heartbeats
+    /// to 10min. Default `suspect_after`.
+    pub lease: Option<Spanned<String>>,
     /// Between heartbeats, 5ms to 10s. Default `100ms`.
     pub heartbeat: Option<Spanned<String>>,
     /// Silence that makes suspect, 2 heartbeats to 10min. Default 3 heartbeats.
@@ -71,10 +77,10 @@ pub struct Group {
     /// How long a starting member listens before it may claim, up to 10min. Default 3s, or 10
     /// suspicion times if that is longer.
     pub join_wait: Option<Spanned<String>>,
-    /// The interface of the virtual IPs.
-    pub interface: Spanned<String>,
-    /// The virtual IPs with prefix lengths, 1 to 32 of them.
-    pub vips: Spanned<Vec<Spanned<String>>>,
+    /// The interface of the virtual IPs. A witness needs none.
+    pub interface: Option<Spanned<String>>,
+    /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.
+    pub vips: Option<Spanned<Vec<Spanned<String>>>>,
     /// `[[group.unit]]`: the units, in start order, at most 64.
     #[serde(default)]
     pub unit: Vec<Unit>,

@@ -19,6 +19,8 @@ pub struct Settings {
     pub peers: Vec<PeerSettings>,
     /// The groups this host is a member of.
     pub groups: Vec<GroupSettings>,
+    /// The groups this host is a witness of: no addresses, and all members are others.
+    pub witnessed: Vec<GroupSettings>,
     /// Capture.
     pub capture: CaptureSettings,
     /// What Prometheus may read.
@@ -74,6 +76,10 @@ pub struct GroupSettings {
     pub vips: Vec<Vip>,
     /// The units, in start order.
     pub units: Vec<UnitSettings>,
+    /// Who votes beside the members, by name; each is a peer.
+    pub witnesses: Vec<Name>,
+    /// How long an owner may go without the answers of a majority, when all is well.
+    pub lease: Duration,
 }
 
 /// One unit of a group.

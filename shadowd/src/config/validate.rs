@@ -1,8 +1,8 @@
 //! From the file as written to settings that hold: ranges, formats and relations.
 
 mod capture;
+mod group;
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::Path;
 use std::str::FromStr;
@@ -14,17 +14,12 @@ use super::error::{ConfigError, line_of};
 use super::file;
 use super::settings::{
     GroupSettings, HistorySettings, HostSettings, MetricsSettings, PeerSettings, Settings,
-    UnitSettings,
 };
-use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
+use crate::facts::HostId;
+use group::Place;
 
 const MAX_PEERS: usize = 64;
 const MAX_GROUPS: usize = 16;
-const MAX_MEMBERS: usize = 8;
-const MAX_VIPS: usize = 32;
-const MAX_UNITS: usize = 64;
-/// Group names travel in every heartbeat.
-const MAX_GROUP_NAME: usize = 32;
 
 /// The text behind the spans, for error messages.
 struct Source<'a> {
@@ -43,10 +38,14 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         return Err(source.refuse("group.name", name, "a host has at most 16 groups"));
     }
     let mut groups: Vec<GroupSettings> = Vec::new();
+    let mut witnessed: Vec<GroupSettings> = Vec::new();
     for written in &file.group {
-        let group = source.group(written, &host, &peers)?;
-        source.apart(written, &group, &groups)?;
-        groups.push(group);
+        let (place, group) = source.group(written, &host, &peers)?;
+        source.apart(written, &group, groups.iter().chain(&witnessed))?;
+        match place {
+            Place::Member => groups.push(group),
+            Place::Witness => witnessed.push(group),
+        }
     }
     let capture = source.capture(&file.capture)?;
     let metrics = source.metrics(&file.metrics, &host)?;
@@ -55,6 +54,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         host,
         peers,
         groups,
+        witnessed,
         capture,
         metrics,
         history,
@@ -273,192 +273,5 @@ impl Source<'_> {
             }
         }
         Ok(peers)
-    }
-
-    fn group(
-        &self,
-        group: &file::Group,
-        host: &HostSettings,
-        peers: &[PeerSettings],
-    ) -> Checked<GroupSettings> {
-        let name: Name = self.parsed("group.name", &group.name)?;
-        if name.as_str().len() > MAX_GROUP_NAME {
-            let allowed = "a group's name has at most 32 characters";
-            return Err(self.refuse("group.name", &group.name, allowed));
-        }
-        let ms = Duration::from_millis;
-        let longest = Duration::from_secs(600);
-        let heartbeat = self.duration(
-            "group.heartbeat",
-            group.heartbeat.as_ref(),
-            ms(100),
-            ms(5)..=Duration::from_secs(10),
-        )?;
-        let suspect_after = self.duration(
-            "group.suspect_after",
-            group.suspect_after.as_ref(),
-            heartbeat * 3,
-            heartbeat * 2..=longest,
-        )?;
-        let join_wait = self.duration(
-            "group.join_wait",
-            group.join_wait.as_ref(),
-            (suspect_after * 10)
-                .max(Duration::from_secs(3))
-                .min(longest),
-            suspect_after..=longest,
-        )?;
-        Ok(GroupSettings {
-            members: self.members(&group.members, host, peers)?,
-            priority: self.priority(group.priority.as_ref())?,
-            protection: self.protection(group)?,
-            heartbeat,
-            suspect_after,
-            join_wait,
-            interface: self.interface(&group.interface)?,
-            vips: self.vips(&group.vips)?,
-            units: self.units(&group.unit)?,
-            name,
-        })
-    }
-
-    fn members(
-        &self,
-        members: &Spanned<Vec<Spanned<String>>>,
-        host: &HostSettings,
-        peers: &[PeerSettings],
-    ) -> Checked<Vec<Name>> {
-        let mut others = BTreeSet::new();
-        let mut own = false;
-        for written in members.get_ref() {
-            let name: Name = self.parsed("group.members", written)?;
-            if name == host.name {
-                own = true;
-            } else if !peers.iter().any(|peer| peer.name == name) {
-                let allowed = "each member is this host or has a [[peer]] table";
-                return Err(self.refuse("group.members", written, allowed));
-            } else if !others.insert(name) {
-                return Err(self.refuse("group.members", written, "each member once"));
-            }
-        }
-        if !own {
-            let allowed = format!("must name this host, {}", host.name);
-            return Err(self.refuse("group.members", members, allowed));
-        }
-        if others.is_empty() || others.len() >= MAX_MEMBERS {
-            return Err(self.refuse("group.members", members, "a group has 2 to 8 members"));
-        }
-        Ok(others.into_iter().collect())
-    }
-
-    fn priority(&self, priority: Option<&Spanned<i64>>) -> Checked<u8> {
-        let Some(written) = priority else {
-            return Ok(100);
-        };
-        let value = u8::try_from(*written.get_ref())
-            .ok()
-            .filter(|value| *value > 0);
-        value.ok_or_else(|| self.refuse("group.priority", written, "from 1 to 255"))
-    }
-
-    fn protection(&self, group: &file::Group) -> Checked<Protection> {
-        let allowed = "what keeps the group from having two owners must be written out; this \
-                       version knows \"none\": a partition makes two owners until it heals";
-        match &group.protection {
-            Some(written) if written.get_ref() == "none" => Ok(Protection::None),
-            Some(written) => Err(self.refuse("group.protection", written, allowed)),
-            None => Err(ConfigError::Value {
-                path: self.path.to_owned(),
-                line: line_of(self.text, &group.name.span()),
-                key: "group.protection",
-                value: "(missing)".to_owned(),
-                allowed: allowed.to_owned(),
-            }),
-        }
-    }
-
-    fn interface(&self, interface: &Spanned<String>) -> Checked<String> {
-        let name = interface.get_ref();
-        // IFNAMSIZ is 16 with the closing zero; dev_valid_name in net/core/dev.c.
-        let letters = name
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-        if name.is_empty() || name.len() > 15 || !letters || name == "." || name == ".." {
-            let allowed = "an interface's name: 1 to 15 characters without space, / and :";
-            return Err(self.refuse("group.interface", interface, allowed));
-        }
-        Ok(name.clone())
-    }
-
-    fn vips(&self, vips: &Spanned<Vec<Spanned<String>>>) -> Checked<Vec<Vip>> {
-        let mut seen = BTreeSet::new();
-        let mut parsed = Vec::new();
-        for written in vips.get_ref() {
-            let vip: Vip = self.parsed("group.vips", written)?;
-            if !seen.insert(vip.address) {
-                return Err(self.refuse("group.vips", written, "each address once"));
-            }
-            parsed.push(vip);
-        }
-        if parsed.is_empty() || parsed.len() > MAX_VIPS {
-            return Err(self.refuse("group.vips", vips, "a group has 1 to 32 virtual IPs"));
-        }
-        Ok(parsed)
-    }
-
-    fn units(&self, units: &[file::Unit]) -> Checked<Vec<UnitSettings>> {
-        let mut parsed: Vec<UnitSettings> = Vec::new();
-        for written in units {
-            let name: Name = self.parsed("group.unit.name", &written.name)?;
-            let is_service = name.as_str().ends_with(".service") && name.as_str() != ".service";
-            if !is_service || parsed.iter().any(|unit| unit.name == name) {
-                let allowed = "a service unit's full name, such as nginx.service, each once";
-                return Err(self.refuse("group.unit.name", &written.name, allowed));
-            }
-            let mode = match written.mode.get_ref().as_str() {
-                "warm" => UnitMode::Warm,
-                "cold" => UnitMode::Cold,
-                _ => {
-                    let allowed = "\"warm\" (runs on every member) or \"cold\" (on the active)";
-                    return Err(self.refuse("group.unit.mode", &written.mode, allowed));
-                }
-            };
-            parsed.push(UnitSettings { name, mode });
-            if parsed.len() > MAX_UNITS {
-                let allowed = "a group has at most 64 units";
-                return Err(self.refuse("group.unit.name", &written.name, allowed));
-            }
-        }
-        Ok(parsed)
-    }
-
-    /// Two groups share no name, no address and no unit: each would fail over with either.
-    fn apart(
-        &self,
-        written: &file::Group,
-        group: &GroupSettings,
-        groups: &[GroupSettings],
-    ) -> Checked<()> {
-        for other in groups {
-            if other.name == group.name {
-                return Err(self.refuse("group.name", &written.name, "each group once"));
-            }
-            let shared = |vip: &&Vip| other.vips.iter().any(|own| own.address == vip.address);
-            if let Some(vip) = group.vips.iter().find(shared) {
-                let allowed = format!("{vip} belongs to the group {} already", other.name);
-                return Err(self.refuse("group.vips", &written.vips, allowed));
-            }
-            let shared = |unit: &&file::Unit| {
-                other
-                    .units
-                    .iter()
-                    .any(|own| own.name.as_str() == unit.name.get_ref())
-            };
-            if let Some(unit) = written.unit.iter().find(shared) {
-                let allowed = format!("belongs to the group {} already", other.name);
-                return Err(self.refuse("group.unit.name", &unit.name, allowed));
-            }
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,8 @@ pub enum Role {
     Active,
     /// Has stopped taking part (the daemon is ending).
     Stopped,
+    /// Votes, never owns the group.
+    Witness,
 }
 
 impl fmt::Display for Role {
@@ -29,6 +32,7 @@ impl fmt::Display for Role {
             Self::Shadow => "shadow",
             Self::Active => "active",
             Self::Stopped => "stopped",
+            Self::Witness => "witness",
         })
     }
 }
@@ -57,6 +61,8 @@ pub enum Cause {
     StepFailed,
     /// The member joined an existing group.
     Joined,
+    /// A majority of the voters did not answer for too long.
+    LeaseLost,
 }
 
 impl fmt::Display for Cause {
@@ -72,6 +78,7 @@ impl fmt::Display for Cause {
             Self::NoActive => "no_active",
             Self::StepFailed => "step_failed",
             Self::Joined => "joined",
+            Self::LeaseLost => "lease_lost",
         })
     }
 }
@@ -82,6 +89,8 @@ impl fmt::Display for Cause {
 pub enum Protection {
     /// Nothing: a partition of a pair makes two owners until it heals. Must be written out.
     None,
+    /// A lease that a majority of the members and witnesses grants.
+    Lease,
 }
 
 /// How a unit of a group is kept on a shadow.
@@ -197,6 +206,11 @@ pub enum Body {
         priority: u8,
         /// Whether the sender could own the group now: its units and its link are up.
         eligible: bool,
+        /// An owner asks with each heartbeat to be kept alone for so long in its epoch; zero where
+        /// no lease is needed.
+        lease: Duration,
+        /// Tells the set of voters that the sender counts from others.
+        electorate: u64,
     },
     /// Last words: the sender has given the group up; its addresses are gone.
     Resign {
@@ -214,7 +228,31 @@ pub enum Body {
     Transfer {
         /// The member that takes over.
         to: HostId,
+        /// Until when the sender was promised to be alone, on its own clock: `to` inherits it.
+        deadline: BootTime,
     },
+    /// The sender wants to own the group in the message's epoch: a voter that promises keeps all
+    /// others out for so long.
+    Ask {
+        /// How long.
+        lease: Duration,
+        /// Tells the set of voters that the sender counts from others.
+        electorate: u64,
+    },
+    /// The sender keeps all others out, for the message's epoch.
+    Promise {
+        /// When the request that this answers was sent, on its sender's clock.
+        sent: BootTime,
+        /// For how long from when the request arrived.
+        lease: Duration,
+    },
+    /// The sender promises nothing because of the message's epoch.
+    Refuse {
+        /// It may promise after so long; zero: never in the epoch that was asked for.
+        wait: Duration,
+    },
+    /// What was promised to the sender in the message's epoch is given back.
+    Withdraw,
 }
 
 #[cfg(test)]

@@ -63,6 +63,12 @@ pub enum EventKind {
     Handover,
     /// A step failed; `detail` says which and why.
     Failure,
+    /// This owner's lease ran out: the guard keeps its addresses silent.
+    LeaseLapsed,
+    /// A majority answers this owner again.
+    LeaseHeld,
+    /// This voter keeps the others out for another member than before.
+    Voted,
 }
 
 impl fmt::Display for EventKind {
@@ -84,6 +90,9 @@ impl fmt::Display for EventKind {
             Self::LinkChanged => "link changed",
             Self::Handover => "handover",
             Self::Failure => "failure",
+            Self::LeaseLapsed => "lease lapsed",
+            Self::LeaseHeld => "lease held",
+            Self::Voted => "voted",
         })
     }
 }

@@ -23,7 +23,7 @@ pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMod
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
 pub use status::{
-    CaptureStatus, GroupStatus, LinkCounters, MemberStatus, PeerStatus, Status, UnitStatus,
-    VipStatus,
+    CaptureStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus, Status,
+    UnitStatus, VipStatus, VoterStatus, WitnessStatus,
 };
 pub use time::BootTime;

@@ -22,6 +22,9 @@ pub struct Status {
     pub now: BootTime,
     /// Every group this host is a member of.
     pub groups: Vec<GroupStatus>,
+    /// Every group this host is a witness of.
+    #[serde(default)]
+    pub witnessed: Vec<WitnessStatus>,
     /// Every peer.
     pub peers: Vec<PeerStatus>,
     /// Datagrams that belong to no peer.
@@ -58,6 +61,46 @@ pub struct GroupStatus {
     pub vips: Vec<VipStatus>,
     /// The units.
     pub units: Vec<UnitStatus>,
+    /// The votes; none where nothing protects the group.
+    #[serde(default)]
+    pub lease: Option<LeaseStatus>,
+}
+
+/// The lease of a group, as this member sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// How long a lease this member asks for: longer than configured while it runs late.
+    pub length_ns: u64,
+    /// This host is active and its lease ran out: the addresses are silent until it holds again.
+    pub lapsed: bool,
+    /// The other voters.
+    pub voters: Vec<VoterStatus>,
+}
+
+/// Another voter of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VoterStatus {
+    /// Name of the host.
+    pub host: Name,
+    /// Whether it never owns the group.
+    pub witness: bool,
+    /// Until when it promised to keep others out for this host, on this host's clock.
+    pub promised_until: Option<BootTime>,
+    /// When it last said something about a vote.
+    pub heard: Option<BootTime>,
+}
+
+/// One group that this host is a witness of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WitnessStatus {
+    /// Name of the group.
+    pub group: Name,
+    /// The newest epoch it voted in.
+    pub epoch: Epoch,
+    /// For whom it keeps the others out, if for anybody.
+    pub holder: Option<Name>,
+    /// Until when.
+    pub until: Option<BootTime>,
 }
 
 /// One member of a group.

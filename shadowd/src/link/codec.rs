@@ -81,17 +81,38 @@ pub(super) mod tests {
             Just(Cause::DaemonStopped),
             Just(Cause::Joined)
         ];
+        let lease = any::<u64>().prop_map(std::time::Duration::from_nanos);
         let host = any::<[u8; 32]>().prop_map(HostId::from_bytes);
         prop_oneof![
-            (role, any::<u8>(), any::<bool>()).prop_map(|(role, priority, eligible)| Body::Beat {
+            (
                 role,
-                priority,
-                eligible
-            }),
+                any::<u8>(),
+                any::<bool>(),
+                lease.clone(),
+                any::<u64>()
+            )
+                .prop_map(|(role, priority, eligible, lease, electorate)| Body::Beat {
+                    role,
+                    priority,
+                    eligible,
+                    lease,
+                    electorate,
+                }),
             cause.prop_map(|cause| Body::Resign { cause }),
             host.clone().prop_map(|to| Body::Offer { to }),
             Just(Body::Ready),
-            host.prop_map(|to| Body::Transfer { to }),
+            (host, any::<u64>()).prop_map(|(to, deadline)| Body::Transfer {
+                to,
+                deadline: BootTime::from_nanos(deadline),
+            }),
+            (lease.clone(), any::<u64>())
+                .prop_map(|(lease, electorate)| Body::Ask { lease, electorate }),
+            (any::<u64>(), lease.clone()).prop_map(|(sent, lease)| Body::Promise {
+                sent: BootTime::from_nanos(sent),
+                lease,
+            }),
+            lease.prop_map(|wait| Body::Refuse { wait }),
+            Just(Body::Withdraw),
         ]
     }
 

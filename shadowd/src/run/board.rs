@@ -12,7 +12,7 @@ use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
     BootTime, CaptureStatus, Event, GroupStatus, HostId, Name, Observation, PeerStatus, Protection,
-    Status,
+    Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
@@ -35,6 +35,17 @@ pub struct PeerReading {
     pub round_trip_p99_ns: Option<u64>,
 }
 
+/// What the failover thread publishes.
+#[derive(Clone, Debug, Default)]
+pub struct FailoverView {
+    /// The groups this host is a member of.
+    pub groups: Vec<GroupStatus>,
+    /// The groups it is a witness of.
+    pub witnessed: Vec<WitnessStatus>,
+    /// The peers.
+    pub peers: Vec<PeerReading>,
+}
+
 /// What the threads publish.
 pub struct Board {
     settings: Settings,
@@ -44,7 +55,7 @@ pub struct Board {
     recorder: Recorder,
     history: History,
     inputs: mpsc::Sender<Input>,
-    groups: RwLock<(Vec<GroupStatus>, Vec<PeerReading>)>,
+    failover: RwLock<FailoverView>,
     observation: RwLock<Arc<Observation>>,
     capture: RwLock<CaptureStatus>,
     notes: RwLock<Vec<String>>,
@@ -70,7 +81,7 @@ impl Board {
             recorder,
             history,
             inputs,
-            groups: RwLock::default(),
+            failover: RwLock::default(),
             observation: RwLock::default(),
             capture: RwLock::default(),
             notes: RwLock::default(),
@@ -79,8 +90,11 @@ impl Board {
     }
 
     /// The failover thread's view.
-    pub fn publish_groups(&self, groups: Vec<GroupStatus>, peers: Vec<PeerReading>) {
-        *self.groups.write().unwrap_or_else(PoisonError::into_inner) = (groups, peers);
+    pub fn publish_failover(&self, view: FailoverView) {
+        *self
+            .failover
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = view;
     }
 
     /// The capture thread's view.
@@ -142,6 +156,7 @@ impl Board {
                     "group {}: protection = \"none\": a partition makes two owners until it heals",
                     group.name
                 )),
+                Protection::Lease => {}
             }
         }
         for probe in &capture.probes {
@@ -183,8 +198,8 @@ impl Board {
 
 impl Answers for Board {
     fn status(&self) -> Status {
-        let (groups, readings) = self
-            .groups
+        let view = self
+            .failover
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -200,8 +215,9 @@ impl Answers for Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
             now: boot_time(),
-            groups,
-            peers: self.peers(&readings),
+            peers: self.peers(&view.peers),
+            groups: view.groups,
+            witnessed: view.witnessed,
             strangers: self.keyring.strangers(),
             warnings: self.warnings(&capture),
             capture,

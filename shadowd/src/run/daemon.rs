@@ -202,5 +202,6 @@ async fn connect_units(settings: &Settings) -> anyhow::Result<Option<Arc<Units>>
 
 fn stored_epochs(store: &Store, settings: &Settings) -> anyhow::Result<Vec<Epoch>> {
     let stored = |group: &GroupSettings| Ok(store.epoch(&group.name)?.unwrap_or(Epoch::NONE));
-    settings.groups.iter().map(stored).collect()
+    let groups = settings.groups.iter().chain(&settings.witnessed);
+    groups.map(stored).collect()
 }

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
-use super::board::Board;
+use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
 use super::peer::PeerLink;
+use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
 use crate::facts::{BootTime, Datagram, GroupMessage, Name};
 use crate::link::Datagrams;
@@ -77,6 +78,7 @@ struct Pending {
 /// The loop and all it holds.
 pub struct Failover {
     groups: Vec<GroupRunner>,
+    witnessed: Vec<WitnessRunner>,
     links: Vec<PeerLink>,
     datagrams: Datagrams,
     inputs: mpsc::Receiver<Input>,
@@ -89,6 +91,7 @@ impl Failover {
     /// Puts the loop together.
     pub fn new(
         groups: Vec<GroupRunner>,
+        witnessed: Vec<WitnessRunner>,
         peers: &[crate::config::settings::PeerSettings],
         datagrams: Datagrams,
         inputs: mpsc::Receiver<Input>,
@@ -97,6 +100,7 @@ impl Failover {
         let links = peers.iter().map(PeerLink::new);
         Self {
             groups,
+            witnessed,
             links: links.collect(),
             datagrams,
             inputs,
@@ -143,12 +147,16 @@ impl Failover {
         self.groups
             .iter()
             .map(GroupRunner::next_deadline)
+            .chain(self.witnessed.iter().map(|one| one.core.next_deadline()))
             .fold(publish, BootTime::min)
     }
 
     fn on_timers(&mut self, now: BootTime) {
         for group in &mut self.groups {
             group.on_timer(now);
+        }
+        for witness in &mut self.witnessed {
+            witness.core.on_timer(now);
         }
     }
 
@@ -159,7 +167,11 @@ impl Failover {
         link.on_datagram(datagram, now);
         for message in &datagram.messages {
             for group in &mut self.groups {
-                group.core.on_message(from, datagram.sent, message, now);
+                let (sent, heard) = (datagram.sent, datagram.heard);
+                group.core.on_message(from, sent, message, heard, now);
+            }
+            for witness in &mut self.witnessed {
+                witness.core.on_message(from, datagram.sent, message, now);
             }
         }
     }
@@ -268,7 +280,8 @@ impl Failover {
     /// All groups at once: one that waits for the kernel does not hold the others up.
     async fn carry_out(&mut self) {
         let groups = self.groups.iter_mut().map(GroupRunner::carry_out);
-        let outgoing = join_all(groups).await.into_iter().flatten().collect();
+        let mut outgoing: Vec<Outgoing> = join_all(groups).await.into_iter().flatten().collect();
+        outgoing.extend(self.witnessed.iter_mut().flat_map(WitnessRunner::carry_out));
         self.send(outgoing);
     }
 
@@ -304,9 +317,11 @@ impl Failover {
             return;
         }
         self.published = now;
-        let groups = self.groups.iter().map(|group| group.status(now)).collect();
-        let peers = self.links.iter().map(PeerLink::reading);
-        self.board.publish_groups(groups, peers.collect());
+        self.board.publish_failover(FailoverView {
+            groups: self.groups.iter().map(|group| group.status(now)).collect(),
+            witnessed: self.witnessed.iter().map(|one| one.status(now)).collect(),
+            peers: self.links.iter().map(PeerLink::reading).collect(),
+        });
     }
 }
 

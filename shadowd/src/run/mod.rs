@@ -22,6 +22,7 @@ mod parts;
 mod peer;
 mod record;
 mod start;
+mod witness;
 
 pub use check::StartError;
 pub use daemon::{check_configuration, create_identity, run};

@@ -87,6 +87,7 @@ impl Parts {
                     group = %group.name,
                     "protection = \"none\": a partition makes two owners until it heals"
                 ),
+                Protection::Lease => {}
             }
         }
         notify("READY", "1");

@@ -12,11 +12,12 @@ use super::failover::{Failover, Input};
 use super::group::GroupRunner;
 use super::jobs::{Job, Worker};
 use super::record::Recorder;
+use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
-use crate::decide::cluster::{Group, Peer};
+use crate::decide::cluster::{Group, Peer, Witness};
 use crate::facts::{Epoch, HostId, Name};
 use crate::link::{Datagrams, Keyring};
 use crate::observe::carrier::CarrierWatch;
@@ -60,7 +61,7 @@ pub struct FailoverStart {
     pub settings: Settings,
     /// This host's identity.
     pub id: HostId,
-    /// The newest known epoch of each group.
+    /// The newest known epoch of each group, then of each group this host is a witness of.
     pub epochs: Vec<Epoch>,
     /// The keys of the peers' datagrams.
     pub keyring: Arc<Keyring>,
@@ -124,8 +125,13 @@ impl FailoverStart {
         for (number, settings) in self.settings.groups.iter().enumerate() {
             groups.push(self.group(number, settings).await?);
         }
+        let witnessed = self.settings.witnessed.iter().enumerate();
+        let newest = &self.epochs[groups.len()..];
+        let witnessed = witnessed.map(|(number, settings)| self.witness(newest[number], settings));
+        let witnessed = witnessed.collect();
         Ok(Failover::new(
             groups,
+            witnessed,
             &self.settings.peers,
             datagrams,
             inbox,
@@ -144,26 +150,37 @@ impl FailoverStart {
                 settings.name, settings.interface
             ));
         }
-        let me = Peer {
-            name: self.settings.host.name.clone(),
-            id: self.id,
-        };
-        let others = settings
-            .members
-            .iter()
-            .filter_map(|member| self.peer(member))
-            .collect();
-        let core = Group::new(settings.clone(), me, others, newest, boot_time());
+        let others = self.peers(&settings.members);
+        let witnesses = self.peers(&settings.witnesses);
+        let now = boot_time();
+        let core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
         Ok(GroupRunner::new(core, vips, announcer, jobs, recorder))
     }
 
-    fn peer(&self, name: &Name) -> Option<Peer> {
-        let peer = self.settings.peers.iter().find(|peer| peer.name == *name)?;
-        Some(Peer {
-            name: peer.name.clone(),
-            id: peer.id,
-        })
+    fn witness(&self, newest: Epoch, settings: &GroupSettings) -> WitnessRunner {
+        let members = self.peers(&settings.members);
+        let others = self.peers(&settings.witnesses);
+        let (me, now) = (self.me(), boot_time());
+        let core = Witness::new(settings.clone(), &me, members, &others, newest, now);
+        WitnessRunner::new(core, self.recorder.clone())
+    }
+
+    fn me(&self) -> Peer {
+        Peer {
+            name: self.settings.host.name.clone(),
+            id: self.id,
+        }
+    }
+
+    fn peers(&self, names: &[Name]) -> Vec<Peer> {
+        let peers = &self.settings.peers;
+        let peer = |name: &Name| {
+            let peer = peers.iter().find(|peer| peer.name == *name)?;
+            let (name, id) = (peer.name.clone(), peer.id);
+            Some(Peer { name, id })
+        };
+        names.iter().filter_map(peer).collect()
     }
 }
 

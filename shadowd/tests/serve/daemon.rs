@@ -66,6 +66,7 @@ pub fn status() -> Status {
         started: seconds(100),
         now: seconds(225),
         groups: vec![group()],
+        witnessed: Vec::new(),
         peers: vec![PeerStatus {
             host: name("b"),
             id: HostId::from_bytes([2; 32]),
@@ -179,6 +180,7 @@ fn group() -> GroupStatus {
             state: "active".to_owned(),
             main_pid: Some(812),
         }],
+        lease: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use shadowd::facts::{Epoch, Role};
+use shadowd::facts::{Epoch, Protection, Role};
 
 use super::faults::Plan;
 use super::host::Host;
@@ -57,8 +57,8 @@ impl Checker {
             overlap_bound: Duration::from_millis(10 + 10 + 6)
                 + plan.max_delay
                 + Duration::from_millis(if plan.failing > 0 { 500 } else { 0 }),
-            overlaps: vec![vec![None; plan.hosts]; plan.hosts],
-            seen: vec![seen; plan.hosts],
+            overlaps: vec![vec![None; plan.hosts()]; plan.hosts()],
+            seen: vec![seen; plan.hosts()],
             settled: false,
         }
     }
@@ -72,6 +72,7 @@ impl Checker {
         if let Some(what) = &world.unjust {
             return violation(world, what.clone());
         }
+        one_answers(world)?;
         self.two_owners_end(world)?;
         self.a_handover_never_overlaps(world)
     }
@@ -82,7 +83,7 @@ impl Checker {
         index: usize,
         host: &Host,
     ) -> Result<(), Violation> {
-        let Some(core) = &host.core else {
+        let Some(core) = host.member() else {
             return Ok(());
         };
         let before = self.seen[index];
@@ -159,8 +160,9 @@ impl Checker {
         if holders.len() != 1 {
             return violation(world, format!("healed, but {holders:?} hold the addresses"));
         }
-        for (index, host) in world.hosts.iter().enumerate() {
-            let Some(core) = &host.core else {
+        let members = world.hosts.iter().take(world.plan.members);
+        for (index, host) in members.enumerate() {
+            let Some(core) = host.member() else {
                 return violation(world, format!("healed, but h{index} does not run"));
             };
             let status = core.status(host.clock(world.now));
@@ -169,6 +171,9 @@ impl Checker {
             } else {
                 Role::Shadow
             };
+            if holders[0] == index && !host.answers(world.now) {
+                return violation(world, format!("healed, but h{index} holds no lease"));
+            }
             if status.role != wanted {
                 return violation(world, format!("healed, but h{index} is {}", status.role));
             }
@@ -189,13 +194,27 @@ impl Checker {
     }
 }
 
+/// With a lease no two hosts answer for the addresses at the same instant: whatever the daemons
+/// believe, hung and dead ones included.
+fn one_answers(world: &World) -> Result<(), Violation> {
+    if world.plan.protection == Protection::None {
+        return Ok(());
+    }
+    let answers = |index: &usize| world.hosts[*index].answers(world.now);
+    let answering: Vec<usize> = (0..world.hosts.len()).filter(answers).collect();
+    if answering.len() > 1 {
+        return violation(world, format!("{answering:?} answer for the addresses"));
+    }
+    Ok(())
+}
+
 /// A running daemon that does not own the group has no addresses.
 fn addresses_belong_to_the_owner(
     world: &World,
     index: usize,
     host: &Host,
 ) -> Result<(), Violation> {
-    let Some(core) = &host.core else {
+    let Some(core) = host.member() else {
         return Ok(());
     };
     let role = core.status(host.clock(world.now)).role;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use shadowd::facts::Protection;
 
 /// One thing that goes wrong, and its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,15 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Members of the group, 2 to 4.
-    pub hosts: usize,
+    pub members: usize,
+    /// Hosts that vote only, after the members.
+    pub witnesses: usize,
+    /// What protects the group.
+    pub protection: Protection,
+    /// By how much each host's clock is fast, in millionths.
+    pub drift_ppm: Vec<i64>,
+    /// Witnesses break the rule: they grant before what they promised ran out.
+    pub broken: bool,
     /// Whether the group has a cold unit beside the warm one.
     pub cold_unit: bool,
     /// Longest one-way delay of a datagram.
@@ -51,23 +60,38 @@ pub struct Plan {
 
 /// Faults begin after the cluster had time to settle.
 const SETTLED: Duration = Duration::from_millis(700);
+/// Clocks are off by at most this; the core's margin is for so much (`voter.rs`).
+const DRIFT_PPM: i64 = 1_000;
 
 impl Plan {
     /// The plan of a seed's generator.
     pub fn random(rng: &mut ChaCha8Rng) -> Self {
-        let hosts = rng.random_range(2..=4);
+        let members = rng.random_range(2..=4);
+        let witnesses = usize::from(rng.random_bool(0.6));
+        let hosts = members + witnesses;
+        let leased = hosts >= 3 && (witnesses > 0 || rng.random_bool(0.5));
         let mut faults = Vec::new();
         for _ in 0..rng.random_range(1..=4) {
             let begin = SETTLED + Duration::from_micros(rng.random_range(0..1_200_000));
             let length = Duration::from_micros(rng.random_range(5_000..600_000));
-            faults.push((begin, length, Self::fault(hosts, rng)));
+            faults.push((begin, length, Self::fault(members, hosts, rng)));
         }
         let healed_at = faults
             .iter()
             .map(|(begin, length, _)| *begin + *length)
             .max();
+        let drift = |_| rng.random_range(-DRIFT_PPM..=DRIFT_PPM);
+        let drift_ppm = (0..hosts).map(drift).collect();
         Self {
-            hosts,
+            members,
+            witnesses: if leased { witnesses } else { 0 },
+            protection: if leased {
+                Protection::Lease
+            } else {
+                Protection::None
+            },
+            drift_ppm,
+            broken: false,
             cold_unit: rng.random_bool(0.5),
             max_delay: Duration::from_micros(rng.random_range(100..6_000)),
             duplicated: rng.random_range(0..20),
@@ -81,14 +105,20 @@ impl Plan {
         }
     }
 
-    fn fault(hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
+    /// Members and witnesses.
+    pub fn hosts(&self) -> usize {
+        self.members + self.witnesses
+    }
+
+    fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
+        let member = host % members;
         match rng.random_range(0..11) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
             3 => Fault::Stop(host),
-            4 => Fault::Unit(host),
+            4 => Fault::Unit(member),
             5 => Fault::Link(host),
             6 => Fault::Isolate(host),
             7 => Fault::OneWay(host, (host + 1) % hosts),

@@ -14,7 +14,11 @@ impl World {
             Fault::Crash(host) => self.hosts[host].power_off(),
             Fault::Kill(host) => self.hosts[host].end_daemon(),
             Fault::Stall(host) => self.hosts[host].stalled = true,
-            Fault::Stop(host) => self.input(host, Input::Stop),
+            Fault::Stop(host) if self.hosts[host].member().is_some() => {
+                self.input(host, Input::Stop);
+            }
+            // A witness has nothing to give up.
+            Fault::Stop(host) => self.hosts[host].end_daemon(),
             Fault::Unit(host) => self.warm(host, false),
             Fault::Link(host) => self.link(host, false),
             Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),

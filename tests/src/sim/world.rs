@@ -11,7 +11,7 @@ use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
-use super::host::{Host, Input, group, name};
+use super::host::{Heard, Host, Input, group, name};
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +28,7 @@ pub(super) enum Event {
         to: usize,
         from: usize,
         sent: BootTime,
+        heard: Option<BootTime>,
         message: GroupMessage,
     },
     Timer {
@@ -70,14 +71,26 @@ pub struct World {
 
 /// When runs begin, so that hosts can have booted before.
 const START: Duration = Duration::from_secs(100);
+/// Steps of a run; one without storms takes some thousands.
+const STEPS_MAX: u64 = 60_000;
 /// Time to settle after the last fault, before the end state is judged.
 pub const SETTLE: Duration = Duration::from_millis(2_000);
 
 impl World {
     /// Runs the plan of `seed` to its end. The error names the broken invariant.
     pub fn run(seed: u64, traced: bool) -> Result<Outcome, Violation> {
+        Self::run_with(seed, traced, |_| {})
+    }
+
+    /// As [`Self::run`], with a plan that was changed.
+    pub fn run_with(
+        seed: u64,
+        traced: bool,
+        change: impl FnOnce(&mut Plan),
+    ) -> Result<Outcome, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let plan = Plan::random(&mut rng);
+        let mut plan = Plan::random(&mut rng);
+        change(&mut plan);
         let mut world = Self::new(plan, rng, traced);
         let mut checker = Checker::new(&world.plan);
         let mut result = Ok(());
@@ -85,8 +98,10 @@ impl World {
             let last = matches!(event, Event::Settle);
             world.outcome.steps += 1;
             world.handle(event);
+            let calm = || world.quiet_enough();
             result = checker
                 .step(&world)
+                .and_then(|()| calm())
                 .and_then(|()| if last { checker.end(&world) } else { Ok(()) });
             if last || result.is_err() {
                 break;
@@ -99,11 +114,15 @@ impl World {
     }
 
     fn new(plan: Plan, rng: ChaCha8Rng, traced: bool) -> Self {
-        let hosts = (0..plan.hosts).map(|index| Host::new(index, plan.hosts, plan.cold_unit));
+        let hosts = (0..plan.hosts()).map(|index| {
+            let mut host = Host::new(index, &plan);
+            host.drift_ppm = plan.drift_ppm[index];
+            host
+        });
         let mut world = Self {
             now: START,
             hosts: hosts.collect(),
-            cuts: vec![vec![0; plan.hosts]; plan.hosts],
+            cuts: vec![vec![0; plan.hosts()]; plan.hosts()],
             loss: 0,
             rng,
             queue: BinaryHeap::new(),
@@ -115,7 +134,7 @@ impl World {
             plan,
         };
         let start = world.now;
-        for index in 0..world.plan.hosts {
+        for index in 0..world.plan.hosts() {
             let uptime = Duration::from_millis(world.rng.random_range(0..90_000));
             world.hosts[index].booted = start - uptime;
             world.hosts[index].start_daemon(start);
@@ -157,22 +176,27 @@ impl World {
                 to,
                 from,
                 sent,
+                heard,
                 message,
             } => {
                 if self.hosts[to].link && self.hosts[from].link {
+                    self.note_heard(to, from, sent);
                     let from = self.hosts[from].peer.name.clone();
                     self.input(
                         to,
                         Input::Message {
                             from,
                             sent,
+                            heard,
                             message,
                         },
                     );
                 }
             }
             Event::Timer { host, incarnation } => {
-                if self.hosts[host].incarnation == incarnation {
+                // One that was armed anew for earlier is void.
+                let here = &self.hosts[host];
+                if here.incarnation == incarnation && here.timer == Some(self.now) {
                     self.hosts[host].timer = None;
                     self.turn(host);
                 }
@@ -191,6 +215,26 @@ impl World {
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
             Event::Settle => {}
+        }
+    }
+
+    /// Messages never answer each other without end.
+    fn quiet_enough(&self) -> Result<(), Violation> {
+        if self.outcome.steps <= STEPS_MAX {
+            return Ok(());
+        }
+        Err(Violation {
+            at: self.now,
+            what: format!("{STEPS_MAX} steps and no end"),
+        })
+    }
+
+    /// A daemon reads what arrives at once; one that does not run, or is stalled, later or never.
+    fn note_heard(&mut self, to: usize, from: usize, sent: BootTime) {
+        let host = &mut self.hosts[to];
+        if host.responsive() && host.heard[from].is_none_or(|heard| heard.sent < sent) {
+            let at = host.clock(self.now);
+            host.heard[from] = Some(Heard { at, sent });
         }
     }
 
@@ -246,6 +290,7 @@ impl World {
     /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
     pub(super) fn turn(&mut self, index: usize) {
         let clock = self.hosts[index].clock(self.now);
+        let plan_is_broken = self.plan.broken;
         self.carry_out(index);
         while self.hosts[index].responsive() && !self.hosts[index].busy {
             let host = &mut self.hosts[index];
@@ -253,18 +298,11 @@ impl World {
                 break;
             };
             let Some(core) = &mut host.core else { break };
-            match input {
-                Input::Message {
-                    from,
-                    sent,
-                    message,
-                } => core.on_message(&from, sent, &message, clock),
-                Input::Done(done) => core.on_done(done, clock),
-                Input::Unit { unit, up } => core.on_unit(&unit, up, clock),
-                Input::Carrier { up } => core.on_carrier(up, clock),
-                Input::HandOver => drop(core.hand_over(None, clock)),
-                Input::Stop => core.on_stop(clock),
+            if plan_is_broken {
+                core.break_promise(&input, clock);
             }
+            core.input(input, clock);
+            host.set_guard();
             self.carry_out(index);
         }
         let host = &mut self.hosts[index];
@@ -272,6 +310,7 @@ impl World {
             if let Some(core) = &mut host.core {
                 core.on_timer(clock);
             }
+            host.set_guard();
             self.carry_out(index);
         }
         self.arm(index);
@@ -291,7 +330,11 @@ impl World {
             .since(host.clock(self.now))
             .max(Duration::from_micros(50));
         let at = self.now + wait;
-        if host.timer.is_none_or(|armed| armed > at) {
+        // Clocks that drift make the same time a little earlier with every look.
+        if host
+            .timer
+            .is_none_or(|armed| armed > at + Duration::from_micros(20))
+        {
             let incarnation = host.incarnation;
             self.hosts[index].timer = Some(at);
             self.at(
@@ -418,6 +461,12 @@ impl World {
         let Some(to) = self.hosts.iter().position(|host| host.peer.name == *to) else {
             return;
         };
+        self.say(|| {
+            format!(
+                "h{from} -> h{to} epoch {} {:?}",
+                message.epoch.counter, message.body
+            )
+        });
         let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
         for _ in 0..copies {
             let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
@@ -427,6 +476,8 @@ impl World {
             let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
             let delay = Duration::from_micros(self.rng.random_range(50..=micros));
             let sent = self.hosts[from].clock(self.now);
+            let echo = |heard: Heard| heard.sent.after(sent.since(heard.at));
+            let heard = self.hosts[from].heard[to].map(echo);
             let message = message.clone();
             self.at(
                 self.now + delay,
@@ -434,6 +485,7 @@ impl World {
                     to,
                     from,
                     sent,
+                    heard,
                     message,
                 },
             );

@@ -48,21 +48,25 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LinkChanged => "link_changed",
         EventKind::Handover => "handover",
         EventKind::Failure => "failure",
+        EventKind::LeaseLapsed => "lease_lapsed",
+        EventKind::LeaseHeld => "lease_held",
+        EventKind::Voted => "voted",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
-        EventKind::Failure => Tone::Bad,
+        EventKind::Failure | EventKind::LeaseLapsed => Tone::Bad,
         EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
-        EventKind::UnitUp | EventKind::PeerHeard => Tone::Good,
+        EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted
         | EventKind::DaemonStopped
         | EventKind::VipAdded
         | EventKind::Announced
         | EventKind::VipRemoved
         | EventKind::UnitAction
+        | EventKind::Voted
         | EventKind::Handover => Tone::Plain,
     }
 }

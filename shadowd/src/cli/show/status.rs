@@ -7,7 +7,7 @@ use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
 use crate::facts::{
     BootTime, CaptureStatus, GroupStatus, HistoryStatus, Losses, PeerStatus, Protection, Role,
-    UnitMode, UnitStatus,
+    UnitMode, UnitStatus, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -26,12 +26,16 @@ pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
         text.push_str(&paint.apply(Tone::Warning, &line));
         text.push('\n');
     }
-    if status.groups.is_empty() {
+    if status.groups.is_empty() && status.witnessed.is_empty() {
         text.push_str("\nno group: this host is observed only\n");
     }
     for group in &status.groups {
         text.push('\n');
         text.push_str(&one_group(group, status.now, paint));
+    }
+    for witness in &status.witnessed {
+        text.push('\n');
+        text.push_str(&one_witnessed(witness, status.now, paint));
     }
     section(
         &mut text,
@@ -113,15 +117,10 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
             "  protection none: when the members lose each other, both become active until they \
              meet again",
         ),
+        Protection::Lease => protected(group, now, paint),
     };
     text.push_str(&protection);
     text.push('\n');
-    if let Some(deadline) = group.deadline {
-        text.push_str(&format!(
-            "  may own the group for {} more\n",
-            span(deadline.since(now))
-        ));
-    }
     if !group.eligible {
         let line = "  this host could not take over now: a unit or the link is down";
         text.push_str(&paint.apply(Tone::Bad, line));
@@ -144,11 +143,59 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
     text
 }
 
+fn one_witnessed(witness: &WitnessStatus, now: BootTime, paint: Paint) -> String {
+    let title = paint.apply(Tone::Heading, &format!("group {}", witness.group));
+    let vote = match (&witness.holder, witness.until) {
+        (Some(holder), Some(until)) => format!(
+            "votes for {holder}, for {} more, epoch {}",
+            span(until.since(now)),
+            witness.epoch.counter
+        ),
+        (_, _) => "votes for nobody now".to_owned(),
+    };
+    format!("{title}  this host is a witness; it {vote}\n")
+}
+
+/// What the voters say.
+fn protected(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
+    let Some(lease) = &group.lease else {
+        return paint.apply(Tone::Bad, "  protection lease, but no voters are known");
+    };
+    let holds = |voter: &&VoterStatus| voter.promised_until.is_some_and(|until| now < until);
+    let promised: Vec<&str> = lease
+        .voters
+        .iter()
+        .filter(holds)
+        .map(|voter| voter.host.as_str())
+        .collect();
+    let votes = lease.voters.len() + 1;
+    let text = match (group.role, group.deadline) {
+        (Role::Active, _) if lease.lapsed => {
+            let text = format!(
+                "  protection lease: LAPSED, no majority of {votes} voters answers; the addresses \
+                 are silent"
+            );
+            return paint.apply(Tone::Bad, &text);
+        }
+        (Role::Active, Some(deadline)) => format!(
+            "  protection lease: held for {} more, by the word of {}",
+            span(deadline.since(now)),
+            if promised.is_empty() {
+                "nobody new".to_owned()
+            } else {
+                promised.join(", ")
+            }
+        ),
+        (_, _) => format!("  protection lease: a majority of {votes} voters decides"),
+    };
+    paint.apply(Tone::Plain, &text)
+}
+
 const fn role_tone(role: Role) -> Tone {
     match role {
         Role::Active => Tone::Good,
         Role::Joining | Role::Stopped => Tone::Warning,
-        Role::Shadow => Tone::Plain,
+        Role::Shadow | Role::Witness => Tone::Plain,
     }
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 use super::action::{Action, Done, Record, Step};
 use super::handover::Offer;
 use super::health::Retry;
+use super::lease::{Asking, Lease};
 use super::member::Member;
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
@@ -55,6 +56,8 @@ pub(super) enum View {
     Follows { member: usize, since: BootTime },
     /// Nobody is; this member may claim from `claim_at`, once eligible.
     Vacant { cause: Cause, claim_at: BootTime },
+    /// As `Vacant`, and this member asks the voters for the lease.
+    Asking(Asking),
 }
 
 /// An owner's state.
@@ -63,6 +66,8 @@ pub(super) struct Active {
     pub epoch: Epoch,
     /// The lease's deadline; none while nothing limits it ([`crate::facts::Protection::None`]).
     pub deadline: Option<BootTime>,
+    /// The deadline has passed, which was recorded.
+    pub lapsed: bool,
     /// The cold units: they count for eligibility once they were seen to run.
     pub cold: Cold,
     pub offer: Option<Offer>,
@@ -118,6 +123,8 @@ pub struct Group {
     /// Silence is no evidence for the time in which this process itself did not run.
     pub(super) listening_since: BootTime,
     pub(super) last_run: BootTime,
+    /// None when nothing protects the group.
+    pub(super) lease: Option<Lease>,
     next_beat: BootTime,
 }
 
@@ -127,10 +134,12 @@ impl Group {
         settings: GroupSettings,
         me: Peer,
         others: Vec<Peer>,
+        witnesses: &[Peer],
         newest: Epoch,
         now: BootTime,
     ) -> Self {
         Self {
+            lease: Lease::new(&settings, &me, &others, witnesses, newest, now),
             state: State::Joining {
                 until: now.after(settings.join_wait),
             },
@@ -236,12 +245,20 @@ impl Group {
             State::Joining { until } => Some(*until),
             State::Shadow(View::Follows { member, since }) => Some(
                 self.silent_from(*member, *since)
-                    .after(self.settings.suspect_after),
+                    .after(self.patience(*member)),
             ),
             State::Shadow(View::Vacant { claim_at, .. }) => {
                 self.trouble(self.last_run).is_none().then_some(*claim_at)
             }
-            State::Active(active) => active.offer.as_ref().map(|offer| offer.until),
+            State::Shadow(View::Asking(asking)) => Some(asking.until.min(asking.again)),
+            State::Active(active) => {
+                let offer = active.offer.as_ref().map(|offer| offer.until);
+                let lapse = active.deadline.map(|deadline| match active.lapsed {
+                    true => deadline.after(self.grace()),
+                    false => deadline,
+                });
+                [offer, lapse].into_iter().flatten().min()
+            }
             State::Leaving { .. } | State::Stopped => None,
         };
         let retry = self.retry.and_then(|retry| retry.at);
@@ -267,9 +284,11 @@ impl Group {
             }
             State::Shadow(View::Follows { .. }) => self.stop_leftovers(),
             State::Shadow(View::Vacant { .. }) => {}
+            State::Shadow(View::Asking(asking)) => self.review_asking(asking, now),
             State::Active(active) => {
                 self.note_running_units();
                 self.review_ownership(&active, now);
+                self.review_lease(now);
             }
             State::Leaving { .. } | State::Stopped => {}
         }
@@ -303,6 +322,14 @@ impl Group {
 
     pub(super) fn enter(&mut self, state: State, cause: Cause, now: BootTime) {
         let from = self.role();
+        if let State::Shadow(View::Asking(asking)) = self.state {
+            let won = matches!(&state, State::Active(active) if active.epoch == asking.epoch);
+            let goes_on =
+                matches!(&state, State::Shadow(View::Asking(again)) if again.epoch == asking.epoch);
+            if !won && !goes_on {
+                self.withdraw(asking);
+            }
+        }
         self.state = state;
         let to = self.role();
         if from != to {
@@ -318,12 +345,18 @@ impl Group {
 
     /// Says this member's state to every other.
     pub(super) fn beat(&mut self) {
+        self.renew_own_vote(self.last_run);
         let body = Body::Beat {
             role: self.role(),
             priority: self.settings.priority,
             eligible: self.trouble(self.last_run).is_none(),
+            lease: self.wanted_lease(),
+            electorate: self.lease.as_ref().map_or(0, |lease| lease.electorate),
         };
         self.send_to_all(&body, self.newest);
+        if self.owned().is_some() {
+            self.send_to_witnesses(&body, self.newest);
+        }
     }
 
     pub(super) fn send_to_all(&mut self, body: &Body, epoch: Epoch) {
@@ -345,6 +378,7 @@ impl Group {
             return;
         }
         self.send_to_all(&words.body, words.epoch);
+        self.send_to_witnesses(&words.body, words.epoch);
         let left = words.left - 1;
         self.last_words = (left > 0).then_some(LastWords { left, ..words });
     }

@@ -185,7 +185,14 @@ impl Group {
     }
 
     /// The owner's addresses are gone and `to` is to own the group.
-    pub(super) fn on_transfer(&mut self, from: usize, to: HostId, epoch: Epoch, now: BootTime) {
+    pub(super) fn on_transfer(
+        &mut self,
+        from: usize,
+        to: HostId,
+        epoch: Epoch,
+        inherited: Option<BootTime>,
+        now: BootTime,
+    ) {
         if epoch < self.newest || self.role() != Role::Shadow {
             return;
         }
@@ -193,7 +200,7 @@ impl Group {
             if self.follows(from) {
                 self.reserved(now);
             }
-        } else if self.trouble(now).is_none() {
+        } else if self.trouble(now).is_none() && !self.inherit(epoch, inherited, now) {
             self.claim(Cause::Handover, now);
         }
     }

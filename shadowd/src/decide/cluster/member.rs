@@ -29,6 +29,8 @@ pub(super) struct Said {
     pub role: Role,
     pub priority: u8,
     pub eligible: bool,
+    /// The lease it asked for: as an owner it may be silent for so long.
+    pub lease: Duration,
 }
 
 impl Member {

@@ -1,25 +1,30 @@
 //! What the other members say.
 
+use std::time::Duration;
+
 use super::action::Action;
 use super::group::{Group, State, Then, View};
 use super::member::Said;
+use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
 /// Nobody owns a group so often between two heartbeats, not even after years apart.
 const EPOCH_LEAP: u64 = 1 << 32;
 
 impl Group {
-    /// A member sent `message` at `sent`, on its own clock. A stranger's message, another group's
+    /// A member or a witness sent `message` at `sent`, on its own clock; it had heard what this
+    /// member sent at `heard`, on this member's clock, or later. A stranger's message, another group's
     /// and one that a newer message of the same member overtook change nothing.
     pub fn on_message(
         &mut self,
         from: &Name,
         sent: BootTime,
         message: &GroupMessage,
+        heard: Option<BootTime>,
         now: BootTime,
     ) {
         let Some(index) = self.members.iter().position(|member| member.name == *from) else {
-            return;
+            return self.on_witness(from, message, now);
         };
         if message.group != self.settings.name || self.members[index].overtaken(sent) {
             return;
@@ -34,8 +39,10 @@ impl Group {
         }
         self.heard(index, sent, &message.body, now);
         self.learn_epoch(index, message.epoch, &message.body, now);
+        self.vote(index, sent, message, now);
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
+            Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
             Body::Resign { cause } => {
                 // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
                 let unexplained = matches!(
@@ -57,7 +64,16 @@ impl Group {
                 }
             }
             Body::Ready => self.on_ready(index, now),
-            Body::Transfer { to } => self.on_transfer(index, *to, message.epoch, now),
+            Body::Transfer { to, deadline } => {
+                // What it sent reached this member after `heard`: counted from there, its lease
+                // ends no later than for the voters.
+                let left = deadline.since(sent);
+                let left = left.saturating_sub(drift_margin(left));
+                let inherited = heard
+                    .filter(|heard| *heard <= now)
+                    .map(|heard| heard.after(left));
+                self.on_transfer(index, *to, message.epoch, inherited, now);
+            }
         }
         self.review(now);
     }
@@ -66,30 +82,47 @@ impl Group {
     fn heard(&mut self, index: usize, sent: BootTime, body: &Body, now: BootTime) {
         let member = &mut self.members[index];
         let before = member.said;
-        let (role, priority, eligible) = match (body, before) {
-            (
-                Body::Beat {
-                    role,
-                    priority,
-                    eligible,
-                },
-                _,
-            ) => (*role, *priority, *eligible),
-            (Body::Resign { .. } | Body::Transfer { .. }, before) => {
-                (Role::Shadow, before.map_or(0, |said| said.priority), false)
-            }
-            (Body::Offer { .. } | Body::Ready, Some(said)) => {
-                (said.role, said.priority, said.eligible)
-            }
-            (Body::Offer { .. } | Body::Ready, None) => (Role::Shadow, 0, false),
-        };
-        member.said = Some(Said {
+        let unknown = Said {
             heard: now,
             sent,
-            role,
-            priority,
-            eligible,
-        });
+            role: Role::Shadow,
+            priority: 0,
+            eligible: false,
+            lease: Duration::ZERO,
+        };
+        let known = Said {
+            heard: now,
+            sent,
+            ..before.unwrap_or(unknown)
+        };
+        let said = match body {
+            Body::Beat {
+                role,
+                priority,
+                eligible,
+                lease,
+                ..
+            } => Said {
+                role: *role,
+                priority: *priority,
+                eligible: *eligible,
+                lease: *lease,
+                ..known
+            },
+            Body::Resign { .. } | Body::Transfer { .. } => Said {
+                role: Role::Shadow,
+                eligible: false,
+                ..known
+            },
+            Body::Offer { .. }
+            | Body::Ready
+            | Body::Ask { .. }
+            | Body::Promise { .. }
+            | Body::Refuse { .. }
+            | Body::Withdraw => known,
+        };
+        let role = said.role;
+        member.said = Some(said);
         let back = std::mem::replace(&mut member.suspected, false) || before.is_none();
         let settled = role != Role::Active && std::mem::replace(&mut member.contested, false);
         if back {
@@ -103,17 +136,35 @@ impl Group {
     }
 
     fn learn_epoch(&mut self, index: usize, epoch: Epoch, body: &Body, now: BootTime) {
-        if epoch <= self.newest {
+        let asked = match body {
+            // Wanted, or somebody else's.
+            Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => true,
+            Body::Beat { .. }
+            | Body::Resign { .. }
+            | Body::Transfer { .. }
+            | Body::Offer { .. }
+            | Body::Ready => false,
+        };
+        if epoch <= self.newest || asked {
             return;
         }
         self.newest = epoch;
+        if self.lease.is_some() {
+            return self.learn_epoch_of_lease(index, epoch, body, now);
+        }
         if let State::Active(active) = &self.state {
             let held = active.epoch;
             let says_it_left = match body {
                 Body::Beat { role, .. } => *role != Role::Active,
                 Body::Resign { .. } => true,
                 // It has named another, who may be taking over right now.
-                Body::Transfer { .. } | Body::Offer { .. } | Body::Ready => false,
+                Body::Transfer { .. }
+                | Body::Offer { .. }
+                | Body::Ready
+                | Body::Ask { .. }
+                | Body::Promise { .. }
+                | Body::Refuse { .. }
+                | Body::Withdraw => false,
             };
             let owner_left = epoch.owner == self.members[index].id && says_it_left;
             if owner_left || epoch.owner == self.me.id {
@@ -122,6 +173,27 @@ impl Group {
             } else {
                 self.leave(held, Then::Yield, Cause::NewerEpoch, now);
             }
+        }
+    }
+
+    /// Where leases protect the group, an owner yields to a newer one only; a newer epoch that
+    /// nobody owns any more, or never did, is risen above, and the voters decide.
+    fn learn_epoch_of_lease(&mut self, index: usize, epoch: Epoch, body: &Body, now: BootTime) {
+        let State::Active(active) = &self.state else {
+            return;
+        };
+        let held = active.epoch;
+        let owns = matches!(
+            body,
+            Body::Beat {
+                role: Role::Active,
+                ..
+            }
+        ) && epoch.owner == self.members[index].id;
+        if owns {
+            self.leave(held, Then::Yield, Cause::NewerEpoch, now);
+        } else {
+            self.raise(now);
         }
     }
 
@@ -144,7 +216,7 @@ impl Group {
                     self.vacant_after_grace(Cause::NoActive, now);
                 }
             }
-            State::Shadow(View::Vacant { .. }) => {
+            State::Shadow(View::Vacant { .. } | View::Asking(_)) => {
                 if is_owner {
                     self.follow(index, Cause::Joined, now);
                 }

@@ -7,6 +7,7 @@ mod action;
 mod group;
 mod handover;
 mod health;
+mod lease;
 mod member;
 mod messages;
 mod ownership;
@@ -14,7 +15,10 @@ mod silence;
 mod status;
 #[cfg(test)]
 mod tests;
+mod voter;
+mod witness;
 
 pub use action::{Action, Done, Record, Step};
 pub use group::{Group, Peer};
 pub use handover::Refusal;
+pub use witness::Witness;

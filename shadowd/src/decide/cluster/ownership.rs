@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
+use super::lease::Lease;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.
@@ -35,7 +36,7 @@ impl Group {
     }
 
     /// How many living members that could own the group come before this one.
-    fn rank(&self) -> u32 {
+    pub(super) fn rank(&self) -> u32 {
         let key = |priority: u8, id: HostId| (std::cmp::Reverse(priority), id);
         let own = key(self.settings.priority, self.me.id);
         let better = self
@@ -45,8 +46,14 @@ impl Group {
         better.count().try_into().unwrap_or(u32::MAX)
     }
 
-    /// Owns the group from now on, in an epoch above every one known.
+    /// Owns the group in an epoch above every one known: at once where nothing protects it, else
+    /// when the voters have agreed.
     pub(super) fn claim(&mut self, cause: Cause, now: BootTime) {
+        match (&self.lease, &self.state) {
+            (Some(_), State::Active(_)) => return self.raise(now),
+            (Some(_), _) => return self.ask(cause, now),
+            (None, _) => {}
+        }
         let Some(counter) = self.newest.counter.checked_add(1) else {
             // 2^64 ownerships do not happen; a member that says so is broken, and nobody claims.
             return;
@@ -55,9 +62,20 @@ impl Group {
             counter,
             owner: self.me.id,
         };
+        self.own(epoch, None, cause, now);
+    }
+
+    /// Owns the group from now on, in `epoch`.
+    pub(super) fn own(
+        &mut self,
+        epoch: Epoch,
+        deadline: Option<BootTime>,
+        cause: Cause,
+        now: BootTime,
+    ) {
+        let counter = epoch.counter;
         self.newest = epoch;
         self.last_words = None;
-        let deadline = None;
         let cold = match &self.state {
             State::Active(active) => active.cold,
             State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {
@@ -75,6 +93,7 @@ impl Group {
             State::Active(Active {
                 epoch,
                 deadline,
+                lapsed: false,
                 cold,
                 offer: None,
             }),
@@ -119,20 +138,29 @@ impl Group {
         // A transfer stops the cold units before the addresses go; every other way after, because
         // the service is lost or owned elsewhere already and the others need the word first.
         let mut stop_units = self.has_cold_units();
+        let deadline = self
+            .lease
+            .as_ref()
+            .map_or_else(BootTime::default, Lease::deadline);
         match then {
             Then::Resign(cause) => {
+                self.release_lease(dropped);
                 self.last_words(Body::Resign { cause });
                 self.vacant_after_grace(cause, now);
             }
             Then::Transfer { to } => {
                 stop_units = false;
-                self.last_words(Body::Transfer {
-                    to: self.members[to].id,
-                });
+                let to = self.members[to].id;
+                self.transfer_lease(dropped, to, now);
+                self.last_words(Body::Transfer { to, deadline });
                 self.reserved(now);
             }
-            Then::Yield => self.follow_owner(now),
+            Then::Yield => {
+                self.release_lease(dropped);
+                self.follow_owner(now);
+            }
             Then::Stop => {
+                self.release_lease(dropped);
                 self.last_words(Body::Resign {
                     cause: Cause::DaemonStopped,
                 });
@@ -164,6 +192,7 @@ impl Group {
     fn last_words(&mut self, body: Body) {
         let epoch = self.newest;
         self.send_to_all(&body, epoch);
+        self.send_to_witnesses(&body, epoch);
         self.last_words = Some(LastWords {
             body,
             epoch,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::group::{Group, State, View};
+use super::lease::STRETCH_MAX;
 use crate::facts::{BootTime, Cause, EventKind};
 
 impl Group {
@@ -11,6 +12,7 @@ impl Group {
         let stall = self.settings.heartbeat.max(Duration::from_millis(5)) * 2;
         if now.since(self.last_run) > stall {
             self.listening_since = now;
+            self.stretch_lease(now);
         }
         self.last_run = now;
     }
@@ -21,11 +23,20 @@ impl Group {
         self.suspect_the_silent(now);
         if let State::Shadow(View::Follows { member, since }) = self.state {
             let silent = now.since(self.silent_from(member, since));
-            if silent >= self.settings.suspect_after {
+            if silent >= self.patience(member) {
                 self.suspect(member, silent, now);
                 self.vacant(Cause::Silence, now);
             }
         }
+    }
+
+    /// How long `member` may be silent: an owner for as long as it asked to be kept alone.
+    pub(super) fn patience(&self, member: usize) -> Duration {
+        let asked = self.members[member]
+            .said
+            .map_or(Duration::ZERO, |said| said.lease);
+        let longest = self.settings.lease * STRETCH_MAX;
+        self.settings.suspect_after.max(asked.min(longest))
     }
 
     /// Since when `member`, watched since `since`, says nothing that this process could hear.
@@ -37,7 +48,7 @@ impl Group {
     fn suspect_the_silent(&mut self, now: BootTime) {
         for member in 0..self.members.len() {
             let silent = now.since(self.silent_from(member, self.listening_since));
-            if self.members[member].said.is_some() && silent >= self.settings.suspect_after {
+            if self.members[member].said.is_some() && silent >= self.patience(member) {
                 self.suspect(member, silent, now);
             }
         }

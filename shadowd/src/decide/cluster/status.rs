@@ -2,7 +2,7 @@
 
 use super::group::{Group, State, View};
 use crate::config::settings::GroupSettings;
-use crate::facts::{BootTime, Epoch, GroupStatus, MemberStatus, Name};
+use crate::facts::{BootTime, Epoch, GroupStatus, LeaseStatus, MemberStatus, Name, VoterStatus};
 
 impl Group {
     /// This member's settings.
@@ -35,7 +35,9 @@ impl Group {
         match &self.state {
             State::Active(_) | State::Leaving { .. } => Some(&self.me.name),
             State::Shadow(View::Follows { member, .. }) => Some(&self.members[*member].name),
-            State::Shadow(View::Vacant { .. }) | State::Joining { .. } | State::Stopped => None,
+            State::Shadow(View::Vacant { .. } | View::Asking(_))
+            | State::Joining { .. }
+            | State::Stopped => None,
         }
     }
 
@@ -82,6 +84,22 @@ impl Group {
             members: std::iter::once(own).chain(others).collect(),
             vips: Vec::new(),
             units: Vec::new(),
+            lease: self.lease_status(),
         }
+    }
+
+    fn lease_status(&self) -> Option<LeaseStatus> {
+        let lease = self.lease.as_ref()?;
+        let voters = lease.ballots.iter().map(|ballot| VoterStatus {
+            host: ballot.name.clone(),
+            witness: ballot.witness,
+            promised_until: (ballot.until > BootTime::default()).then_some(ballot.until),
+            heard: ballot.heard,
+        });
+        Some(LeaseStatus {
+            length_ns: u64::try_from(self.wanted_lease().as_nanos()).unwrap_or(u64::MAX),
+            lapsed: matches!(&self.state, State::Active(active) if active.lapsed),
+            voters: voters.collect(),
+        })
     }
 }

@@ -168,7 +168,9 @@ fn status() -> Status {
             members: Vec::new(),
             vips: Vec::new(),
             units: Vec::new(),
+            lease: None,
         }],
+        witnessed: Vec::new(),
         peers: vec![PeerStatus {
             host: name("b"),
             id: HostId::from_bytes([2; 32]),

@@ -18,7 +18,7 @@ fn a_handover_drops_the_addresses_before_it_transfers() {
             .actions
             .contains(&Action::DropVips { epoch: epoch(1, 1) })
     );
-    let transferred = |body: &Body| *body == Body::Transfer { to: id(2) };
+    let transferred = |body: &Body| matches!(body, Body::Transfer { to, .. } if *to == id(2));
     assert!(!bench.said(transferred));
     bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
     assert!(bench.said(transferred));
@@ -56,14 +56,26 @@ fn the_offered_member_answers_and_takes_over_when_told() {
     let mut bench = Bench::shadow(false);
     bench.hear(epoch(1, 2), Body::Offer { to: id(1) });
     assert!(bench.said(|body| *body == Body::Ready));
-    bench.hear(epoch(1, 2), Body::Transfer { to: id(1) });
+    bench.hear(
+        epoch(1, 2),
+        Body::Transfer {
+            to: id(1),
+            deadline: BootTime::default(),
+        },
+    );
     assert_eq!(bench.took(), Some(epoch(2, 1)));
 }
 
 #[test]
 fn a_member_that_was_not_named_leaves_the_group_to_the_one_that_was() {
     let mut bench = Bench::shadow(false);
-    bench.hear(epoch(1, 2), Body::Transfer { to: id(3) });
+    bench.hear(
+        epoch(1, 2),
+        Body::Transfer {
+            to: id(3),
+            deadline: BootTime::default(),
+        },
+    );
     bench.pass(SUSPECT * 9, None);
     assert_eq!(bench.took(), None);
     bench.pass(SUSPECT * 2, None);

@@ -61,6 +61,8 @@ impl Bench {
             interface: "eth0".to_owned(),
             vips: vec!["192.0.2.10/24".parse().unwrap()],
             units,
+            witnesses: Vec::new(),
+            lease: SUSPECT,
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {
@@ -71,7 +73,7 @@ impl Bench {
             name: name("b"),
             id: id(2),
         };
-        let group = Group::new(settings, me, vec![other], Epoch::NONE, now);
+        let group = Group::new(settings, me, vec![other], &[], Epoch::NONE, now);
         let mut bench = Self {
             group,
             now,
@@ -119,7 +121,8 @@ impl Bench {
             body,
         };
         let sent = BootTime::from_nanos(sent);
-        self.group.on_message(&name("b"), sent, &message, self.now);
+        self.group
+            .on_message(&name("b"), sent, &message, None, self.now);
         self.take();
     }
 
@@ -176,6 +179,8 @@ fn active() -> Body {
         role: Role::Active,
         priority: 90,
         eligible: true,
+        lease: Duration::ZERO,
+        electorate: 0,
     }
 }
 
@@ -184,5 +189,7 @@ fn shadow(eligible: bool) -> Body {
         role: Role::Shadow,
         priority: 90,
         eligible,
+        lease: Duration::ZERO,
+        electorate: 0,
     }
 }

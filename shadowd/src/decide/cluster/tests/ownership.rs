@@ -62,7 +62,7 @@ fn a_member_whose_units_or_link_are_down_or_unknown_never_claims() {
                     name: name("b"),
                     id: id(2),
                 };
-                bench.group = Group::new(settings, me, vec![other], Epoch::NONE, bench.now);
+                bench.group = Group::new(settings, me, vec![other], &[], Epoch::NONE, bench.now);
             }
         }
         bench.pass(JOIN * 2, None);
@@ -127,6 +127,8 @@ fn an_overtaken_message_changes_nothing_but_a_reboot_is_believed() {
         role: Role::Joining,
         priority: 90,
         eligible: true,
+        lease: Duration::ZERO,
+        electorate: 0,
     };
     bench.hear_sent(1_000, epoch(1, 2), joining);
     assert_eq!(
@@ -148,14 +150,14 @@ fn a_stranger_and_another_group_are_not_heard() {
     };
     bench
         .group
-        .on_message(&name("stranger"), bench.now, &message, bench.now);
+        .on_message(&name("stranger"), bench.now, &message, None, bench.now);
     let other = GroupMessage {
         group: name("db"),
         ..message
     };
     bench
         .group
-        .on_message(&name("b"), bench.now, &other, bench.now);
+        .on_message(&name("b"), bench.now, &other, None, bench.now);
     bench.take();
     assert_eq!(bench.took(), None);
     assert_eq!(bench.group.newest_epoch(), epoch(1, 2));
@@ -192,6 +194,8 @@ fn a_dead_unit_is_kept_while_the_other_only_joins() {
         role: Role::Joining,
         priority: 90,
         eligible: true,
+        lease: Duration::ZERO,
+        electorate: 0,
     };
     bench.hear(epoch(1, 1), joining);
     bench.group.on_unit(&name("warm.service"), false, bench.now);
@@ -246,6 +250,8 @@ fn an_owner_rises_above_a_newer_epoch_that_was_left() {
         role: Role::Joining,
         priority: 90,
         eligible: true,
+        lease: Duration::ZERO,
+        electorate: 0,
     };
     bench.hear(epoch(7, 2), joining);
     assert_eq!(bench.took(), Some(epoch(8, 1)));

@@ -1,0 +1,546 @@
+//! The lease: the right to own the group until a deadline, as promised by a majority of voters.
+//!
+//! Members and witnesses vote. A candidate asks all of them for an epoch; an owner's heartbeats ask
+//! again in the epoch it owns. Each promise that comes back lasts, on this member's clock, from
+//! when the request left for as long as was promised, less the margin for drifting clocks
+//! ([`super::voter`]). The deadline is what the majority's promises have in common; this member's
+//! own vote is its own while it holds or wants the lease.
+//!
+//! Two majorities share a voter, and that voter promises to one at a time: so two members never
+//! hold a lease at the same instant, however wrong either is about the other.
+//!
+//! A group without protection has no voters; nothing here limits it.
+
+use std::time::Duration;
+
+use super::action::Action;
+use super::group::{Group, Peer, State, Then, View};
+use super::voter::{Refused, Voter, drift_margin};
+use crate::config::settings::GroupSettings;
+use crate::facts::{
+    Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Protection, Role,
+};
+
+/// A member that notices that it runs late asks for longer leases, up to so many times the length
+/// that is configured: dying unnoticed for longer is better than a lease that lapses while alive.
+pub(super) const STRETCH_MAX: u32 = 16;
+/// A stretched lease is halved after so long without trouble.
+const CALM: Duration = Duration::from_secs(10);
+
+/// What this member knows of the other voters, and its own vote.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub own: Voter,
+    /// The members, in the group's order, then the witnesses.
+    pub ballots: Vec<Ballot>,
+    /// Promises of others that make a majority together with this member's own.
+    needed: usize,
+    /// Tells this set of voters from another.
+    pub electorate: u64,
+    stretch: u32,
+    calm_since: BootTime,
+    /// The last epoch that was asked for: none is asked for twice after it was given back.
+    asked: u64,
+}
+
+/// One other voter.
+#[derive(Clone, Debug)]
+pub(super) struct Ballot {
+    pub name: Name,
+    pub id: HostId,
+    pub witness: bool,
+    /// Until when it promised to keep others out for this member, in an epoch of this member.
+    pub until: BootTime,
+    /// When it was last heard, as a voter.
+    pub heard: Option<BootTime>,
+}
+
+/// An ask that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asking {
+    pub cause: Cause,
+    pub epoch: Epoch,
+    /// Given back after this.
+    pub until: BootTime,
+    /// Who refused may be asked again from then on.
+    pub again: BootTime,
+}
+
+/// The same for every order of the same voters; ids are hashes, so their sum is as good as one.
+fn electorate<'a>(ids: impl Iterator<Item = &'a HostId>) -> u64 {
+    ids.fold(0, |sum, id| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&id.as_bytes()[..8]);
+        sum.wrapping_add(u64::from_be_bytes(word))
+    })
+}
+
+impl Lease {
+    /// None when nothing protects the group.
+    pub fn new(
+        settings: &GroupSettings,
+        me: &Peer,
+        members: &[Peer],
+        witnesses: &[Peer],
+        newest: Epoch,
+        now: BootTime,
+    ) -> Option<Self> {
+        if settings.protection == Protection::None {
+            return None;
+        }
+        let ballot = |peer: &Peer, witness| Ballot {
+            name: peer.name.clone(),
+            id: peer.id,
+            witness,
+            until: BootTime::default(),
+            heard: None,
+        };
+        let members = members.iter().map(|peer| ballot(peer, false));
+        let witnesses = witnesses.iter().map(|peer| ballot(peer, true));
+        let ballots: Vec<Ballot> = members.chain(witnesses).collect();
+        let ids = ballots.iter().map(|ballot| &ballot.id);
+        Some(Self {
+            own: Voter::new(longest(settings), newest, now),
+            needed: ballots.len().div_ceil(2),
+            electorate: electorate(ids.chain([&me.id])),
+            ballots,
+            stretch: 1,
+            calm_since: now,
+            asked: 0,
+        })
+    }
+
+    /// Until when a majority keeps others out for this member.
+    pub fn deadline(&self) -> BootTime {
+        let mut until: Vec<BootTime> = self.ballots.iter().map(|ballot| ballot.until).collect();
+        until.sort_unstable_by(|one, other| other.cmp(one));
+        self.needed
+            .checked_sub(1)
+            .and_then(|last| until.get(last).copied())
+            .unwrap_or_default()
+    }
+
+    /// What was promised is not this member's any more.
+    pub fn forget(&mut self) {
+        for ballot in &mut self.ballots {
+            ballot.until = BootTime::default();
+        }
+    }
+
+    /// The next one that was never asked for.
+    fn next(&mut self, newest: Epoch, owner: HostId) -> Option<Epoch> {
+        let counter = newest.counter.max(self.asked).checked_add(1)?;
+        self.asked = counter;
+        Some(Epoch { counter, owner })
+    }
+}
+
+/// The longest lease that members of such a group ask for.
+pub(super) fn longest(settings: &GroupSettings) -> Duration {
+    settings.lease * STRETCH_MAX
+}
+
+/// What tells a set of voters from another one.
+pub(super) fn electorate_of(ids: &[HostId]) -> u64 {
+    electorate(ids.iter())
+}
+
+impl Group {
+    /// How long the lease is that this member asks for: 0 where there is none.
+    pub(super) fn wanted_lease(&self) -> Duration {
+        let stretch = self.lease.as_ref().map_or(0, |lease| lease.stretch);
+        self.settings.lease * stretch
+    }
+
+    /// This process ran late, or a lease nearly ran out: ask for longer ones for a while.
+    pub(super) fn stretch_lease(&mut self, now: BootTime) {
+        if let Some(lease) = &mut self.lease {
+            lease.stretch = (lease.stretch * 2).min(STRETCH_MAX);
+            lease.calm_since = now;
+        }
+    }
+
+    /// At each heartbeat, before it leaves: the vote of this member is its own while it owns.
+    pub(super) fn renew_own_vote(&mut self, now: BootTime) {
+        let Some(epoch) = self.owned() else { return };
+        let wanted = self.wanted_lease();
+        let Some(lease) = &mut self.lease else { return };
+        let _ = lease.own.promise(epoch, wanted, now);
+        if now.since(lease.calm_since) >= CALM && lease.stretch > 1 {
+            lease.stretch /= 2;
+            lease.calm_since = now;
+        }
+    }
+
+    /// Until when this host may answer for the addresses: none where nothing limits it, the past
+    /// while it does not own the group.
+    pub fn may_answer_until(&self) -> Option<BootTime> {
+        let lease = self.lease.as_ref()?;
+        Some(match &self.state {
+            State::Active(active) => active.deadline.unwrap_or_default(),
+            State::Leaving { .. } => lease.deadline(),
+            State::Joining { .. } | State::Shadow(_) | State::Stopped => BootTime::default(),
+        })
+    }
+
+    /// Asks the voters for the next epoch. The own vote may still be somebody else's.
+    pub(super) fn ask(&mut self, cause: Cause, now: BootTime) {
+        let (newest, owner, wanted) = (self.newest, self.me.id, self.wanted_lease());
+        let patience = self.settings.suspect_after;
+        let Some(lease) = &mut self.lease else { return };
+        let Some(epoch) = lease.next(newest.max(lease.own.newest()), owner) else {
+            return; // as in `claim`
+        };
+        if let Err(refused) = lease.own.promise(epoch, wanted, now) {
+            let claim_at = now.after(refused.wait.max(Duration::from_nanos(1)));
+            self.state = State::Shadow(View::Vacant { cause, claim_at });
+            return;
+        }
+        lease.forget();
+        self.state = State::Shadow(View::Asking(Asking {
+            cause,
+            epoch,
+            until: now.after(patience * 2),
+            again: now.after(self.settings.heartbeat),
+        }));
+        self.send_asks(epoch, now, true);
+    }
+
+    /// The time of the ask under way has come: again, or enough of it.
+    pub(super) fn review_asking(&mut self, asking: Asking, now: BootTime) {
+        let cause = asking.cause;
+        if self.trouble(now).is_some() {
+            self.vacant(cause, now);
+        } else if now >= asking.until {
+            // Whoever is better goes first now; one that stands alone tries again soon.
+            let claim_at = now.after(self.settings.suspect_after * (1 + self.rank()));
+            self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
+        } else if now >= asking.again {
+            let again = now.after(self.settings.heartbeat);
+            self.state = State::Shadow(View::Asking(Asking { again, ..asking }));
+            self.send_asks(asking.epoch, now, false);
+        }
+    }
+
+    fn send_asks(&mut self, epoch: Epoch, now: BootTime, all: bool) {
+        let wanted = self.wanted_lease();
+        let Some(lease) = &mut self.lease else { return };
+        let _ = lease.own.promise(epoch, wanted, now);
+        let body = Body::Ask {
+            lease: wanted,
+            electorate: lease.electorate,
+        };
+        for ballot in lease
+            .ballots
+            .iter()
+            .filter(|ballot| all || ballot.until <= now)
+        {
+            let (to, body) = (ballot.name.clone(), body.clone());
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
+    }
+
+    /// Gives back what was promised for an ask that failed.
+    pub(super) fn withdraw(&mut self, asking: Asking) {
+        let Some(lease) = &mut self.lease else { return };
+        lease.own.release(asking.epoch);
+        lease.forget();
+        self.send_to_voters(&Body::Withdraw, asking.epoch);
+    }
+
+    /// A member asks for a lease, or as an owner for its own to go on.
+    pub(super) fn on_ask(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        (wanted, electorate): (Duration, u64),
+        sent: BootTime,
+        now: BootTime,
+    ) {
+        let Some(lease) = &mut self.lease else { return };
+        let ballot = &lease.ballots[voter];
+        if ballot.witness || epoch.owner != ballot.id {
+            return;
+        }
+        let to = ballot.name.clone();
+        if electorate != lease.electorate {
+            let detail = format!("{to} counts other members or witnesses: no vote for it");
+            self.failure(detail, now);
+            return;
+        }
+        let (epoch, body) = match lease.own.promise(epoch, wanted, now) {
+            Ok(lease) => (epoch, Body::Promise { sent, lease }),
+            Err(Refused { wait, epoch }) => (epoch, Body::Refuse { wait }),
+        };
+        self.actions.push_back(Action::Send { to, epoch, body });
+    }
+
+    /// A voter keeps others out for this member, from when `sent` left here.
+    pub(super) fn on_promise(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        sent: BootTime,
+        promised: Duration,
+        now: BootTime,
+    ) {
+        let wanted = match &self.state {
+            State::Active(active) => active.epoch,
+            State::Leaving { epoch, .. } => *epoch,
+            State::Shadow(View::Asking(asking)) => asking.epoch,
+            State::Joining { .. } | State::Shadow(_) | State::Stopped => return,
+        };
+        let Some(lease) = &mut self.lease else { return };
+        // What it says to have answered must have been sent, and in this very epoch.
+        if epoch != wanted || sent > now {
+            return;
+        }
+        let promised = promised.min(longest(&self.settings));
+        let until = sent.after(promised.saturating_sub(drift_margin(promised)));
+        let ballot = &mut lease.ballots[voter];
+        ballot.until = ballot.until.max(until);
+        ballot.heard = Some(now);
+        let deadline = lease.deadline();
+        match &mut self.state {
+            State::Shadow(View::Asking(asking)) => {
+                let asking = *asking;
+                if now < deadline && self.trouble(now).is_none() {
+                    self.own(asking.epoch, Some(deadline), asking.cause, now);
+                }
+            }
+            State::Active(active) => {
+                let lapsed = active.deadline.is_some_and(|deadline| deadline <= now);
+                // Promises only extend what holds, also what was inherited.
+                active.deadline = active.deadline.max(Some(deadline));
+                if lapsed && now < deadline {
+                    self.lease_regained(now);
+                }
+            }
+            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {}
+        }
+    }
+
+    /// A voter keeps this member out: for somebody else, or because it knows a newer epoch.
+    pub(super) fn on_refusal(&mut self, voter: usize, epoch: Epoch, wait: Duration, now: BootTime) {
+        let Some(lease) = &mut self.lease else { return };
+        lease.ballots[voter].heard = Some(now);
+        match &mut self.state {
+            State::Shadow(View::Asking(asking)) => {
+                if wait.is_zero() {
+                    if epoch < asking.epoch {
+                        return; // it answers an earlier ask
+                    }
+                    // This number is used up; the next one is above what the voter knows.
+                    lease.asked = lease.asked.max(epoch.counter);
+                    let claim_at = now.after(self.settings.heartbeat);
+                    let cause = asking.cause;
+                    self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
+                } else {
+                    asking.again = asking.again.min(now.after(wait));
+                }
+            }
+            State::Active(active) => {
+                let held = active.epoch;
+                let holds = active.deadline.is_none_or(|deadline| now < deadline);
+                if wait.is_zero() && epoch > held {
+                    // It has voted for somebody who did not win: rise above that.
+                    self.newest = self.newest.max(epoch);
+                    self.raise(now);
+                } else if !holds && epoch.owner != self.me.id && epoch > held {
+                    // The lease is somebody else's.
+                    self.newest = self.newest.max(epoch);
+                    self.leave(held, Then::Yield, Cause::NewerEpoch, now);
+                }
+            }
+            State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {}
+        }
+    }
+
+    /// An owner goes on in an epoch above every one known. What was promised to it stays.
+    pub(super) fn raise(&mut self, now: BootTime) {
+        let owner = self.me.id;
+        let State::Active(active) = &self.state else {
+            return;
+        };
+        let deadline = active.deadline;
+        let Some(counter) = self.newest.counter.checked_add(1) else {
+            return;
+        };
+        self.own(Epoch { counter, owner }, deadline, Cause::NoActive, now);
+        self.renew_own_vote(now);
+    }
+
+    /// Looks whether the lease ran out, and for how long.
+    pub(super) fn review_lease(&mut self, now: BootTime) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let Some(deadline) = active.deadline.filter(|deadline| *deadline <= now) else {
+            return;
+        };
+        let epoch = active.epoch;
+        if !std::mem::replace(&mut active.lapsed, true) {
+            let detail = format!(
+                "no majority since {:.1} ms",
+                now.since(deadline).as_secs_f64() * 1e3
+            );
+            self.record(EventKind::LeaseLapsed, Some(Cause::LeaseLost), detail, now);
+            self.stretch_lease(now);
+        } else if now.since(deadline) >= self.grace() {
+            // Cold units may run elsewhere by now.
+            self.leave(epoch, Then::Resign(Cause::LeaseLost), Cause::LeaseLost, now);
+        }
+    }
+
+    fn lease_regained(&mut self, now: BootTime) {
+        let State::Active(active) = &mut self.state else {
+            return;
+        };
+        let epoch = active.epoch;
+        if std::mem::replace(&mut active.lapsed, false) {
+            self.record(
+                EventKind::LeaseHeld,
+                None,
+                "a majority answers again".to_owned(),
+                now,
+            );
+        }
+        // Neighbours may have given up on the addresses meanwhile.
+        self.actions.push_back(Action::Announce { epoch });
+    }
+
+    /// What this member was promised is `to`'s now.
+    pub(super) fn transfer_lease(&mut self, epoch: Epoch, to: HostId, now: BootTime) {
+        if let Some(lease) = &mut self.lease {
+            lease.own.transfer(epoch, to, now);
+            lease.forget();
+        }
+    }
+
+    /// Owns the group with what is left of the lease of who owned it in `epoch`; whether it can.
+    pub(super) fn inherit(
+        &mut self,
+        epoch: Epoch,
+        inherited: Option<BootTime>,
+        now: BootTime,
+    ) -> bool {
+        let Some(deadline) = inherited.filter(|deadline| now < *deadline) else {
+            return false;
+        };
+        // The voters keep everybody else out of the next epoch, and of no other.
+        let Some(counter) = epoch
+            .counter
+            .checked_add(1)
+            .filter(|_| epoch == self.newest)
+        else {
+            return false;
+        };
+        let owner = self.me.id;
+        let Some(lease) = &mut self.lease else {
+            return false;
+        };
+        lease.forget();
+        self.own(
+            Epoch { counter, owner },
+            Some(deadline),
+            Cause::Handover,
+            now,
+        );
+        true
+    }
+
+    /// What a member's message means to this voter, and what it answers to this member's requests.
+    pub(super) fn vote(
+        &mut self,
+        voter: usize,
+        sent: BootTime,
+        message: &GroupMessage,
+        now: BootTime,
+    ) {
+        let epoch = message.epoch;
+        match &message.body {
+            Body::Beat {
+                role: Role::Active,
+                lease,
+                electorate,
+                ..
+            }
+            | Body::Ask { lease, electorate } => {
+                self.on_ask(voter, epoch, (*lease, *electorate), sent, now);
+            }
+            Body::Promise { sent, lease } => self.on_promise(voter, epoch, *sent, *lease, now),
+            Body::Refuse { wait } => self.on_refusal(voter, epoch, *wait, now),
+            // Only who holds a promise may give it back or away.
+            Body::Withdraw | Body::Resign { .. } => {
+                if let Some(lease) = &mut self.lease
+                    && epoch.owner == lease.ballots[voter].id
+                {
+                    lease.own.release(epoch);
+                }
+            }
+            Body::Transfer { to, .. } => {
+                if let Some(lease) = &mut self.lease
+                    && epoch.owner == lease.ballots[voter].id
+                {
+                    lease.own.transfer(epoch, *to, now);
+                }
+            }
+            Body::Beat { .. } | Body::Offer { .. } | Body::Ready => {}
+        }
+    }
+
+    /// A witness answers; anybody else is a stranger.
+    pub(super) fn on_witness(&mut self, from: &Name, message: &GroupMessage, now: BootTime) {
+        let ballots = self.lease.iter().flat_map(|lease| &lease.ballots);
+        let position = ballots
+            .clone()
+            .position(|ballot| ballot.witness && ballot.name == *from);
+        let Some(voter) = position else { return };
+        if message.group != self.settings.name {
+            return;
+        }
+        self.turn(now);
+        if let Some(lease) = &mut self.lease {
+            lease.ballots[voter].heard = Some(now);
+        }
+        match &message.body {
+            Body::Promise { sent, lease } => {
+                self.on_promise(voter, message.epoch, *sent, *lease, now);
+            }
+            Body::Refuse { wait } => self.on_refusal(voter, message.epoch, *wait, now),
+            Body::Beat { .. }
+            | Body::Resign { .. }
+            | Body::Offer { .. }
+            | Body::Ready
+            | Body::Transfer { .. }
+            | Body::Ask { .. }
+            | Body::Withdraw => {}
+        }
+        self.review(now);
+    }
+
+    /// The lease is not needed any more: others may have it at once.
+    pub(super) fn release_lease(&mut self, epoch: Epoch) {
+        if let Some(lease) = &mut self.lease {
+            lease.own.release(epoch);
+            lease.forget();
+        }
+    }
+
+    pub(super) fn send_to_voters(&mut self, body: &Body, epoch: Epoch) {
+        let Some(lease) = &self.lease else { return };
+        for ballot in &lease.ballots {
+            let (to, body) = (ballot.name.clone(), body.clone());
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
+    }
+
+    /// A heartbeat, or last words, go to the witnesses too.
+    pub(super) fn send_to_witnesses(&mut self, body: &Body, epoch: Epoch) {
+        let Some(lease) = &self.lease else { return };
+        for ballot in lease.ballots.iter().filter(|ballot| ballot.witness) {
+            let (to, body) = (ballot.name.clone(), body.clone());
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A witness's view of one group: it votes, and never owns.
+//!
+//! It answers each request at once, sends nothing by itself but a heartbeat that tells the members
+//! that it is there, and keeps nothing but its promise.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::action::{Action, Record};
+use super::group::Peer;
+use super::lease::{electorate_of, longest};
+use super::voter::{Refused, Voter};
+use crate::config::settings::GroupSettings;
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Role};
+
+/// Members have another set of voters: said once in this time.
+const RECORD_AGAIN: Duration = Duration::from_secs(60);
+
+/// One witness of one group.
+#[derive(Debug)]
+pub struct Witness {
+    settings: GroupSettings,
+    members: Vec<Peer>,
+    voter: Voter,
+    electorate: u64,
+    holder: Option<Epoch>,
+    next_beat: BootTime,
+    recorded: Option<BootTime>,
+    actions: VecDeque<Action>,
+}
+
+impl Witness {
+    /// A witness that just started; `voters` are the members and the other witnesses.
+    /// `newest` is what its store remembers.
+    pub fn new(
+        settings: GroupSettings,
+        me: &Peer,
+        members: Vec<Peer>,
+        other_witnesses: &[Peer],
+        newest: Epoch,
+        now: BootTime,
+    ) -> Self {
+        let peers = members.iter().chain(other_witnesses).chain([me]);
+        let ids: Vec<HostId> = peers.map(|peer| peer.id).collect();
+        Self {
+            voter: Voter::new(longest(&settings), newest, now),
+            electorate: electorate_of(&ids),
+            settings,
+            members,
+            holder: None,
+            next_beat: now,
+            recorded: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// A member sent `message` at `sent`, on its own clock. A stranger's changes nothing.
+    pub fn on_message(
+        &mut self,
+        from: &Name,
+        sent: BootTime,
+        message: &GroupMessage,
+        now: BootTime,
+    ) {
+        let Some(member) = self.members.iter().find(|member| member.name == *from) else {
+            return;
+        };
+        if message.group != self.settings.name {
+            return;
+        }
+        let (member, epoch) = (member.clone(), message.epoch);
+        match &message.body {
+            Body::Beat {
+                role: Role::Active,
+                lease,
+                electorate,
+                ..
+            }
+            | Body::Ask { lease, electorate } => {
+                let asked = (*lease, *electorate);
+                self.on_ask(&member, epoch, asked, sent, now);
+            }
+            // Only who holds a promise may give it back or away.
+            Body::Resign { .. } | Body::Withdraw if epoch.owner == member.id => {
+                self.voter.release(epoch);
+            }
+            Body::Transfer { to, .. } if epoch.owner == member.id => {
+                self.voter.transfer(epoch, *to, now);
+            }
+            Body::Resign { .. }
+            | Body::Withdraw
+            | Body::Transfer { .. }
+            | Body::Beat { .. }
+            | Body::Offer { .. }
+            | Body::Ready
+            | Body::Promise { .. }
+            | Body::Refuse { .. } => {}
+        }
+    }
+
+    fn on_ask(
+        &mut self,
+        member: &Peer,
+        epoch: Epoch,
+        (wanted, electorate): (Duration, u64),
+        sent: BootTime,
+        now: BootTime,
+    ) {
+        if epoch.owner != member.id {
+            return;
+        }
+        if electorate != self.electorate {
+            self.other_voters(&member.name, now);
+            return;
+        }
+        let to = member.name.clone();
+        let (epoch, body) = match self.voter.promise(epoch, wanted, now) {
+            Ok(lease) => {
+                self.note_holder(epoch, &to, now);
+                (epoch, Body::Promise { sent, lease })
+            }
+            Err(Refused { wait, epoch }) => (epoch, Body::Refuse { wait }),
+        };
+        self.actions.push_back(Action::Send { to, epoch, body });
+    }
+
+    fn note_holder(&mut self, epoch: Epoch, name: &Name, now: BootTime) {
+        let before = self.holder.replace(epoch);
+        if before.map(|epoch| epoch.owner) != Some(epoch.owner) {
+            let detail = format!("voted for {name}");
+            self.record(EventKind::Voted, None, detail, now);
+        }
+    }
+
+    fn other_voters(&mut self, name: &Name, now: BootTime) {
+        if self.recorded.is_none_or(|at| now.since(at) >= RECORD_AGAIN) {
+            self.recorded = Some(now);
+            let detail = format!("{name} counts other members or witnesses: no vote for it");
+            self.record(EventKind::Failure, Some(Cause::StepFailed), detail, now);
+        }
+    }
+
+    fn record(&mut self, kind: EventKind, cause: Option<Cause>, detail: String, at: BootTime) {
+        let epoch = self.voter.newest().counter;
+        self.actions.push_back(Action::Record(Record {
+            at,
+            kind,
+            epoch,
+            cause,
+            detail,
+        }));
+    }
+
+    /// Time has passed. To be called no later than [`Self::next_deadline`].
+    pub fn on_timer(&mut self, now: BootTime) {
+        if now < self.next_beat {
+            return;
+        }
+        self.next_beat = self.next_beat.after(self.settings.heartbeat).max(now);
+        let body = Body::Beat {
+            role: Role::Witness,
+            priority: 0,
+            eligible: false,
+            lease: Duration::ZERO,
+            electorate: self.electorate,
+        };
+        let epoch = self.voter.newest();
+        for member in &self.members {
+            let (to, body) = (member.name.clone(), body.clone());
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
+    }
+
+    /// When [`Self::on_timer`] wants to be called next.
+    pub fn next_deadline(&self) -> BootTime {
+        self.next_beat
+    }
+
+    /// The next thing to do: it only ever sends and records.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The newest epoch it promised anything in.
+    pub fn newest_epoch(&self) -> Epoch {
+        self.voter.newest()
+    }
+
+    /// Whom it keeps the others out for, and until when.
+    pub fn holder(&self, now: BootTime) -> Option<(&Name, BootTime)> {
+        let (epoch, until) = self.voter.held(now)?;
+        let member = self
+            .members
+            .iter()
+            .find(|member| member.id == epoch.owner)?;
+        Some((&member.name, until))
+    }
+
+    /// The group's settings.
+    pub fn settings(&self) -> &GroupSettings {
+        &self.settings
+    }
+}
