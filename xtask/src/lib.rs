@@ -10,4 +10,5 @@ pub mod lab;
 pub mod lint;
 pub mod probe;
 pub mod setup;
+pub mod sim;
 pub mod test;

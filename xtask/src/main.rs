@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use xtask::setup::Part;
-use xtask::{bench, build, demo, lab, lint, probe, setup, test};
+use xtask::{bench, build, demo, lab, lint, probe, setup, sim, test};
 
 /// Build, check and try shadowd.
 ///
@@ -30,6 +30,8 @@ enum Task {
     Lint,
     /// Run the tests: unit, sim, hosts, kernels
     Test(test::Args),
+    /// Seeded runs of the failover core on a simulated network
+    Sim(sim::Args),
     /// Systemd hosts on this machine: up, exec, fault, heal, down
     Lab(lab::Args),
     /// Capture and failover on two hosts, each fault with the outage that a client measured
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Build(args) => build::run(args),
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
+        Task::Sim(args) => sim::start(&args),
         Task::Lab(args) => setup::ensure(&[Part::Hosts]).and_then(|()| lab::run(args)),
         Task::Demo(args) => {
             setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| demo::run(args))

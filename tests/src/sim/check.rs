@@ -100,7 +100,7 @@ impl Checker {
             }
             // An owner whom nobody could relieve may rise above a newer epoch that was left.
             let owner = before.owned.is_some();
-            if !owner && !core.status(host.clock(world.now)).eligible {
+            if !owner && !(host.link && host.warm) {
                 return violation(
                     world,
                     format!("h{index} claimed although it is not eligible"),

@@ -105,6 +105,11 @@ impl Plan {
         }
     }
 
+    /// Whether a lease protects the group.
+    pub fn is_leased(&self) -> bool {
+        self.protection == Protection::Lease
+    }
+
     /// Members and witnesses.
     pub fn hosts(&self) -> usize {
         self.members + self.witnesses

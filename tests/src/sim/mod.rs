@@ -7,6 +7,7 @@ mod check;
 mod faults;
 mod host;
 mod inject;
+pub mod many;
 mod world;
 
 pub use check::Violation;

@@ -3,7 +3,7 @@
 //! A part that fails does not stop the later ones. The last line is always "N passed, N failed",
 //! summed over what the runners themselves reported.
 
-mod closing;
+pub mod closing;
 mod hosts;
 mod kernels;
 mod rust;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::closing::{self, Tally};
 use crate::command::{capture, cargo, run_watching};
+use crate::sim;
 
 /// The package whose integration tests are the other parts.
 const END_TO_END: &str = "shadowd-tests";
@@ -38,7 +39,7 @@ pub fn simulation(tally: &mut Tally) -> Result<()> {
     if tally.passed == 0 {
         bail!("the simulation ran no test");
     }
-    Ok(())
+    sim::many(sim::TEST_SEEDS, 0, tally)
 }
 
 /// `cargo test --workspace ARGUMENTS -- RUNNER_ARGUMENTS`, adding up what the runners report.

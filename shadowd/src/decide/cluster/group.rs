@@ -248,7 +248,7 @@ impl Group {
                     .after(self.patience(*member)),
             ),
             State::Shadow(View::Vacant { claim_at, .. }) => {
-                self.trouble(self.last_run).is_none().then_some(*claim_at)
+                self.claim_time(*claim_at, self.last_run)
             }
             State::Shadow(View::Asking(asking)) => Some(asking.until.min(asking.again)),
             State::Active(active) => {
@@ -293,8 +293,7 @@ impl Group {
             State::Leaving { .. } | State::Stopped => {}
         }
         if let State::Shadow(View::Vacant { cause, claim_at }) = self.state
-            && now >= claim_at
-            && self.trouble(now).is_none()
+            && self.claim_time(claim_at, now).is_some_and(|at| now >= at)
         {
             self.claim(cause, now);
         }

@@ -209,7 +209,7 @@ impl Group {
     /// The time of the ask under way has come: again, or enough of it.
     pub(super) fn review_asking(&mut self, asking: Asking, now: BootTime) {
         let cause = asking.cause;
-        if self.trouble(now).is_some() {
+        if self.claim_time(now, now).is_none() {
             self.vacant(cause, now);
         } else if now >= asking.until {
             // Whoever is better goes first now; one that stands alone tries again soon.
@@ -304,7 +304,7 @@ impl Group {
         match &mut self.state {
             State::Shadow(View::Asking(asking)) => {
                 let asking = *asking;
-                if now < deadline && self.trouble(now).is_none() {
+                if now < deadline && self.claim_time(now, now).is_some() {
                     self.own(asking.epoch, Some(deadline), asking.cause, now);
                 }
             }

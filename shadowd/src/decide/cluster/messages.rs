@@ -179,6 +179,14 @@ impl Group {
     /// Where leases protect the group, an owner yields to a newer one only; a newer epoch that
     /// nobody owns any more, or never did, is risen above, and the voters decide.
     fn learn_epoch_of_lease(&mut self, index: usize, epoch: Epoch, body: &Body, now: BootTime) {
+        if let State::Shadow(View::Asking(asking)) = self.state
+            && epoch >= asking.epoch
+        {
+            // What is asked for is used up: ask again, above it.
+            let claim_at = now.after(self.settings.heartbeat);
+            let cause = asking.cause;
+            self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
+        }
         let State::Active(active) = &self.state else {
             return;
         };

@@ -35,6 +35,18 @@ impl Group {
         self.settings.suspect_after * GRACE
     }
 
+    /// From when this member may claim a vacant group: never while it could not own it. One that
+    /// only abstains after a failed step goes after all others, and only if none of them could.
+    pub(super) fn claim_time(&self, claim_at: BootTime, now: BootTime) -> Option<BootTime> {
+        match self.trouble(now) {
+            None => Some(claim_at),
+            Some(Cause::StepFailed) if !self.members.iter().any(|member| member.can_own()) => {
+                Some(claim_at.after(self.grace()))
+            }
+            Some(_) => None,
+        }
+    }
+
     /// How many living members that could own the group come before this one.
     pub(super) fn rank(&self) -> u32 {
         let key = |priority: u8, id: HostId| (std::cmp::Reverse(priority), id);

@@ -1,0 +1,99 @@
+//! Many seeds on all processors.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::faults::Plan;
+use super::world::World;
+
+/// How far apart two lines of progress are.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// Broken seeds that are kept; more say nothing new.
+const KEPT: usize = 20;
+
+/// What many runs came to.
+#[derive(Clone, Debug, Default)]
+pub struct Sum {
+    /// Runs.
+    pub runs: u64,
+    /// Runs in which a lease protected the group.
+    pub leased: u64,
+    /// Events handled.
+    pub steps: u64,
+    /// Ownerships taken.
+    pub claims: u64,
+    /// Runs that broke an invariant.
+    pub broken: u64,
+    /// The first of them, with what they broke.
+    pub violations: Vec<String>,
+}
+
+/// Runs the seeds from `first` on, each plan changed by `change`; `say` hears how far it is.
+pub fn run(
+    first: u64,
+    seeds: u64,
+    change: impl Fn(&mut Plan) + Sync,
+    say: impl Fn(&str) + Sync,
+) -> Sum {
+    let next = AtomicU64::new(first);
+    let end = first.saturating_add(seeds);
+    let sum = Mutex::new(Sum::default());
+    let began = Instant::now();
+    let said = Mutex::new(began);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    one(seed, &change, &sum);
+                    let mut said = said.lock().expect("no thread panics while it holds this");
+                    if said.elapsed() >= PROGRESS {
+                        *said = Instant::now();
+                        say(&progress(&sum, seeds, began));
+                    }
+                }
+            });
+        }
+    });
+    sum.into_inner()
+        .expect("no thread panics while it holds this")
+}
+
+fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
+    let leased = std::cell::Cell::new(false);
+    let outcome = World::run_with(seed, false, |plan| {
+        change(plan);
+        leased.set(plan.is_leased());
+    });
+    let mut sum = sum.lock().expect("no thread panics while it holds this");
+    sum.runs += 1;
+    sum.leased += u64::from(leased.get());
+    match outcome {
+        Ok(outcome) => {
+            sum.steps += outcome.steps;
+            sum.claims += outcome.claims;
+        }
+        Err(violation) => {
+            sum.broken += 1;
+            if sum.violations.len() < KEPT {
+                sum.violations.push(format!("seed {seed}: {violation}"));
+            }
+        }
+    }
+}
+
+fn progress(sum: &Mutex<Sum>, seeds: u64, began: Instant) -> String {
+    let sum = sum.lock().expect("no thread panics while it holds this");
+    let spent = began.elapsed().as_secs_f64();
+    let rate = sum.runs as f64 / spent;
+    let left = seeds.saturating_sub(sum.runs) as f64 / rate;
+    format!(
+        "{} of {seeds} seeds, {rate:.0} a second, {left:.0} s left, {} broken",
+        sum.runs, sum.broken
+    )
+}
