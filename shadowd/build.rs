@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const TARGET: &str = "bpfel-unknown-none";
-const OBJECTS: [&str; 8] = [
+const OBJECTS: [&str; 9] = [
     "block",
     "files",
+    "guard",
     "lifecycle",
     "locate",
     "opens",

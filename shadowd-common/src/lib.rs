@@ -20,6 +20,7 @@ pub(crate) use pod;
 pub mod block;
 pub mod descriptors;
 pub mod files;
+pub mod guard;
 pub mod lifecycle;
 pub mod opens;
 pub mod sockets;

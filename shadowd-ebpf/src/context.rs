@@ -1,8 +1,12 @@
 //! What all objects share: scope, counters of loss, and who the current task is.
 #![allow(dead_code, reason = "each object uses its part of what all share")]
 
+#[path = "atomic.rs"]
+mod atomic;
 #[path = "licence.rs"]
 mod licence;
+
+pub use atomic::{one_more, plus};
 
 use aya_ebpf::bindings::bpf_pidns_info;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
@@ -110,42 +114,3 @@ pub fn current() -> Option<Task> {
 
 /// Of several processors that add one key, only the first succeeds.
 pub const BPF_NOEXIST: u64 = 1;
-
-/// Adds atomically, without reading the sum back: kernels before 5.12 have no fetch-and-add, and
-/// `core` has no atomic addition for this target.
-///
-/// # Safety
-///
-/// `sum` points to an aligned field of a live map value.
-#[inline(always)]
-pub unsafe fn plus(sum: *mut u64, more: u64) {
-    if more != 0 {
-        // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
-        unsafe {
-            core::arch::asm!(
-                "lock *(u64 *)({sum} + 0) += {more}",
-                sum = in(reg) sum,
-                more = in(reg) more,
-                options(nostack),
-            )
-        };
-    }
-}
-
-/// Adds 1 atomically to a field of 32 bits.
-///
-/// # Safety
-///
-/// `sum` points to an aligned field of a live map value.
-#[inline(always)]
-pub unsafe fn one_more(sum: *mut u32) {
-    // SAFETY: the caller vouches for the pointer; the instruction touches nothing else.
-    unsafe {
-        core::arch::asm!(
-            "lock *(u32 *)({sum} + 0) += {more}",
-            sum = in(reg) sum,
-            more = in(reg) 1_u64,
-            options(nostack),
-        )
-    };
-}

@@ -3,124 +3,29 @@
 //! Needs root and iproute2. Touches no interface of the machine: every test makes its own
 //! namespaces and takes them away again.
 
+mod namespaces;
+
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use namespaces::{DEADLINE, FAR_LINK, LINK, MAC, Pair, inside, ip, run, wait_until};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use shadowd::act::announce::{AnnounceError, Announcer};
-use shadowd::act::frames::{self, ArpForm, Mac};
+use shadowd::act::frames::{self, ArpForm};
 use shadowd::act::vip::{VipError, Vips};
 use shadowd::facts::{Epoch, HostId, Vip};
 use shadowd::observe::carrier::{CarrierReading, CarrierWatch};
-
-const LINK: &str = "va";
-const FAR_LINK: &str = "vb";
-const MAC: Mac = [0x02, 0, 0, 0, 0x0a, 0x01];
-const DEADLINE: Duration = Duration::from_secs(10);
-
-static NUMBER: AtomicU32 = AtomicU32::new(0);
-
-/// Two joined namespaces: `near` holds [`LINK`], `far` holds [`FAR_LINK`].
-struct Pair {
-    near: String,
-    far: String,
-}
-
-impl Pair {
-    fn new() -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "this test makes network namespaces: run it as root"
-        );
-        let name = format!(
-            "{}-{}",
-            std::process::id(),
-            NUMBER.fetch_add(1, Ordering::Relaxed)
-        );
-        let pair = Self {
-            near: format!("shd-a-{name}"),
-            far: format!("shd-b-{name}"),
-        };
-        ip(&format!("netns add {}", pair.near));
-        ip(&format!("netns add {}", pair.far));
-        let (near, far) = (pair.near.as_str(), pair.far.as_str());
-        ip(&format!(
-            "-n {near} link add {LINK} address 02:00:00:00:0a:01 type veth \
- peer name {FAR_LINK} netns {far}"
-        ));
-        for (namespace, link, four, six) in [
-            (near, LINK, "192.0.2.1/24", "2001:db8::1/64"),
-            (far, FAR_LINK, "192.0.2.2/24", "2001:db8::2/64"),
-        ] {
-            ip(&format!("-n {namespace} link set {link} up"));
-            ip(&format!("-n {namespace} addr add {four} dev {link}"));
-            ip(&format!("-n {namespace} addr add {six} dev {link} nodad"));
-        }
-        pair
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for namespace in [&self.near, &self.far] {
-            // A namespace that was never made cannot be removed; that is no second failure.
-            let _ = Command::new("ip")
-                .args(["netns", "del", namespace])
-                .output();
-        }
-    }
-}
-
-/// Runs `ip` with `arguments`, which are separated by spaces.
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
-        .args(arguments.split(' '))
-        .output()
-        .expect("iproute2 is installed");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "ip {}: {}",
-        arguments,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text
-}
 
 /// Gives `namespace` a fresh neighbour entry for `vip` that names another owner. Without a state it
 /// would be permanent, and only an operator may change such an entry.
 fn mislead(namespace: &str, vip: &str) {
     let entry = format!("{vip} lladdr 02:00:00:00:00:99 dev {FAR_LINK} nud reachable");
     ip(&format!("-n {namespace} neigh replace {entry}"));
-}
-
-/// Runs `body` on a thread of its own inside `namespace`.
-fn inside<T: Send + 'static>(namespace: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
-    let file = std::fs::File::open(format!("/run/netns/{namespace}")).expect("the namespace");
-    let thread = std::thread::spawn(move || {
-        setns(file, CloneFlags::CLONE_NEWNET).expect("root may enter the namespace");
-        body()
-    });
-    match thread.join() {
-        Ok(value) => value,
-        Err(panic) => std::panic::resume_unwind(panic),
-    }
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
 }
 
 fn vips() -> Vec<Vip> {
@@ -133,16 +38,6 @@ fn epoch(counter: u64) -> Epoch {
     Epoch {
         counter,
         owner: HostId::from_bytes([1; 32]),
-    }
-}
-
-/// Waits until `done` holds, looking again every 10 ms.
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
-        // Nothing tells when the kernel's table changes, so this looks again.
-        std::thread::park_timeout(Duration::from_millis(10));
     }
 }
 

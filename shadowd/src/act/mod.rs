@@ -6,5 +6,7 @@
 pub mod announce;
 pub mod epochs;
 pub mod frames;
+pub mod guard;
+mod sys;
 pub mod units;
 pub mod vip;

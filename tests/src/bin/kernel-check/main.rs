@@ -11,6 +11,8 @@ mod dns;
 mod files;
 mod flows;
 mod generator;
+mod guard;
+mod guard_frames;
 mod init;
 mod lifecycle;
 mod overflow;
@@ -199,6 +201,14 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "counting_goes_on_without_privileges",
         privileges::counting_goes_on_without_them,
+    ),
+    (
+        "guard_is_silent_from_the_deadline_on",
+        guard::is_silent_from_the_deadline_on,
+    ),
+    (
+        "guard_is_silent_by_clsact_too",
+        guard::is_silent_by_clsact_too,
     ),
     (
         "overflow_is_counted_and_logged_once",

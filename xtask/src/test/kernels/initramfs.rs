@@ -1,4 +1,5 @@
-//! Packs the test program, its shared libraries and empty mount points as an initramfs.
+//! Packs the test program, its shared libraries and empty mount points as an initramfs, and for each
+//! kernel the modules of its own that the program uses.
 //!
 //! The kernel's built-in archive brings /dev/console; the program mounts the rest itself.
 
@@ -11,6 +12,11 @@ use anyhow::{Context as _, Result, bail};
 
 /// Folders that the program mounts on or writes to.
 const FOLDERS: &[&str] = &["proc", "sys", "dev", "run", "tmp", "etc", "var"];
+
+/// Modules that the test program uses, none of which needs another: clsact and its filters.
+const MODULES: &[&str] = &["sch_ingress", "cls_bpf"];
+/// Where the program looks for them.
+const MODULES_FOLDER: &str = "lib/modules";
 
 /// Writes the archive `to`, built in `folder`, which is emptied first.
 ///
@@ -29,6 +35,56 @@ pub fn pack(program: &Path, folder: &Path, to: &Path) -> Result<()> {
         place(&library, &folder.join(inside))?;
     }
     archive(folder, to)
+}
+
+/// Writes `to`: the archive `base`, and after it one of a kernel's modules, as far as its unpacked
+/// package has them; the kernel unpacks both. It is built in `folder`, which is emptied first.
+///
+/// # Errors
+/// A file cannot be read or written, or cpio or xz fails.
+pub fn with_modules(base: &Path, unpacked: &Path, folder: &Path, to: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder.join(MODULES_FOLDER))?;
+    for module in MODULES {
+        let Some(found) = find(unpacked, module)? else {
+            continue;
+        };
+        let inside = folder.join(MODULES_FOLDER).join(format!("{module}.ko"));
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            let plain = fs::File::create(&inside)?;
+            let mut xz = Command::new("xz");
+            xz.args(["--decompress", "--stdout"]).arg(&found);
+            let status = xz.stdout(plain).status().context("cannot start xz")?;
+            if !status.success() {
+                bail!("xz {} ended with {status}", found.display());
+            }
+        } else {
+            place(&found, &inside)?;
+        }
+    }
+    let modules = folder.with_extension("cpio");
+    archive(folder, &modules)?;
+    let mut whole = fs::read(base).with_context(|| format!("cannot read {}", base.display()))?;
+    whole.extend(fs::read(&modules)?);
+    fs::write(to, whole).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// A module anywhere below `folder`, compressed or not.
+fn find(folder: &Path, module: &str) -> Result<Option<PathBuf>> {
+    let wanted = [format!("{module}.ko"), format!("{module}.ko.xz")];
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            if let Some(found) = find(&entry.path(), module)? {
+                return Ok(Some(found));
+            }
+        } else if wanted.iter().any(|name| entry.file_name() == name.as_str()) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
 }
 
 fn place(from: &Path, to: &Path) -> Result<()> {
@@ -113,6 +169,20 @@ fn list(root: &Path, folder: &Path, names: &mut Vec<String>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_found_below_a_folder() {
+        let folder = std::env::temp_dir().join(format!("shadowd-modules-{}", std::process::id()));
+        let inner = folder.join("lib/modules/6.1/net");
+        fs::create_dir_all(&inner).expect("a folder");
+        fs::write(inner.join("cls_bpf.ko.xz"), "").expect("a file");
+        let found = ["cls_bpf", "sch_ingress"].map(|module| find(&folder, module));
+        fs::remove_dir_all(&folder).expect("it was made here");
+        let [Ok(Some(there)), Ok(None)] = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(there, inner.join("cls_bpf.ko.xz"));
+    }
 
     #[test]
     fn libraries_are_read_from_ldd() {

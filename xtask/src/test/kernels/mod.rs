@@ -145,7 +145,10 @@ fn check(program: &Path, names: &[String], tally: &mut Tally) -> Result<()> {
         println!("-- kernel {}", series.name);
         let tested = package::fetch(&cache, series.name, &series.source).and_then(|kernel| {
             let log = scratch.join(format!("{}.log", series.name));
-            qemu::boot(&kernel, &initramfs, &log)
+            let own = scratch.join(format!("{}.cpio", series.name));
+            let modules = scratch.join(format!("modules-{}", series.name));
+            initramfs::with_modules(&initramfs, &cache.join(series.name), &modules, &own)?;
+            qemu::boot(&kernel, &own, &log)
         });
         match tested {
             Ok(result) => {
