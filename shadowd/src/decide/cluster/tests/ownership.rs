@@ -274,10 +274,11 @@ fn a_failed_step_moves_the_group_on_and_holds_this_member_back() {
     );
     bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
     bench.actions.clear();
-    bench.pass(Duration::from_secs(29), None);
-    assert_eq!(bench.took(), None);
-    bench.pass(Duration::from_secs(2), None);
-    assert_eq!(bench.took(), Some(epoch(2, 1)), "nobody else came");
+    let other = Some((epoch(1, 1), shadow(true)));
+    bench.pass(Duration::from_secs(29), other);
+    assert_eq!(bench.took(), None, "another could");
+    bench.pass(SUSPECT * 11, None);
+    assert_eq!(bench.took(), Some(epoch(2, 1)), "nobody else is left");
 }
 
 #[test]
