@@ -158,7 +158,7 @@ impl Probe {
                     TIMER => self.tick(now)?,
                     SIGNAL => stop |= self.signals.read_signal()?.is_some(),
                     INPUT => stop |= input_closed(),
-                    slot if Held::owns(slot) => self.held.advance(slot, now),
+                    slot if Held::owns(slot) => self.held.advance(slot),
                     slot => {
                         if let Some(ended) = self.requests.advance(slot) {
                             self.tallies[ended.target].note(ended, now);

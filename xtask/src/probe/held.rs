@@ -135,7 +135,7 @@ impl Held {
     }
 
     /// Takes what has arrived.
-    pub fn advance(&mut self, token: u64, now: u64) {
+    pub fn advance(&mut self, token: u64) {
         let index = (token & !MARK) as usize;
         let Some(held) = self.connections.get_mut(index) else {
             return;
@@ -263,7 +263,7 @@ mod tests {
                 .unwrap_or(0);
             for event in &events[..count] {
                 assert!(Held::owns(event.data()));
-                held.advance(event.data(), now);
+                held.advance(event.data());
             }
             if until(&held.reports()[0]) {
                 return held.reports()[0];
