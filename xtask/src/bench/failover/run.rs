@@ -17,8 +17,8 @@ use crate::probe::{Meter, Report};
 
 /// From the first answers on: the client's own start is not what is measured.
 const WARM_UP: Duration = Duration::from_millis(100);
-/// The phase: twenty intervals of 10 ms.
-const PHASE: Duration = Duration::from_millis(200);
+/// The phase: a hundred adverts, and one interval of the script that looks at the service.
+const PHASE: Duration = Duration::from_secs(1);
 /// A takeover that takes longer is none: the outage then lasts to the end of the window.
 const TO_TAKE_OVER: Duration = Duration::from_secs(10);
 /// How long a daemon may take to write its events down.
@@ -86,9 +86,8 @@ impl Bench<'_> {
         meter.measure_for(case.tail())?;
         let report = meter.finish()?;
         self.watch.update(&mut holding);
-        let first_good = caused(&report, at).then_some(report.targets[0].first_good_ns);
         let stages = match taken {
-            true => seen.stages(lab, case, at, first_good.flatten())?,
+            true => seen.stages(lab, case, at, gap(&report))?,
             false => None,
         };
         system.heal(lab, &old)?;
@@ -130,10 +129,10 @@ impl Run {
     }
 }
 
-/// Whether the longest gap at the IPv4 address is one that the fault can have caused.
-fn caused(report: &Report, at_ns: u64) -> bool {
+/// The longest time without a good answer at the IPv4 address, if it ended.
+fn gap(report: &Report) -> Option<(u64, u64)> {
     let target = &report.targets[0];
-    target.first_good_ns.is_none_or(|good| good >= at_ns)
+    Some((target.last_good_ns, target.first_good_ns?))
 }
 
 /// How far the records of the two daemons were before.
@@ -162,7 +161,7 @@ impl Seen {
         lab: &Lab,
         case: Case,
         at: u64,
-        first_good: Option<u64>,
+        gap: Option<(u64, u64)>,
     ) -> Result<Option<Stages>> {
         if !self.records {
             return Ok(None);
@@ -174,7 +173,7 @@ impl Seen {
                 false => Vec::new(),
             };
             let new = lab.events(&self.new.0, self.new.1)?;
-            found = Stages::of(at, &old, &new, first_good);
+            found = Stages::of(at, &old, &new, gap);
             Ok(found.is_some())
         });
         if let Err(error) = waited {

@@ -25,26 +25,22 @@ const SIGNS_OLD: &[&str] = &["unit_down", "link_changed", "handover"];
 const SIGNS_NEW: &[&str] = &["peer_suspected"];
 
 impl Stages {
-    /// Of a takeover that began at `at_ns`; none while the record is not complete.
-    pub fn of(
-        at_ns: u64,
-        old: &[Value],
-        new: &[Value],
-        first_good_ns: Option<u64>,
-    ) -> Option<Self> {
+    /// Of a takeover that began at `at_ns`; none while the record is not complete. `gap` is the
+    /// longest time without a good answer; with a fast takeover it may be another than this one's.
+    pub fn of(at_ns: u64, old: &[Value], new: &[Value], gap: Option<(u64, u64)>) -> Option<Self> {
         let claimed = first(new, &["claimed"], at_ns)?;
         let added = first(new, &["vip_added"], claimed)?;
         let announced = first(new, &["announced"], added)?;
         let signs = [first(old, SIGNS_OLD, at_ns), first(new, SIGNS_NEW, at_ns)];
         let detected = signs.into_iter().flatten().min().unwrap_or(claimed);
         let detected = detected.min(claimed);
-        let service = first_good_ns.filter(|good| *good >= announced);
+        let service = gap.filter(|(from, to)| *from <= announced && announced <= *to);
         Some(Self {
             detect_ms: span_ms(at_ns, detected),
             decide_ms: span_ms(detected, claimed),
             address_ms: span_ms(claimed, added),
             announce_ms: span_ms(added, announced),
-            service_ms: service.map(|good| span_ms(announced, good)),
+            service_ms: service.map(|(_, good)| span_ms(announced, good)),
         })
     }
 
@@ -97,7 +93,7 @@ mod tests {
 
     #[test]
     fn silence_is_detected_by_the_new_owner() {
-        let stages = Stages::of(10_000_000, &[], &events(NEW), Some(48_000_000));
+        let stages = Stages::of(10_000_000, &[], &events(NEW), Some((9_000_000, 48_000_000)));
         let expected = Stages {
             detect_ms: 30.0,
             decide_ms: 1.0,
@@ -111,7 +107,8 @@ mod tests {
     #[test]
     fn a_dead_unit_is_detected_by_the_old_owner() {
         let old = events(&[("unit_down", 2), ("unit_down", 12)]);
-        let stages = Stages::of(10_000_000, &old, &events(NEW), None).expect("complete");
+        let later = Some((80_000_000, 88_000_000));
+        let stages = Stages::of(10_000_000, &old, &events(NEW), later).expect("complete");
         assert_eq!((stages.detect_ms, stages.decide_ms), (2.0, 29.0));
         assert_eq!(stages.service_ms, None);
     }
