@@ -2,8 +2,11 @@
 //!
 //! The rate does not fall when answers are late (an open loop), so a dark time is seen in full.
 //! An outage is the largest time from one good answer to the next, or to the end of the window.
+//! Beside new connections it can hold some open and ask over them, to see whether they survive.
 //! One thread, one epoll: it shares two processors with the hosts it measures.
 
+mod held;
+mod meter;
 mod request;
 mod tally;
 
@@ -20,7 +23,10 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::lab::boot_ns;
-use request::{Outcome, Requests};
+use held::Held;
+pub use held::HeldReport;
+pub use meter::{Meter, Window};
+use request::Requests;
 use tally::Tally;
 pub use tally::{Report, TargetReport};
 
@@ -29,6 +35,8 @@ const SIGNAL: u64 = u64::MAX - 1;
 const INPUT: u64 = u64::MAX - 2;
 /// A late tick is made up for, but not more than this many.
 const MOST_OVERDUE: u64 = 250;
+/// A request that began this long before the end of the window has had time enough.
+const LAST_CHANCE_NS: u64 = 1_000_000_000;
 
 /// Arguments of the measuring client.
 #[derive(Debug, clap::Args)]
@@ -39,6 +47,12 @@ pub struct Args {
     /// Requests a second to each target.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
+    /// How long a request may take.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    timeout_ms: u32,
+    /// Connections to each target that are held open, each with a request every 50 ms.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    held: u32,
     /// Length of the window.
     #[arg(long)]
     seconds: Option<f64>,
@@ -81,6 +95,7 @@ struct Probe {
     timer: TimerFd,
     signals: SignalFd,
     requests: Requests,
+    held: Held,
     tallies: Vec<Tally>,
     ready: bool,
     /// The last round, and the longest time between two since the window began.
@@ -111,7 +126,11 @@ impl Probe {
             epoll,
             timer,
             signals,
-            requests: Requests::new(arguments.targets.clone()),
+            requests: Requests::new(
+                arguments.targets.clone(),
+                Duration::from_millis(arguments.timeout_ms.into()),
+            ),
+            held: Held::new(&arguments.targets, arguments.held as usize, boot_ns()?),
             tallies: arguments.targets.iter().copied().map(Tally::new).collect(),
             ready: false,
             rounds: (0, 0),
@@ -139,9 +158,10 @@ impl Probe {
                     TIMER => self.tick(now)?,
                     SIGNAL => stop |= self.signals.read_signal()?.is_some(),
                     INPUT => stop |= input_closed(),
+                    slot if Held::owns(slot) => self.held.advance(slot),
                     slot => {
-                        if let Some((target, outcome)) = self.requests.advance(slot) {
-                            self.tallies[target].note(outcome, now);
+                        if let Some(ended) = self.requests.advance(slot) {
+                            self.tallies[ended.target].note(ended, now);
                         }
                     }
                 }
@@ -157,15 +177,25 @@ impl Probe {
         if !self.ready {
             bail!("not every target has answered");
         }
-        let now = boot_ns()?;
-        Ok(Report {
+        Ok(self.report(boot_ns()?))
+    }
+
+    fn report(mut self, now: u64) -> Report {
+        for ended in self
+            .requests
+            .expire(now, now.saturating_sub(LAST_CHANCE_NS))
+        {
+            self.tallies[ended.target].note(ended, now);
+        }
+        let held = self.held.reports();
+        let tallies = self.tallies.into_iter();
+        Report {
             stall_ms: self.rounds.1 as f64 / 1e6,
-            targets: self
-                .tallies
-                .into_iter()
-                .map(|tally| tally.report(now))
+            targets: tallies
+                .zip(held)
+                .map(|(tally, held)| tally.report(held, now))
                 .collect(),
-        })
+        }
     }
 
     /// Sends what is due and gives up what is overdue.
@@ -175,14 +205,15 @@ impl Probe {
             Ok(8) => u64::from_ne_bytes(count),
             _ => 0,
         };
-        for target in self.requests.expire(now) {
-            self.tallies[target].note(Outcome::Failed, now);
+        for ended in self.requests.expire(now, 0) {
+            self.tallies[ended.target].note(ended, now);
         }
+        self.held.tick(&self.epoll, now)?;
         for _ in 0..due.min(MOST_OVERDUE) {
             for (target, tally) in self.tallies.iter_mut().enumerate() {
                 tally.asked();
                 if !self.requests.begin(&self.epoll, target, now)? {
-                    tally.note(Outcome::Failed, now);
+                    tally.refused();
                 }
             }
         }
@@ -192,8 +223,9 @@ impl Probe {
     /// Says what whoever started the probe may be waiting for.
     fn progress(&mut self, now: u64) -> Result<()> {
         let mut output = std::io::stdout().lock();
-        if !self.ready && self.tallies.iter().all(Tally::answered) {
+        if !self.ready && self.tallies.iter().all(Tally::answered) && self.held.answered() {
             self.ready = true;
+            self.held.begin();
             for tally in &mut self.tallies {
                 tally.begin(now);
             }

@@ -2,6 +2,7 @@
 //! a peer measured in the same run, turn by turn.
 
 mod daemon;
+mod failover;
 mod load;
 mod measure;
 mod report;
@@ -17,7 +18,8 @@ pub use measure::{Plan, Side, Turn, compare, timed};
 pub use report::{Metric, Report};
 
 /// What `cargo xtask bench` accepts.
-#[derive(clap::Args, Debug, Clone)]
+#[derive(clap::Args, Debug, Clone, Default)]
+#[command(after_long_help = failover::HELP)]
 pub struct Args {
     /// The bench to run
     #[arg(required_unless_present = "list")]
@@ -28,6 +30,28 @@ pub struct Args {
     /// Also write {bench: {metric: {value, unit, peer, ratio}}} to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Options of failover")]
+    failover: failover::Args,
+}
+
+/// What a bench found.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The numbers.
+    pub metrics: Vec<Metric>,
+    /// What the JSON file holds beside them, under `details`; null for nothing.
+    pub details: serde_json::Value,
+    /// What stopped it before its end.
+    pub stopped: Option<anyhow::Error>,
+}
+
+impl From<Vec<Metric>> for Outcome {
+    fn from(metrics: Vec<Metric>) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
 }
 
 /// A bench: a name, what it answers, and the measurement.
@@ -37,7 +61,7 @@ pub struct Bench {
     /// The question it answers and the peer it is compared with.
     pub about: &'static str,
     /// Measures; may build, and may need root.
-    pub run: fn() -> Result<Vec<Metric>>,
+    pub run: fn(&Args) -> Result<Outcome>,
 }
 
 /// Every bench. One is added here with the code that it measures.
@@ -45,27 +69,32 @@ pub const BENCHES: &[Bench] = &[
     Bench {
         name: "syscalls",
         about: "what counting a system call costs: shadowd, empty programs, bcc's design, bpftrace",
-        run: syscalls::run,
+        run: |_| syscalls::run().map(Outcome::from),
     },
     Bench {
         name: "web",
         about: "requests that nginx answers with all probes attached, against none",
-        run: web::run,
+        run: |_| web::run().map(Outcome::from),
     },
     Bench {
         name: "load",
         about: "processor time and memory of the daemon under 200,000 calls and 5,000 connections/s",
-        run: load::load,
+        run: |_| load::load().map(Outcome::from),
     },
     Bench {
         name: "churn",
         about: "the same for half an hour: does its memory grow",
-        run: load::churn,
+        run: |_| load::churn().map(Outcome::from),
     },
     Bench {
         name: "ticks",
         about: "processor time of a tick with 1,000, 10,000 and 100,000 live flows",
-        run: ticks::run,
+        run: |_| ticks::run().map(Outcome::from),
+    },
+    Bench {
+        name: "failover",
+        about: "outages by crash, unit death, stall and handover, and false promotions: keepalived",
+        run: |args| failover::run(&args.failover),
     },
 ];
 
@@ -82,7 +111,10 @@ pub fn run(args: Args) -> Result<()> {
         println!("{}", list(BENCHES));
         return Ok(());
     }
-    let name = args.name.unwrap_or_default();
+    let name = args.name.clone().unwrap_or_default();
+    if name != "failover" && args.failover != failover::Args::default() {
+        bail!("`{name}` takes --json only; the other options are those of `failover`");
+    }
     let members = GROUPS.iter().find(|(group, _)| *group == name);
     let names = members.map_or_else(|| vec![name.as_str()], |(_, names)| names.to_vec());
     let benches: Vec<&Bench> = names
@@ -92,9 +124,11 @@ pub fn run(args: Args) -> Result<()> {
     let mut whole = serde_json::Map::new();
     for bench in benches {
         println!("{}: {}", bench.name, bench.about);
+        let outcome = (bench.run)(&args)?;
         let report = Report {
             bench: bench.name,
-            metrics: (bench.run)()?,
+            metrics: outcome.metrics,
+            details: outcome.details,
         };
         println!("{report}");
         if let serde_json::Value::Object(part) = report.to_json() {
@@ -106,6 +140,9 @@ pub fn run(args: Args) -> Result<()> {
             std::fs::write(path, text + "\n")
                 .with_context(|| format!("cannot write {}", path.display()))?;
             println!("written: {}", path.display());
+        }
+        if let Some(error) = outcome.stopped {
+            return Err(error.context(format!("{} was not measured to its end", bench.name)));
         }
     }
     Ok(())
@@ -137,7 +174,7 @@ mod tests {
         let benches = [Bench {
             name: "seal",
             about: "against ring",
-            run: || Ok(Vec::new()),
+            run: |_| Ok(Outcome::default()),
         }];
         assert!(find(&benches, "seal").is_ok());
         for (_, members) in GROUPS {

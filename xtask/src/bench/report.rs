@@ -28,13 +28,15 @@ pub struct Report {
     pub bench: &'static str,
     /// Its metrics, in the order they were measured.
     pub metrics: Vec<Metric>,
+    /// What else it found, for the file alone; null for nothing.
+    pub details: Value,
 }
 
 impl Report {
-    /// `{bench: {metric: {value, unit, peer, ratio}}}`
+    /// `{bench: {metric: {value, unit, peer, ratio}}}`, and `details` beside the metrics.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let metrics: Map<String, Value> = self
+        let mut metrics: Map<String, Value> = self
             .metrics
             .iter()
             .map(|metric| {
@@ -47,6 +49,9 @@ impl Report {
                 (metric.name.to_owned(), fields)
             })
             .collect();
+        if !self.details.is_null() {
+            metrics.insert("details".to_owned(), self.details.clone());
+        }
         json!({ self.bench: metrics })
     }
 }
@@ -91,6 +96,7 @@ mod tests {
         let report = Report {
             bench: "seal",
             metrics: vec![metric],
+            details: Value::Null,
         };
         let expected = json!({"seal": {"seal_100B":
             {"value": 310.5, "unit": "ns/call", "peer": "ring", "ratio": 1.25}}});

@@ -5,7 +5,6 @@
 //! an answer. It ends with an error when a bound is broken or something is left on the machine.
 
 mod capture;
-mod meter;
 mod report;
 mod scenario;
 

@@ -7,9 +7,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::meter::Meter;
 use crate::lab::{Fault, GROUP, Lab, WARM, boot_ns};
-use crate::probe::TargetReport;
+use crate::probe::{Meter, TargetReport, Window};
 
 /// What is done to the active.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -97,7 +96,7 @@ pub fn run(lab: &Lab, scenario: Scenario, number: u32) -> Result<Run> {
         .context("a pair has two hosts")?
         .name;
     let seen = lab.newest_event(new)?;
-    let mut meter = Meter::start(lab)?;
+    let mut meter = Meter::start(lab, Window::default())?;
     // A random phase against heartbeats and drains; the clock's low digits are random enough.
     std::thread::sleep(Duration::from_micros(boot_ns()? / 1000 % 100_000));
     let at = scenario.inject(lab, &old)?;

@@ -19,6 +19,8 @@ pub const DAEMON: &str = "shadowd.service";
 pub const WARM: &str = "nginx.service";
 /// The unit of the group that runs on the active alone.
 pub const COLD: &str = "lab-cold.service";
+/// The unit that `bench failover` measures beside the daemon; otherwise it does not run.
+pub const PEER: &str = "keepalived.service";
 /// Uses up what processor time a starved host has.
 const BURNER: &str = "lab-burner.service";
 /// The period of cpu quotas.
@@ -33,6 +35,8 @@ pub enum Fault {
     DaemonKill,
     /// The daemon stops running but keeps all it has (SIGSTOP).
     DaemonStop,
+    /// All processes of a unit stop running but keep all they have (SIGSTOP).
+    UnitStall(String),
     /// systemd stops a unit.
     UnitStop(String),
     /// A unit's main process is killed (SIGKILL).
@@ -77,7 +81,8 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             Ok(at)
         }
         Fault::DaemonKill => signal(target, DAEMON, Signal::SIGKILL),
-        Fault::DaemonStop => signal(target, DAEMON, Signal::SIGSTOP),
+        Fault::DaemonStop => stall(target, DAEMON),
+        Fault::UnitStall(unit) => stall(target, unit),
         Fault::UnitKill(unit) => signal(target, unit, Signal::SIGKILL),
         Fault::UnitStop(unit) => timed(|| lab.run(name, &["systemctl", "stop", unit]).map(drop)),
         Fault::LinkDown => timed(|| network::set_port(state, name, false)),
@@ -115,35 +120,29 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
     }
 }
 
-/// Undoes every fault, and starts what ended. Does not wait.
+/// Undoes every fault, and starts these units, should they have ended. Does not wait for them.
 ///
 /// # Errors
 /// A step fails.
-pub fn heal(lab: &Lab, name: &str) -> Result<()> {
+pub fn heal(lab: &Lab, name: &str, units: &[&str]) -> Result<()> {
     let state = lab.state();
     let target = state.host(name)?;
     set_quota(target, None)?;
     network::unfilter(state, name)?;
     cgroup::write(&target.cgroup.join("cgroup.freeze"), "0")?;
     network::set_port(state, name, true)?;
-    for unit in [DAEMON, WARM] {
-        if let Some(pid) = host::main_process(target, unit) {
+    for unit in [DAEMON, PEER, WARM] {
+        for pid in host::processes(target, unit) {
             // It may end by itself at this moment; the wait for the host sees that.
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
     }
     lab.wait_booted(name, Duration::from_secs(60))?;
-    let mut units = vec!["nginx.service"];
-    if state.installed {
-        units.push(DAEMON);
-    }
     // It is not there unless the host was starved, and not after a reboot.
     lab.exec(name, &["systemctl", "stop", BURNER])?;
-    let mut arguments = vec!["systemctl", "reset-failed"];
-    lab.run(name, &arguments)?;
-    arguments[1] = "start";
-    arguments.extend(units);
-    lab.run(name, &arguments).map(drop)
+    lab.run(name, &["systemctl", "reset-failed"])?;
+    lab.run(name, &[&["systemctl", "start"], units].concat())
+        .map(drop)
 }
 
 fn timed(action: impl FnOnce() -> Result<()>) -> Result<u64> {
@@ -157,6 +156,20 @@ fn signal(target: &Host, unit: &str, signal: Signal) -> Result<u64> {
         .with_context(|| format!("{unit} does not run on host {}", target.name))?;
     timed(|| {
         kill(Pid::from_raw(pid), signal).with_context(|| format!("cannot send {signal} to {unit}"))
+    })
+}
+
+fn stall(target: &Host, unit: &str) -> Result<u64> {
+    let pids = host::processes(target, unit);
+    if pids.is_empty() {
+        bail!("{unit} does not run on host {}", target.name);
+    }
+    timed(|| {
+        for pid in pids {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP)
+                .with_context(|| format!("cannot stop {unit}"))?;
+        }
+        Ok(())
     })
 }
 

@@ -237,13 +237,17 @@ pub fn init(host: &Host) -> Option<i32> {
     })
 }
 
+/// All processes of a unit in the host, as this machine numbers them.
+pub fn processes(host: &Host, unit: &str) -> Vec<i32> {
+    cgroup::processes(&host.cgroup.join("payload/system.slice").join(unit))
+}
+
 /// The main process of a unit in the host, as this machine numbers it.
 ///
 /// It is the one whose parent is the host's PID 1; its workers are children of it.
 pub fn main_process(host: &Host, unit: &str) -> Option<i32> {
     let init = init(host)?.to_string();
-    let group = host.cgroup.join("payload/system.slice").join(unit);
-    cgroup::processes(&group).into_iter().find(|pid| {
+    processes(host, unit).into_iter().find(|pid| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The name, in brackets, may hold anything; after it come the state and the parent.
         let after = stat.rsplit_once(')').map(|(_, after)| after);

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-pub use fault::{COLD, DAEMON, Fault, WARM, boot_ns};
+pub use fault::{COLD, DAEMON, Fault, PEER, WARM, boot_ns};
 pub use group::View;
 pub use install::{CONFIG, GROUP};
 pub use leftovers::leftovers;
@@ -271,9 +271,21 @@ impl Lab {
     /// # Errors
     /// A step fails, or a unit does not start within 30 seconds.
     pub fn heal(&self, host: &str) -> Result<()> {
-        fault::heal(self, host)?;
-        let daemon = self.state.installed.then_some(DAEMON);
-        for unit in [Some(WARM), daemon].into_iter().flatten() {
+        let units: &[&str] = if self.state.installed {
+            &[WARM, DAEMON]
+        } else {
+            &[WARM]
+        };
+        self.heal_with(host, units)
+    }
+
+    /// Undoes every fault of a host and waits until these units run.
+    ///
+    /// # Errors
+    /// A step fails, or a unit does not start within 30 seconds.
+    pub fn heal_with(&self, host: &str, units: &[&str]) -> Result<()> {
+        fault::heal(self, host, units)?;
+        for unit in units {
             self.wait(
                 Duration::from_secs(30),
                 &format!("{unit} on host {host}"),

@@ -12,10 +12,12 @@ use anyhow::{Context, Result};
 use super::command::{command, run};
 
 const SUITE: &str = "bookworm";
-const PACKAGES: &str =
-    "systemd,systemd-sysv,dbus,iproute2,nginx-light,curl,nftables,procps,libsystemd0";
-/// What is removed: nobody reads it in a test host.
-const TRIM: &str = "rm -rf \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists/* \"$1\"/usr/share/doc/*";
+/// keepalived is what `bench failover` measures beside shadowd; it runs nowhere else.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nginx-light,curl,nftables,procps,\
+    libsystemd0,keepalived";
+/// What is removed: nobody reads it in a test host, and keepalived starts when it is asked to.
+const TRIM: &str = "rm -rf \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists/* \"$1\"/usr/share/doc/* \
+    \"$1\"/etc/systemd/system/*.wants/keepalived.service";
 
 /// The cached root file system, made first if it is missing.
 ///

@@ -10,23 +10,36 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const MOST_IN_FLIGHT: usize = 4000;
-const TIMEOUT_NS: u64 = 1_000_000_000;
 const QUESTION: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 /// A longer answer is not what the lab's servers say.
-const LONGEST_ANSWER: usize = 2048;
+pub const LONGEST_ANSWER: usize = 2048;
 
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// With a complete answer of status 200, from this host.
     Good(String),
-    /// Otherwise, or not in time.
+    /// Otherwise: refused, reset, or another answer.
     Failed,
+    /// Not in time.
+    Unanswered,
+}
+
+/// A request that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The number of its target.
+    pub target: usize,
+    /// When it began, on `CLOCK_BOOTTIME`.
+    pub began_ns: u64,
+    /// How.
+    pub outcome: Outcome,
 }
 
 struct Request {
     socket: Socket,
     target: usize,
+    began_ns: u64,
     asked: bool,
     answer: Vec<u8>,
 }
@@ -38,12 +51,14 @@ pub struct Requests {
     slots: Vec<(u32, Option<Request>)>,
     free: Vec<usize>,
     timeouts: VecDeque<(u64, u64)>,
+    timeout_ns: u64,
 }
 
 impl Requests {
-    /// None in flight.
-    pub fn new(targets: Vec<SocketAddr>) -> Self {
+    /// None in flight; each is given up after `timeout`.
+    pub fn new(targets: Vec<SocketAddr>, timeout: Duration) -> Self {
         Self {
+            timeout_ns: timeout.as_nanos() as u64,
             targets,
             slots: Vec::new(),
             free: Vec::new(),
@@ -81,38 +96,46 @@ impl Requests {
         self.slots[index].1 = Some(Request {
             socket,
             target,
+            began_ns: now,
             asked: false,
             answer: Vec::new(),
         });
-        self.timeouts.push_back((now + TIMEOUT_NS, token));
+        self.timeouts.push_back((now + self.timeout_ns, token));
         Ok(true)
     }
 
-    /// Goes on with the request of this token; gives its target and outcome when it ends.
-    pub fn advance(&mut self, token: u64) -> Option<(usize, Outcome)> {
+    /// Goes on with the request of this token; gives it when it ends.
+    pub fn advance(&mut self, token: u64) -> Option<Ended> {
         let request = self.slots.get_mut(token as u32 as usize)?;
         if u64::from(request.0) != token >> 32 {
             return None;
         }
         let request = request.1.as_mut()?;
-        let outcome = request.advance()?;
-        let target = request.target;
+        let ended = Ended {
+            outcome: request.advance()?,
+            target: request.target,
+            began_ns: request.began_ns,
+        };
         self.end(token);
-        Some((target, outcome))
+        Some(ended)
     }
 
-    /// Ends what takes too long; gives the targets.
-    pub fn expire(&mut self, now: u64) -> Vec<usize> {
+    /// Ends what began before `limit` at the latest, or has had its time; gives what it ended.
+    pub fn expire(&mut self, now: u64, limit: u64) -> Vec<Ended> {
         let mut expired = Vec::new();
         while let Some((deadline, token)) = self.timeouts.front().copied()
-            && deadline <= now
+            && (deadline <= now || deadline - self.timeout_ns <= limit)
         {
             self.timeouts.pop_front();
             let slot = &self.slots[token as u32 as usize];
             if u64::from(slot.0) == token >> 32
                 && let Some(request) = &slot.1
             {
-                expired.push(request.target);
+                expired.push(Ended {
+                    outcome: Outcome::Unanswered,
+                    target: request.target,
+                    began_ns: request.began_ns,
+                });
                 self.end(token);
             }
         }
@@ -156,7 +179,8 @@ impl Request {
     }
 }
 
-fn not_yet(error: &std::io::Error) -> bool {
+/// Whether this error of a socket only says that there is nothing to do now.
+pub fn not_yet(error: &std::io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted
@@ -164,7 +188,7 @@ fn not_yet(error: &std::io::Error) -> bool {
 }
 
 /// Judges an answer; none while it is not complete.
-fn judge(answer: &[u8]) -> Option<Outcome> {
+pub fn judge(answer: &[u8]) -> Option<Outcome> {
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = String::from_utf8_lossy(&answer[..head]);
     let mut lines = text.split("\r\n");

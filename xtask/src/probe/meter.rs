@@ -9,8 +9,32 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use super::Report;
 use crate::lab::{Lab, VIP_V4, VIP_V6, interrupt};
-use crate::probe::Report;
+
+/// Output beyond this is not read: enough for a change of hosts every millisecond for half an hour.
+const MOST_OUTPUT: u64 = 64 << 20;
+
+/// How a window is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// New connections a second to each virtual IP.
+    pub rate: u32,
+    /// Connections to each that are held open.
+    pub held: u32,
+    /// How long a request may take.
+    pub timeout: Duration,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            rate: 500,
+            held: 0,
+            timeout: Duration::from_secs(1),
+        }
+    }
+}
 
 /// A window of measurement. Ends when dropped.
 pub struct Meter {
@@ -22,16 +46,18 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Begins to ask both virtual IPs, 500 times a second each; comes back once both answered.
+    /// Begins to ask both virtual IPs; comes back once both answered.
     ///
     /// # Errors
     /// The client cannot be started, or does not get answers within 20 seconds.
-    pub fn start(lab: &Lab) -> Result<Self> {
+    pub fn start(lab: &Lab, window: Window) -> Result<Self> {
         let program = std::env::current_exe().context("cannot tell the path of this program")?;
         let program = program
             .to_str()
             .context("the path of this program is not UTF-8")?;
         let targets = targets();
+        let [rate, held] = [window.rate, window.held].map(|number| number.to_string());
+        let timeout_ms = window.timeout.as_millis().to_string();
         // Ahead of what it measures, on a machine that has little to share.
         let mut arguments = vec![
             "nice",
@@ -40,7 +66,11 @@ impl Meter {
             program,
             "probe",
             "--rate",
-            "500",
+            &rate,
+            "--held",
+            &held,
+            "--timeout-ms",
+            &timeout_ms,
             "--until-stdin-closes",
             "--json",
         ];
@@ -62,8 +92,7 @@ impl Meter {
         let input = child.stdin.take();
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
-            // An answer longer than this is none of ours.
-            for line in BufReader::new(output.take(1 << 20))
+            for line in BufReader::new(output.take(MOST_OUTPUT))
                 .lines()
                 .map_while(Result::ok)
             {
@@ -79,11 +108,10 @@ impl Meter {
             answering: BTreeMap::new(),
             ready: false,
         };
-        meter.follow(
-            Duration::from_secs(20),
-            "both virtual IPs to answer",
-            |meter| meter.ready,
-        )?;
+        let patience = Duration::from_secs(20);
+        if !meter.follow(patience, |meter| meter.ready)? {
+            bail!("waited {patience:?} in vain for both virtual IPs to answer");
+        }
         Ok(meter)
     }
 
@@ -92,12 +120,30 @@ impl Meter {
     /// # Errors
     /// It does not within `deadline`, or the client ended.
     pub fn wait_for(&mut self, host: &str, deadline: Duration) -> Result<()> {
-        let what = format!("the client to be answered by host {host}");
-        self.follow(deadline, &what, |meter| {
+        if !self.answered_by(host, deadline)? {
+            bail!("waited {deadline:?} in vain for the client to be answered by host {host}");
+        }
+        Ok(())
+    }
+
+    /// Whether a host answers at both virtual IPs before `deadline` has passed.
+    ///
+    /// # Errors
+    /// The client ended, or the user interrupts.
+    pub fn answered_by(&mut self, host: &str, deadline: Duration) -> Result<bool> {
+        self.follow(deadline, |meter| {
             targets()
                 .iter()
                 .all(|target| meter.answering.get(target).is_some_and(|now| now == host))
         })
+    }
+
+    /// Goes on measuring for so long.
+    ///
+    /// # Errors
+    /// The client ended, or the user interrupts.
+    pub fn measure_for(&mut self, time: Duration) -> Result<()> {
+        self.follow(time, |_| false).map(drop)
     }
 
     /// Ends the window; gives the report: IPv4's target, then IPv6's.
@@ -122,18 +168,13 @@ impl Meter {
         bail!("the measuring client gave no report")
     }
 
-    fn follow(
-        &mut self,
-        deadline: Duration,
-        what: &str,
-        holds: impl Fn(&Self) -> bool,
-    ) -> Result<()> {
+    fn follow(&mut self, deadline: Duration, holds: impl Fn(&Self) -> bool) -> Result<bool> {
         let end = Instant::now() + deadline;
         while !holds(self) {
             interrupt::check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("waited {deadline:?} in vain for {what}");
+                return Ok(false);
             }
             match self
                 .lines
@@ -144,7 +185,7 @@ impl Meter {
                 Err(RecvTimeoutError::Disconnected) => bail!("the measuring client ended"),
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn note(&mut self, line: &str) {
