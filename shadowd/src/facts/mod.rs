@@ -24,6 +24,6 @@ pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
 pub use status::{
     CaptureStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus, Status,
-    UnitStatus, VipStatus, VoterStatus, WitnessStatus,
+    UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,
 };
 pub use time::BootTime;

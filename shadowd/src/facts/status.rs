@@ -64,6 +64,9 @@ pub struct GroupStatus {
     /// The votes; none where nothing protects the group.
     #[serde(default)]
     pub lease: Option<LeaseStatus>,
+    /// The kernel's guard of the virtual IPs; empty where nothing protects the group.
+    #[serde(default)]
+    pub guard: Vec<VipGuard>,
 }
 
 /// The lease of a group, as this member sees it.
@@ -127,6 +130,19 @@ pub struct VipStatus {
     pub interface: String,
     /// Whether this host holds it now.
     pub held: bool,
+}
+
+/// What the kernel's guard does with one virtual IP on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VipGuard {
+    /// The address.
+    pub vip: Vip,
+    /// Until when it may be answered for; none while it is silent.
+    pub until: Option<BootTime>,
+    /// Packets for it that were dropped on arrival.
+    pub dropped_rx: u64,
+    /// Packets in its name that were dropped instead of sent.
+    pub dropped_tx: u64,
 }
 
 /// One unit of a group on this host.

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::guards::Guards;
 use super::history::{History, Totals};
 use super::parts::Parts;
 use super::record::Recorder;
@@ -57,6 +58,8 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     // This order decides which thread may load programs: see the module of privileges.
     let capturing = Capturing::start(settings.capture.clone(), left)
         .context("the capturing thread cannot be started")?;
+    let identity = Identity::load_or_create(&settings.host.state_dir)?;
+    let guards = Guards::open(&settings, identity.id())?;
     privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -64,10 +67,15 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(daemon(settings, capturing))
+    runtime.block_on(daemon(settings, capturing, identity, guards))
 }
 
-async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> {
+async fn daemon(
+    settings: Settings,
+    capturing: Capturing,
+    identity: Identity,
+    guards: Guards,
+) -> anyhow::Result<()> {
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
     let listener = Listener::bind(settings.host.listen)?;
@@ -79,7 +87,6 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
     };
     let left_over = release_left_over(&settings).await?;
 
-    let identity = Identity::load_or_create(&settings.host.state_dir)?;
     let units = connect_units(&settings).await?;
     check::check(&settings, identity.id(), units.as_deref()).await?;
     let store = Store::open(&settings.host.state_dir)?;
@@ -114,6 +121,7 @@ async fn daemon(settings: Settings, capturing: Capturing) -> anyhow::Result<()> 
         settings,
         identity,
         units,
+        guards,
         epochs,
         keyring,
         recorder: recorder.clone(),

@@ -191,7 +191,7 @@ impl Failover {
             Input::Carrier(reading) => {
                 for group in &mut self.groups {
                     if group.core.settings().interface == reading.interface {
-                        group.core.on_carrier(reading.up, now);
+                        group.on_carrier(reading.up, now);
                     }
                 }
             }

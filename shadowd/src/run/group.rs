@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::guards::GroupGuard;
 use super::jobs::Job;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
@@ -35,6 +36,7 @@ pub struct GroupRunner {
     units: Vec<UnitReading>,
     jobs: mpsc::Sender<Job>,
     recorder: Recorder,
+    guard: Option<GroupGuard>,
     stored: Epoch,
     /// Something worth showing has changed since it was last asked for.
     changed: bool,
@@ -48,6 +50,7 @@ impl GroupRunner {
         announcer: Announcer,
         jobs: mpsc::Sender<Job>,
         recorder: Recorder,
+        guard: Option<GroupGuard>,
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
@@ -59,6 +62,7 @@ impl GroupRunner {
             units: Vec::new(),
             jobs,
             recorder,
+            guard,
             changed: true,
         }
     }
@@ -123,6 +127,7 @@ impl GroupRunner {
     /// Carries out everything the core wants; gives what it says to peers.
     pub async fn carry_out(&mut self) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
+        self.set_guard();
         while let Some(action) = self.core.poll_action() {
             match action {
                 Action::Send { to, epoch, body } => {
@@ -136,6 +141,7 @@ impl GroupRunner {
                 Action::TakeVips { epoch, .. } => {
                     let done = self.take_vips(epoch).await;
                     self.core.on_done(done, boot_time());
+                    self.set_guard();
                 }
                 Action::DropVips { epoch } => {
                     self.drop_vips(epoch).await;
@@ -151,8 +157,25 @@ impl GroupRunner {
                 }
             }
         }
+        self.set_guard();
         self.remember_epoch();
         outgoing
+    }
+
+    /// The kernel answers for the addresses for as long as the core may, and no longer, whatever
+    /// becomes of this process.
+    fn set_guard(&mut self) {
+        if let (Some(guard), Some(until)) = (&mut self.guard, self.core.may_answer_until()) {
+            guard.let_answer(until);
+        }
+    }
+
+    /// The link of the interface came or went.
+    pub fn on_carrier(&mut self, up: bool, now: BootTime) {
+        if let Some(guard) = self.guard.as_mut().filter(|_| up) {
+            guard.reattach();
+        }
+        self.core.on_carrier(up, now);
     }
 
     /// Addresses first, announcement at once, everything else later: this is the path that clients
@@ -263,6 +286,10 @@ impl GroupRunner {
                 held: self.held.contains(vip),
             })
             .collect();
+        status.guard = self
+            .guard
+            .as_ref()
+            .map_or_else(Vec::new, GroupGuard::readings);
         status.units = settings
             .units
             .iter()

@@ -14,6 +14,7 @@ mod check;
 mod daemon;
 mod failover;
 mod group;
+mod guards;
 mod history;
 mod jobs;
 mod keep;

@@ -14,6 +14,7 @@ use super::board::Board;
 use super::capture::Capturing;
 use super::daemon::VERSION;
 use super::failover::Input;
+use super::guards::Guards;
 use super::history::Totals;
 use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
@@ -36,6 +37,8 @@ pub struct Parts {
     pub identity: Identity,
     /// systemd; none when no group has units.
     pub units: Option<Arc<Units>>,
+    /// What silences addresses without a lease.
+    pub guards: Guards,
     /// The newest known epoch of each group.
     pub epochs: Vec<Epoch>,
     /// The keys of the peers' datagrams.
@@ -109,6 +112,7 @@ impl Parts {
         FailoverStart {
             settings: self.settings.clone(),
             id: self.identity.id(),
+            guards: self.guards.clone(),
             epochs: self.epochs.clone(),
             keyring: Arc::clone(&self.keyring),
             recorder: self.recorder.clone(),

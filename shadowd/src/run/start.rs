@@ -10,6 +10,7 @@ use tracing::warn;
 use super::board::Board;
 use super::failover::{Failover, Input};
 use super::group::GroupRunner;
+use super::guards::Guards;
 use super::jobs::{Job, Worker};
 use super::record::Recorder;
 use super::witness::WitnessRunner;
@@ -63,6 +64,8 @@ pub struct FailoverStart {
     pub id: HostId,
     /// The newest known epoch of each group, then of each group this host is a witness of.
     pub epochs: Vec<Epoch>,
+    /// What silences addresses without a lease.
+    pub guards: Guards,
     /// The keys of the peers' datagrams.
     pub keyring: Arc<Keyring>,
     /// The record.
@@ -155,7 +158,10 @@ impl FailoverStart {
         let now = boot_time();
         let core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
-        Ok(GroupRunner::new(core, vips, announcer, jobs, recorder))
+        let guard = self.guards.of(settings);
+        Ok(GroupRunner::new(
+            core, vips, announcer, jobs, recorder, guard,
+        ))
     }
 
     fn witness(&self, newest: Epoch, settings: &GroupSettings) -> WitnessRunner {

@@ -181,6 +181,7 @@ fn group() -> GroupStatus {
             main_pid: Some(812),
         }],
         lease: None,
+        guard: Vec::new(),
     }
 }
 

@@ -49,6 +49,7 @@ pub fn run(arguments: Args) -> Result<()> {
     let binaries = Some(target().join("release"));
     let lab = Lab::up(&Options {
         hosts: 2,
+        witness: false,
         client: true,
         tied: true,
         binaries,

@@ -56,7 +56,7 @@ impl Lab {
             active: group["active"].as_str().map(str::to_owned),
             epoch: group["epoch"]["counter"].as_u64().unwrap_or_default(),
             all_eligible: group["eligible"] == true
-                && members.len() == self.state().hosts.len()
+                && members.len() == self.state().members().count()
                 && members.iter().all(well),
         })
     }
@@ -90,7 +90,7 @@ impl Lab {
     /// All is not well; the message says what is not.
     pub fn well(&self) -> Result<String> {
         let mut agreed: Option<(String, u64)> = None;
-        for host in &self.state().hosts {
+        for host in self.state().members() {
             let view = self.view(&host.name)?;
             let active = view.active.clone().context("nobody is active")?;
             let role = if active == host.name {
@@ -116,7 +116,7 @@ impl Lab {
                 bail!("{vip} is held by {holders:?}, the active is {active}");
             }
         }
-        for host in &self.state().hosts {
+        for host in self.state().members() {
             let state = self.unit_state(&host.name, COLD)?;
             if (state == "active") != (host.name == active) {
                 bail!(

@@ -142,24 +142,30 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
             ));
         }
     }
-    let members: Vec<String> = state
-        .hosts
-        .iter()
-        .map(|host| format!("\"{}\"", host.name))
-        .collect();
+    let names = |witness: bool| -> String {
+        let hosts = state.hosts.iter().filter(|host| host.witness == witness);
+        let names: Vec<String> = hosts.map(|host| format!("\"{}\"", host.name)).collect();
+        names.join(", ")
+    };
+    let witnesses = names(true);
+    let protection = if witnesses.is_empty() {
+        "protection = \"none\"".to_owned()
+    } else {
+        format!("witnesses = [{witnesses}]\nprotection = \"lease\"")
+    };
     let place = state
         .hosts
         .iter()
         .position(|host| host.name == own.name)
         .unwrap_or_default();
     text.push_str(&format!(
-        "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\npriority = {}\nprotection = \"none\"\n\
+        "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\n{protection}\npriority = {}\n\
          heartbeat = \"10ms\"\nsuspect_after = \"30ms\"\ninterface = \"eth0\"\n\
          vips = [\"{VIP_V4}/24\", \"{VIP_V6}/64\"]\n\n\
          [[group.unit]]\nname = \"nginx.service\"\nmode = \"warm\"\n\n\
          [[group.unit]]\nname = \"lab-cold.service\"\nmode = \"cold\"\n",
-        members.join(", "),
-        100 - 10 * place,
+        names(false),
+        100 - 10 * place.min(9),
     ));
     text
 }
@@ -170,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_host_names_every_peer_and_not_itself() {
-        let state = State::plan(3, false, false, PathBuf::new()).expect("three hosts are allowed");
+        let state =
+            State::plan(3, false, false, false, PathBuf::new()).expect("three hosts are allowed");
         let ids: Vec<String> = ["IDA", "IDB", "IDC"].map(str::to_owned).to_vec();
         let text = configuration(&state, &state.hosts[1], &ids);
         assert!(

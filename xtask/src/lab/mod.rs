@@ -39,6 +39,8 @@ pub use tool::{Args, run};
 pub struct Options {
     /// How many hosts, 1 to 8.
     pub hosts: usize,
+    /// Whether there is a witness, so that a lease protects the group.
+    pub witness: bool,
     /// Whether there is a client on the bridge.
     pub client: bool,
     /// Whether the lab ends with the process that makes it, however that ends.
@@ -55,9 +57,21 @@ impl Options {
     pub fn pair() -> Result<Self> {
         Ok(Self {
             hosts: 2,
+            witness: false,
             client: true,
             tied: true,
             binaries: Some(install::binaries()?),
+        })
+    }
+
+    /// As [`Options::pair`], with a witness.
+    ///
+    /// # Errors
+    /// shadowd is not built.
+    pub fn witnessed() -> Result<Self> {
+        Ok(Self {
+            witness: true,
+            ..Self::pair()?
         })
     }
 }
@@ -84,7 +98,13 @@ impl Lab {
             remove_all(&old)?;
         }
         let base = rootfs::base()?;
-        let mut state = State::plan(options.hosts, options.client, options.tied, base)?;
+        let mut state = State::plan(
+            options.hosts,
+            options.witness,
+            options.client,
+            options.tied,
+            base,
+        )?;
         state.made_netns_mount = !network::named_mounted();
         state.installed = options.binaries.is_some();
         state.save()?;

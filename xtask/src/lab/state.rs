@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Hosts a lab can have: names are the letters a to h.
 pub const MOST_HOSTS: usize = 8;
+/// The name of the witness, if a lab has one.
+pub const WITNESS: &str = "w";
 /// The client's IPv4 address.
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 /// The client's IPv6 address.
@@ -53,6 +55,9 @@ pub struct State {
 pub struct Host {
     /// Its name, also that of its port on the bridge.
     pub name: String,
+    /// Whether it is a witness: votes, and never owns the group.
+    #[serde(default)]
+    pub witness: bool,
     /// Its own IPv4 address.
     pub v4: Ipv4Addr,
     /// Its own IPv6 address.
@@ -72,7 +77,13 @@ impl State {
     ///
     /// # Errors
     /// The number of hosts is not 1 to [`MOST_HOSTS`], or the machine has no cgroup2 tree.
-    pub fn plan(hosts: usize, client: bool, tied: bool, base: PathBuf) -> Result<Self> {
+    pub fn plan(
+        hosts: usize,
+        witness: bool,
+        client: bool,
+        tied: bool,
+        base: PathBuf,
+    ) -> Result<Self> {
         if !(1..=MOST_HOSTS).contains(&hosts) {
             bail!("{hosts} hosts: allowed are 1 to {MOST_HOSTS}");
         }
@@ -85,9 +96,14 @@ impl State {
         let cpu_cgroup =
             super::cgroup::cpu_tree().map(|tree| tree.join(format!("shadowd-lab-{id}")));
         let host = |index: usize| {
-            let name = char::from(b'a' + index as u8).to_string();
+            let witness = index == hosts;
+            let name = match witness {
+                true => WITNESS.to_owned(),
+                false => char::from(b'a' + index as u8).to_string(),
+            };
             let number = index as u8 + 1;
             Host {
+                witness,
                 v4: Ipv4Addr::new(192, 0, 2, number),
                 v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
                 namespace: format!("shadowd-{id}-{name}"),
@@ -104,12 +120,17 @@ impl State {
             made_netns_mount: false,
             switch: format!("shadowd-{id}-sw"),
             client: client.then(|| format!("shadowd-{id}-client")),
-            hosts: (0..hosts).map(host).collect(),
+            hosts: (0..hosts + usize::from(witness)).map(host).collect(),
             directory,
             cgroup,
             cpu_cgroup,
             id,
         })
+    }
+
+    /// The hosts that can own the group.
+    pub fn members(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| !host.witness)
     }
 
     /// Every network namespace.
@@ -215,8 +236,8 @@ mod tests {
 
     #[test]
     fn a_plan_refuses_a_number_of_hosts_it_cannot_name() {
-        assert!(State::plan(0, false, false, PathBuf::new()).is_err());
-        assert!(State::plan(MOST_HOSTS + 1, false, false, PathBuf::new()).is_err());
+        assert!(State::plan(0, false, false, false, PathBuf::new()).is_err());
+        assert!(State::plan(MOST_HOSTS + 1, false, false, false, PathBuf::new()).is_err());
     }
 
     #[test]

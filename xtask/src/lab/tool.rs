@@ -20,9 +20,12 @@ pub struct Args {
 enum Action {
     /// Boots hosts with systemd, nginx and shadowd on a bridge.
     Up {
-        /// How many, 1 to 8.
+        /// How many members, 1 to 8.
         #[arg(long, default_value_t = 2)]
         hosts: usize,
+        /// Adds a witness `w`, so that a lease protects the group.
+        #[arg(long)]
+        witness: bool,
         /// Adds a client to the bridge.
         #[arg(long)]
         client: bool,
@@ -95,6 +98,7 @@ pub fn run(arguments: Args) -> Result<()> {
     match arguments.action {
         Action::Up {
             hosts,
+            witness,
             client,
             bare,
             no_build,
@@ -102,7 +106,7 @@ pub fn run(arguments: Args) -> Result<()> {
             if !bare && !no_build {
                 crate::build::run(crate::build::Args { release: true })?;
             }
-            up(hosts, client, bare)
+            up(hosts, witness, client, bare)
         }
         Action::Exec { host, command } => exec(&host, &command),
         Action::Fault {
@@ -144,7 +148,7 @@ pub fn run(arguments: Args) -> Result<()> {
     }
 }
 
-fn up(hosts: usize, client: bool, bare: bool) -> Result<()> {
+fn up(hosts: usize, witness: bool, client: bool, bare: bool) -> Result<()> {
     let begin = Instant::now();
     let binaries = if bare {
         None
@@ -153,6 +157,7 @@ fn up(hosts: usize, client: bool, bare: bool) -> Result<()> {
     };
     let lab = Lab::up(&Options {
         hosts,
+        witness,
         client,
         tied: false,
         binaries,

@@ -3,8 +3,11 @@
 /// How many tests ended which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
+    /// Passed.
     pub passed: u64,
+    /// Failed.
     pub failed: u64,
+    /// Left out, with a reason.
     pub ignored: u64,
 }
 

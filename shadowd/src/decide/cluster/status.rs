@@ -85,6 +85,7 @@ impl Group {
             vips: Vec::new(),
             units: Vec::new(),
             lease: self.lease_status(),
+            guard: Vec::new(),
         }
     }
 

@@ -169,6 +169,7 @@ fn status() -> Status {
             vips: Vec::new(),
             units: Vec::new(),
             lease: None,
+            guard: Vec::new(),
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {

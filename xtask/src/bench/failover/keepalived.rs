@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_host_speaks_to_every_other_member_in_both_families() {
-        let state = State::plan(3, false, false, PathBuf::new()).expect("three hosts are allowed");
+        let state =
+            State::plan(3, false, false, false, PathBuf::new()).expect("three hosts are allowed");
         let members: Vec<&Host> = state.hosts.iter().collect();
         let text = configuration(members[1], &members);
         assert!(text.contains("priority 253\n") && text.contains("advert_int 0.01\n"));

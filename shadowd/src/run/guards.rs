@@ -1,0 +1,141 @@
+//! The kernel's guards of the virtual IPs that leases protect: one for each interface.
+//!
+//! They are opened before capabilities are given up, and stay in the kernel when the daemon ends.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use tracing::{error, warn};
+
+use crate::act::guard::{self, Guard, GuardError};
+use crate::config::settings::{GroupSettings, Settings};
+use crate::facts::{BootTime, HostId, Protection, Vip, VipGuard};
+
+/// Where BPF objects are pinned (bpffs).
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// All guards of this host, by interface.
+#[derive(Clone)]
+pub struct Guards(BTreeMap<String, Shared>);
+
+type Shared = Arc<Mutex<Guard>>;
+
+impl Guards {
+    /// Guards the addresses of every group with a lease; takes over what an earlier daemon left,
+    /// and takes away what is not configured any more.
+    ///
+    /// # Errors
+    /// The kernel cannot guard an interface, so a lease on it would be worth nothing.
+    pub fn open(settings: &Settings, id: HostId) -> anyhow::Result<Self> {
+        let pins = pins(id);
+        let mut vips: BTreeMap<&str, Vec<Vip>> = BTreeMap::new();
+        for group in settings.groups.iter().filter(|group| is_leased(group)) {
+            vips.entry(&group.interface)
+                .or_default()
+                .extend(&group.vips);
+        }
+        let mut guards = BTreeMap::new();
+        for (interface, vips) in &vips {
+            let guard = Guard::open(interface, &pins, vips).with_context(|| {
+                format!(
+                    "the kernel cannot guard the virtual IPs of interface {interface}, which \
+                     protection = \"lease\" relies on"
+                )
+            })?;
+            guards.insert((*interface).to_owned(), Arc::new(Mutex::new(guard)));
+        }
+        let kept: Vec<&str> = vips.keys().copied().collect();
+        if let Err(error) = sweep(&pins, &kept) {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            warn!(
+                why,
+                "guards of addresses that are not configured any more may be left"
+            );
+        }
+        Ok(Self(guards))
+    }
+
+    /// The guard of one group; none without a lease.
+    pub fn of(&self, group: &GroupSettings) -> Option<GroupGuard> {
+        let shared = self.0.get(&group.interface).filter(|_| is_leased(group))?;
+        Some(GroupGuard {
+            shared: Arc::clone(shared),
+            vips: group.vips.clone(),
+            until: None,
+        })
+    }
+}
+
+fn is_leased(group: &GroupSettings) -> bool {
+    group.protection == Protection::Lease
+}
+
+/// This host's folder: hosts that share a kernel may share its BPF file system.
+fn pins(id: HostId) -> PathBuf {
+    Path::new(BPFFS).join("shadowd").join(id.to_string())
+}
+
+fn sweep(pins: &Path, kept: &[&str]) -> Result<(), GuardError> {
+    if pins.exists() {
+        guard::sweep(pins, kept)
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes all guards of this host away: afterwards the kernel keeps nothing silent.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn remove(id: HostId) -> Result<(), GuardError> {
+    sweep(&pins(id), &[])
+}
+
+/// What silences the addresses of one group.
+pub struct GroupGuard {
+    shared: Shared,
+    vips: Vec<Vip>,
+    until: Option<BootTime>,
+}
+
+impl GroupGuard {
+    /// Lets the addresses answer until then. Costs nothing when nothing changed.
+    pub fn let_answer(&mut self, until: BootTime) {
+        if self.until == Some(until) {
+            return;
+        }
+        let guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = (until > BootTime::default()).then_some(until);
+        match guard.set_deadline(&self.vips, deadline) {
+            Ok(()) => self.until = Some(until),
+            // Each of them was opened with the guard: a bug, and the addresses stay silent.
+            Err(error) => error!(%error, "the guard was not set"),
+        }
+    }
+
+    /// The interface is back, perhaps as another one of the same name.
+    pub fn reattach(&mut self) {
+        let mut guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = guard.reattach() {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            error!(why, "the virtual IPs are not guarded");
+        }
+    }
+
+    /// What it let pass until when, and what it dropped.
+    pub fn readings(&self) -> Vec<VipGuard> {
+        let guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let readings = guard.readings().into_iter();
+        readings
+            .filter(|reading| self.vips.contains(&reading.vip))
+            .map(|reading| VipGuard {
+                vip: reading.vip,
+                until: reading.deadline,
+                dropped_rx: reading.dropped_rx,
+                dropped_tx: reading.dropped_tx,
+            })
+            .collect()
+    }
+}
