@@ -62,7 +62,7 @@ impl Source<'_> {
         )?;
         let (place, members) = self.members(group, host, peers)?;
         let witnesses = self.witnesses(group, host, peers, &members)?;
-        let voters = 1 + members.len() + witnesses.len() - usize::from(place == Place::Witness);
+        let voters = 1 + members.len() + witnesses.len();
         let protection = self.protection(group, voters, !witnesses.is_empty())?;
         let lease = self.lease(group, protection, heartbeat, suspect_after)?;
         let (interface, vips) = self.addresses(group, place)?;

@@ -24,7 +24,7 @@ use crate::facts::{
 /// A member that notices that it runs late asks for longer leases, up to so many times the length
 /// that is configured: dying unnoticed for longer is better than a lease that lapses while alive.
 pub(super) const STRETCH_MAX: u32 = 16;
-/// A stretched lease is halved after so long without trouble.
+/// What a stretched lease has above the configured length is halved after so long without trouble.
 const CALM: Duration = Duration::from_secs(10);
 
 /// What this member knows of the other voters, and its own vote.
@@ -37,7 +37,8 @@ pub(super) struct Lease {
     needed: usize,
     /// Tells this set of voters from another.
     pub electorate: u64,
-    stretch: u32,
+    /// The length that is asked for.
+    wanted: Duration,
     calm_since: BootTime,
     /// The last epoch that was asked for: none is asked for twice after it was given back.
     asked: u64,
@@ -104,7 +105,7 @@ impl Lease {
             needed: ballots.len().div_ceil(2),
             electorate: electorate(ids.chain([&me.id])),
             ballots,
-            stretch: 1,
+            wanted: settings.lease,
             calm_since: now,
             asked: 0,
         })
@@ -148,14 +149,22 @@ pub(super) fn electorate_of(ids: &[HostId]) -> u64 {
 impl Group {
     /// How long the lease is that this member asks for: 0 where there is none.
     pub(super) fn wanted_lease(&self) -> Duration {
-        let stretch = self.lease.as_ref().map_or(0, |lease| lease.stretch);
-        self.settings.lease * stretch
+        self.lease
+            .as_ref()
+            .map_or(Duration::ZERO, |lease| lease.wanted)
     }
 
-    /// This process ran late, or a lease nearly ran out: ask for longer ones for a while.
-    pub(super) fn stretch_lease(&mut self, now: BootTime) {
-        if let Some(lease) = &mut self.lease {
-            lease.stretch = (lease.stretch * 2).min(STRETCH_MAX);
+    /// This process did not run for `late`: from now on a lease outlasts as much, for a while.
+    pub(super) fn ran_late(&mut self, late: Duration, now: BootTime) {
+        self.stretch_lease(late + self.settings.heartbeat * 2, now);
+    }
+
+    fn stretch_lease(&mut self, wanted: Duration, now: BootTime) {
+        let longest = longest(&self.settings);
+        if let Some(lease) = &mut self.lease
+            && wanted > lease.wanted
+        {
+            lease.wanted = wanted.min(longest);
             lease.calm_since = now;
         }
     }
@@ -166,8 +175,9 @@ impl Group {
         let wanted = self.wanted_lease();
         let Some(lease) = &mut self.lease else { return };
         let _ = lease.own.promise(epoch, wanted, now);
-        if now.since(lease.calm_since) >= CALM && lease.stretch > 1 {
-            lease.stretch /= 2;
+        let above = lease.wanted.saturating_sub(self.settings.lease);
+        if now.since(lease.calm_since) >= CALM && !above.is_zero() {
+            lease.wanted = self.settings.lease + above / 2;
             lease.calm_since = now;
         }
     }
@@ -385,7 +395,10 @@ impl Group {
                 now.since(deadline).as_secs_f64() * 1e3
             );
             self.record(EventKind::LeaseLapsed, Some(Cause::LeaseLost), detail, now);
-            self.stretch_lease(now);
+            if self.listening_since < deadline {
+                // This process ran all the time: answers were lost.
+                self.stretch_lease(self.wanted_lease() * 2, now);
+            }
         } else if now.since(deadline) >= self.grace() {
             // Cold units may run elsewhere by now.
             self.leave(epoch, Then::Resign(Cause::LeaseLost), Cause::LeaseLost, now);

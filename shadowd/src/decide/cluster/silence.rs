@@ -10,9 +10,10 @@ impl Group {
     /// Every input begins with this: it notices that this process itself did not run.
     pub(super) fn turn(&mut self, now: BootTime) {
         let stall = self.settings.heartbeat.max(Duration::from_millis(5)) * 2;
-        if now.since(self.last_run) > stall {
+        let late = now.since(self.last_run);
+        if late > stall {
             self.listening_since = now;
-            self.stretch_lease(now);
+            self.ran_late(late, now);
         }
         self.last_run = now;
     }
