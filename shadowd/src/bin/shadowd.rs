@@ -13,7 +13,8 @@ use clap::Parser;
     after_help = "Examples:\n  \
         shadowd --config /etc/shadowd/shadowd.toml          run (usually by `systemctl start shadowd`)\n  \
         shadowd --config /etc/shadowd/shadowd.toml --check  check the file and exit\n  \
-        shadowd --create-identity                           make this host's identity and print it\n\n\
+        shadowd --create-identity                           make this host's identity and print it\n  \
+        shadowd --remove-guards                             let the kernel answer for all addresses again\n\n\
         Exit codes: 0 ended as asked or the file is good, 1 failed or the file is bad, 2 usage.\n\
         SHADOWD_LOG=shadowd=debug logs more."
 )]
@@ -27,6 +28,10 @@ struct Arguments {
     /// Make this host's identity if there is none, print it and exit.
     #[arg(long, conflicts_with = "check")]
     create_identity: bool,
+    /// Take away what keeps virtual IPs silent without a lease, before shadowd is uninstalled; the
+    /// daemon must not run.
+    #[arg(long, conflicts_with_all = ["check", "create_identity"])]
+    remove_guards: bool,
     /// Where the identity lives.
     #[arg(
         long,
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
                 arguments.config.display()
             );
         })
+    } else if arguments.remove_guards {
+        shadowd::run::remove_guards(&arguments.config)
     } else {
         shadowd::run::run(&arguments.config)
     };

@@ -46,6 +46,20 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
     Ok(Identity::load_or_create(state_dir)?.id())
 }
 
+/// Takes away what keeps the virtual IPs of this host silent without a lease.
+///
+/// # Errors
+/// The configuration is bad, a daemon runs, or the kernel refuses.
+pub fn remove_guards(path: &Path) -> anyhow::Result<()> {
+    let settings = crate::config::load(path)?;
+    // The listening socket is the lock, as at the start of the daemon.
+    let listen = settings.host.listen;
+    let _lock = std::net::TcpListener::bind(listen)
+        .with_context(|| format!("{listen} is in use: stop the daemon first"))?;
+    let identity = Identity::load_or_create(&settings.host.state_dir)?;
+    Ok(super::guards::remove(identity.id())?)
+}
+
 /// Runs the daemon with the configuration at `path` until SIGTERM or SIGINT.
 ///
 /// # Errors

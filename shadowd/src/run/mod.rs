@@ -26,4 +26,4 @@ mod start;
 mod witness;
 
 pub use check::StartError;
-pub use daemon::{check_configuration, create_identity, run};
+pub use daemon::{check_configuration, create_identity, remove_guards, run};

@@ -7,7 +7,7 @@ use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
 use crate::facts::{
     BootTime, CaptureStatus, GroupStatus, HistoryStatus, Losses, PeerStatus, Protection, Role,
-    UnitMode, UnitStatus, VoterStatus, WitnessStatus,
+    UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -127,8 +127,14 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
         text.push('\n');
     }
     text.push_str(&member_table(group).render(paint));
-    let mut vips = Table::new(2, ["VIP", "INTERFACE", "HELD"]);
+    let heads = ["VIP", "INTERFACE", "HELD", "GUARD", ">SILENCED"];
+    let mut vips = Table::new(2, heads);
     for vip in &group.vips {
+        let guard = group
+            .guard
+            .iter()
+            .find(|guard| guard.vip.address == vip.vip.address);
+        let (state, dropped) = guarded(guard, now);
         vips.row([
             vip.vip.to_string().into(),
             vip.interface.as_str().into(),
@@ -136,6 +142,8 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
                 yes(vip.held),
                 if vip.held { Tone::Good } else { Tone::Plain },
             ),
+            state,
+            dropped,
         ]);
     }
     text.push_str(&vips.render(paint));
@@ -189,6 +197,19 @@ fn protected(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
         (_, _) => format!("  protection lease: a majority of {votes} voters decides"),
     };
     paint.apply(Tone::Plain, &text)
+}
+
+/// What the kernel's guard does with an address, and what it dropped.
+fn guarded(guard: Option<&VipGuard>, now: BootTime) -> (Cell, Cell) {
+    let Some(guard) = guard else {
+        return ("none".into(), "-".into());
+    };
+    let state = match guard.until {
+        Some(until) if now < until => Cell::new("open", Tone::Good),
+        Some(_) => Cell::new("lapsed", Tone::Bad),
+        None => "silent".into(),
+    };
+    (state, count(guard.dropped_rx + guard.dropped_tx).into())
 }
 
 const fn role_tone(role: Role) -> Tone {

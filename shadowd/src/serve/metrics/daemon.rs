@@ -8,7 +8,7 @@ use prometheus_client::metrics::MetricType;
 use super::Snapshot;
 use super::encode::Base::{Bytes, Count, Ratio, Seconds};
 use super::encode::{Family, Labels, counter, flag, gauge, labels, seconds};
-use crate::facts::{BootTime, GroupStatus, PeerStatus, ProbeStatus, Role};
+use crate::facts::{BootTime, GroupStatus, PeerStatus, ProbeStatus, Protection, Role};
 
 type Gauge<T> = (Family, fn(&T) -> Option<f64>);
 
@@ -40,6 +40,44 @@ const GROUP: &[Gauge<GroupStatus>] = &[
             "Members that are silent for too long",
         ),
         |group| Some(group.members.iter().filter(|it| it.suspected).count() as f64),
+    ),
+    (
+        Family(
+            "shadowd_group_protected",
+            Count,
+            "Whether a lease keeps the group from having two owners",
+        ),
+        |group| Some(flag(group.protection == Protection::Lease)),
+    ),
+    (
+        Family(
+            "shadowd_group_lease",
+            Seconds,
+            "How long a lease this host asks for",
+        ),
+        |group| group.lease.as_ref().map(|lease| seconds(lease.length_ns)),
+    ),
+    (
+        Family(
+            "shadowd_group_lease_lapsed",
+            Count,
+            "Whether this host is active without a lease: its addresses are silent",
+        ),
+        |group| group.lease.as_ref().map(|lease| flag(lease.lapsed)),
+    ),
+    (
+        Family(
+            "shadowd_group_silenced",
+            Count,
+            "Packets from and to the virtual IPs that the guard dropped, since it is there",
+        ),
+        |group| {
+            let dropped = group
+                .guard
+                .iter()
+                .map(|vip| vip.dropped_rx + vip.dropped_tx);
+            (!group.guard.is_empty()).then(|| dropped.sum::<u64>() as f64)
+        },
     ),
 ];
 
