@@ -1,0 +1,182 @@
+//! The lease: asked for, held, lapsed, inherited.
+
+use super::*;
+use crate::decide::cluster::lease::electorate_of;
+
+/// `a` (1) and `b` (2) with the witness `w` (3); starts long before its own vote counts.
+fn leased() -> Bench {
+    let mut bench = Bench::new(false);
+    let settings = GroupSettings {
+        protection: Protection::Lease,
+        witnesses: vec![name("w")],
+        ..bench.group.settings().clone()
+    };
+    let peer = |text: &str, number| Peer {
+        name: name(text),
+        id: id(number),
+    };
+    let (me, others, witness) = (peer("a", 1), vec![peer("b", 2)], [peer("w", 3)]);
+    bench.group = Group::new(settings, me, others, &witness, Epoch::NONE, bench.now);
+    bench.group.on_carrier(true, bench.now);
+    bench.group.on_unit(&name("warm.service"), true, bench.now);
+    bench.take();
+    bench
+}
+
+fn electorate() -> u64 {
+    electorate_of(&[id(1), id(2), id(3)])
+}
+
+/// `w` promises what was asked just now, in `epoch`.
+fn promise(bench: &mut Bench, epoch: Epoch) {
+    let message = GroupMessage {
+        group: name("web"),
+        epoch,
+        body: Body::Promise {
+            sent: bench.now,
+            lease: SUSPECT,
+        },
+    };
+    let now = bench.now;
+    bench.group.on_message(&name("w"), now, &message, None, now);
+    bench.take();
+}
+
+fn asked(bench: &Bench) -> Option<Epoch> {
+    bench.actions.iter().find_map(|action| match action {
+        Action::Send {
+            epoch,
+            body: Body::Ask { .. },
+            ..
+        } => Some(*epoch),
+        _ => None,
+    })
+}
+
+/// Alone with the witness, and active by its word.
+fn owner() -> Bench {
+    let mut bench = leased();
+    bench.pass(SUSPECT * 17, None);
+    let epoch = asked(&bench).expect("it asks when its own vote counts");
+    promise(&mut bench, epoch);
+    assert_eq!(bench.took(), Some(epoch));
+    bench.done(Done::VipsTaken { epoch });
+    bench.actions.clear();
+    bench
+}
+
+#[test]
+fn nobody_owns_a_group_before_a_majority_has_promised() {
+    let mut bench = leased();
+    bench.pass(SUSPECT * 15, None);
+    assert_eq!(asked(&bench), None, "its own vote does not count yet");
+    bench.pass(SUSPECT * 2, None);
+    let epoch = asked(&bench).expect("it asks");
+    assert_eq!(bench.took(), None);
+    assert_eq!(bench.group.may_answer_until(), Some(BootTime::default()));
+    promise(&mut bench, epoch);
+    assert_eq!(bench.took(), Some(epoch));
+    let margin = SUSPECT / 500;
+    let until = bench.now.after(SUSPECT - margin);
+    assert_eq!(bench.group.may_answer_until(), Some(until));
+}
+
+#[test]
+fn promises_of_another_epoch_or_from_the_future_are_none() {
+    let mut bench = owner();
+    let held = bench.group.may_answer_until();
+    bench.now = bench.now.after(HEARTBEAT);
+    promise(&mut bench, epoch(99, 1));
+    assert_eq!(bench.group.may_answer_until(), held);
+    let own = bench.group.active_epoch().expect("it is active");
+    let message = GroupMessage {
+        group: name("web"),
+        epoch: own,
+        body: Body::Promise {
+            sent: bench.now.after(HEARTBEAT),
+            lease: SUSPECT,
+        },
+    };
+    let now = bench.now;
+    bench.group.on_message(&name("w"), now, &message, None, now);
+    assert_eq!(bench.group.may_answer_until(), held);
+    promise(&mut bench, own);
+    assert!(bench.group.may_answer_until() > held);
+}
+
+#[test]
+fn a_lapsed_owner_stays_silent_and_goes_on_when_a_majority_answers() {
+    let mut bench = owner();
+    let own = bench.group.active_epoch().expect("it is active");
+    bench.pass(SUSPECT * 2, None);
+    assert!(bench.recorded(EventKind::LeaseLapsed));
+    assert_eq!(bench.role(), Role::Active);
+    promise(&mut bench, own);
+    assert!(bench.recorded(EventKind::LeaseHeld));
+    assert!(bench.actions.contains(&Action::Announce { epoch: own }));
+}
+
+#[test]
+fn an_owner_without_a_majority_gives_up_after_a_while() {
+    let mut bench = owner();
+    let own = bench.group.active_epoch().expect("it is active");
+    bench.pass(SUSPECT * 12, None);
+    assert!(bench.actions.contains(&Action::DropVips { epoch: own }));
+    bench.done(Done::VipsDropped { epoch: own });
+    assert_eq!(bench.role(), Role::Shadow);
+}
+
+#[test]
+fn a_transferred_lease_is_owned_at_once_until_it_ends() {
+    for (heard, inherits) in [(true, true), (false, false)] {
+        let mut bench = leased();
+        bench.hear(epoch(1, 2), active());
+        bench.actions.clear();
+        let sent = BootTime::from_nanos(7_000_000_000);
+        let left = Duration::from_millis(20);
+        let message = GroupMessage {
+            group: name("web"),
+            epoch: epoch(1, 2),
+            body: Body::Transfer {
+                to: id(1),
+                deadline: sent.after(left),
+            },
+        };
+        let echo = heard.then_some(bench.now);
+        let now = bench.now;
+        bench
+            .group
+            .on_message(&name("b"), sent, &message, echo, now);
+        bench.take();
+        assert_eq!(bench.took().is_some(), inherits);
+        if inherits {
+            let until = now.after(left - left / 500);
+            assert_eq!(bench.group.may_answer_until(), Some(until));
+        }
+    }
+}
+
+#[test]
+fn a_member_votes_for_one_at_a_time_and_only_among_its_own_voters() {
+    let ask = |electorate| Body::Ask {
+        lease: SUSPECT,
+        electorate,
+    };
+    let mut bench = leased();
+    // One that could not own the group votes all the same, and wants nothing for itself.
+    bench.group.on_unit(&name("warm.service"), false, bench.now);
+    bench.pass(SUSPECT * 17, None);
+    bench.actions.clear();
+    bench.hear(epoch(5, 2), ask(electorate() + 1));
+    assert!(!bench.said(|body| matches!(body, Body::Promise { .. } | Body::Refuse { .. })));
+    assert!(bench.recorded(EventKind::Failure));
+    bench.hear(epoch(5, 2), ask(electorate()));
+    assert!(bench.said(|body| matches!(body, Body::Promise { .. })));
+    bench.actions.clear();
+    // Nobody asks in another's name.
+    bench.hear(epoch(6, 3), ask(electorate()));
+    assert!(!bench.said(|body| matches!(body, Body::Promise { .. })));
+    let mut bench = owner();
+    bench.hear(epoch(7, 2), ask(electorate()));
+    assert!(bench.said(|body| matches!(body, Body::Refuse { .. })));
+}
