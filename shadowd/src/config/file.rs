@@ -77,6 +77,8 @@ pub struct Group {
     /// How long a starting member listens before it may claim, up to 10min. Default 3s, or 10
     /// suspicion times if that is longer.
     pub join_wait: Option<Spanned<String>>,
+    /// Whether the kernel silences the virtual IPs when the lease runs out. Default true.
+    pub guard: Option<Spanned<bool>>,
     /// The interface of the virtual IPs. A witness needs none.
     pub interface: Option<Spanned<String>>,
     /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.

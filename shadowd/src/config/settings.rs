@@ -80,6 +80,8 @@ pub struct GroupSettings {
     pub witnesses: Vec<Name>,
     /// How long an owner may go without the answers of a majority, when all is well.
     pub lease: Duration,
+    /// Whether the kernel silences the virtual IPs when the lease runs out.
+    pub guard: bool,
 }
 
 /// One unit of a group.

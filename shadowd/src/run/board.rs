@@ -156,6 +156,11 @@ impl Board {
                     "group {}: protection = \"none\": a partition makes two owners until it heals",
                     group.name
                 )),
+                Protection::Lease if !group.guard => warnings.push(format!(
+                    "group {}: guard = false: a daemon that hangs goes on answering for the \
+                     virtual IPs beside its successor",
+                    group.name
+                )),
                 Protection::Lease => {}
             }
         }

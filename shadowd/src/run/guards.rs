@@ -31,7 +31,7 @@ impl Guards {
     pub fn open(settings: &Settings, id: HostId) -> anyhow::Result<Self> {
         let pins = pins(id);
         let mut vips: BTreeMap<&str, Vec<Vip>> = BTreeMap::new();
-        for group in settings.groups.iter().filter(|group| is_leased(group)) {
+        for group in settings.groups.iter().filter(|group| is_guarded(group)) {
             vips.entry(&group.interface)
                 .or_default()
                 .extend(&group.vips);
@@ -41,7 +41,7 @@ impl Guards {
             let guard = Guard::open(interface, &pins, vips).with_context(|| {
                 format!(
                     "the kernel cannot guard the virtual IPs of interface {interface}, which \
-                     protection = \"lease\" relies on"
+                     protection = \"lease\" relies on; guard = false in the group does without"
                 )
             })?;
             guards.insert((*interface).to_owned(), Arc::new(Mutex::new(guard)));
@@ -59,7 +59,7 @@ impl Guards {
 
     /// The guard of one group; none without a lease.
     pub fn of(&self, group: &GroupSettings) -> Option<GroupGuard> {
-        let shared = self.0.get(&group.interface).filter(|_| is_leased(group))?;
+        let shared = self.0.get(&group.interface).filter(|_| is_guarded(group))?;
         Some(GroupGuard {
             shared: Arc::clone(shared),
             vips: group.vips.clone(),
@@ -68,8 +68,8 @@ impl Guards {
     }
 }
 
-fn is_leased(group: &GroupSettings) -> bool {
-    group.protection == Protection::Lease
+fn is_guarded(group: &GroupSettings) -> bool {
+    group.protection == Protection::Lease && group.guard
 }
 
 /// This host's folder: hosts that share a kernel may share its BPF file system.

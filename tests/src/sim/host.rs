@@ -222,6 +222,7 @@ impl Host {
             units,
             witnesses: witnesses.iter().map(|peer| peer.name.clone()).collect(),
             lease: SUSPECT_AFTER,
+            guard: true,
         };
         Self {
             peer: peer(index),

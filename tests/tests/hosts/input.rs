@@ -31,7 +31,9 @@ fn a_wrong_configuration_is_refused_by_file_line_and_key() -> Result<()> {
         ),
         ("hartbeat", "heartbeat = \"10ms\"", "hartbeat = \"10ms\""),
         ("vips", "\"192.0.2.10/24\"", "\"192.0.2.10/33\""),
-        ("protection", "protection = \"none\"\n", ""),
+        ("protection", "protection = \"lease\"\n", ""),
+        ("protection", "witnesses = [\"w\"]\n", ""),
+        ("witnesses", "witnesses = [\"w\"]", "witnesses = [\"a\"]"),
     ] {
         let text = good.replace(right, wrong);
         ensure!(text != good, "the lab's configuration has no {right}");
@@ -119,6 +121,18 @@ fn without_ebpf_the_probes_say_why_and_failover_goes_on() -> Result<()> {
     pair.lab.write_file(&pair.shadow, drop_in, text)?;
     pair.lab
         .run(&pair.shadow, &["systemctl", "daemon-reload"])?;
+    // Without the kernel's guard a lease is kept by the daemon alone, which has to be said.
+    let refused = pair.lab.run(&pair.shadow, &restart);
+    ensure!(refused.is_err(), "no guard, and the daemon starts");
+    let journal = ["journalctl", "--no-pager", "-n", "30", "-u", DAEMON];
+    let said = pair.lab.run(&pair.shadow, &journal)?;
+    ensure!(said.contains("guard = false"), "{said}");
+    let guarded = pair.lab.run(&pair.shadow, &["cat", CONFIG])?;
+    let alone = guarded.replace(
+        "protection = \"lease\"",
+        "protection = \"lease\"\nguard = false",
+    );
+    pair.lab.write_file(&pair.shadow, CONFIG, &alone)?;
     pair.lab.run(&pair.shadow, &restart)?;
     pair.lab.wait(
         LONG,
@@ -154,6 +168,7 @@ fn without_ebpf_the_probes_say_why_and_failover_goes_on() -> Result<()> {
         .fault(&pair.active, &Fault::UnitKill(WARM.to_owned()))?;
     pair.wait_takeover()?;
     pair.lab.run(&pair.shadow, &["rm", drop_in])?;
+    pair.lab.write_file(&pair.shadow, CONFIG, &guarded)?;
     pair.lab
         .run(&pair.shadow, &["systemctl", "daemon-reload"])?;
     pair.wait_return()?;

@@ -95,6 +95,17 @@ impl Pair {
         Ok(())
     }
 
+    /// The group did not move; its epoch may have been raised.
+    fn unmoved_owner(&self, epoch: u64) -> Result<()> {
+        let now = self.lab.converge(LONG)?;
+        let newer = self.lab.view(&now)?.epoch;
+        ensure!(
+            now == self.active && newer >= epoch,
+            "the group moved: {now}"
+        );
+        Ok(())
+    }
+
     fn epoch(&self) -> Result<u64> {
         Ok(self.lab.view(&self.active)?.epoch)
     }

@@ -78,6 +78,7 @@ impl Source<'_> {
             units: self.units(&group.unit)?,
             witnesses,
             lease,
+            guard: self.guard(group, protection)?,
             name,
         };
         Ok((place, settings))
@@ -237,6 +238,17 @@ impl Source<'_> {
             }
             "none" => Ok(Protection::None),
             _ => Err(self.refuse("group.protection", written, allowed)),
+        }
+    }
+
+    fn guard(&self, group: &file::Group, protection: Protection) -> Checked<bool> {
+        match (&group.guard, protection) {
+            (Some(written), Protection::None) => {
+                let allowed = "only with protection = \"lease\"";
+                Err(self.refuse("group.guard", written, allowed))
+            }
+            (Some(written), Protection::Lease) => Ok(*written.get_ref()),
+            (None, _) => Ok(protection == Protection::Lease),
         }
     }
 

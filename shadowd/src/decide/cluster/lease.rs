@@ -399,7 +399,9 @@ impl Group {
                 // This process ran all the time: answers were lost.
                 self.stretch_lease(self.wanted_lease() * 2, now);
             }
-        } else if now.since(deadline) >= self.grace() {
+        }
+        // Where no kernel silences the addresses they have to go at once.
+        if !self.settings.guard || now.since(deadline) >= self.grace() {
             // Cold units may run elsewhere by now.
             self.leave(epoch, Then::Resign(Cause::LeaseLost), Cause::LeaseLost, now);
         }

@@ -9,6 +9,7 @@ fn leased() -> Bench {
     let settings = GroupSettings {
         protection: Protection::Lease,
         witnesses: vec![name("w")],
+        guard: true,
         ..bench.group.settings().clone()
     };
     let peer = |text: &str, number| Peer {

@@ -64,6 +64,7 @@ impl Bench {
             units,
             witnesses: Vec::new(),
             lease: SUSPECT,
+            guard: false,
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {
