@@ -9,6 +9,27 @@ fn fails_over(fault: &Fault) -> Result<()> {
     pair.wait_return()
 }
 
+/// A unit that systemd restarts within milliseconds moves the group if the shadow could take it in
+/// that moment. On a busy machine it may just be suspected: then the owner is right to stay, and
+/// the unit is killed again.
+fn a_kill_moves_the_group(unit: &str) -> Result<()> {
+    let pair = Pair::take()?;
+    let mut kills = 0;
+    pair.lab.wait(LONG, "the group to move", || {
+        let view = pair.lab.view(&pair.active)?;
+        let well = pair.lab.unit_state(&pair.active, unit)? == "active";
+        if view.role == "active" && view.all_eligible && well {
+            ensure!(kills < 3, "killed three times, and the group did not move");
+            kills += 1;
+            pair.lab
+                .fault(&pair.active, &Fault::UnitKill(unit.into()))?;
+        }
+        Ok(view.role != "active")
+    })?;
+    pair.wait_takeover()?;
+    pair.wait_return()
+}
+
 #[test]
 fn a_crashed_host_is_replaced_and_returns_as_shadow() -> Result<()> {
     fails_over(&Fault::Crash)
@@ -31,12 +52,12 @@ fn a_stopped_unit_moves_the_group() -> Result<()> {
 
 #[test]
 fn a_killed_unit_moves_the_group() -> Result<()> {
-    fails_over(&Fault::UnitKill(WARM.into()))
+    a_kill_moves_the_group(WARM)
 }
 
 #[test]
 fn a_killed_cold_unit_moves_the_group() -> Result<()> {
-    fails_over(&Fault::UnitKill(COLD.into()))
+    a_kill_moves_the_group(COLD)
 }
 
 #[test]
