@@ -15,7 +15,8 @@ use nix::sys::socket::{
 };
 use thiserror::Error;
 
-use super::frames::{self, ArpForm, Mac};
+use crate::ethernet::Mac;
+use crate::ethernet::frames::{self, ArpForm};
 use crate::facts::{BootTime, Vip};
 
 /// Ethernet in the kernel's list of hardware types (linux/if_arp.h).
