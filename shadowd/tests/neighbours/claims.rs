@@ -84,11 +84,17 @@ fn frames_of_no_interest_wake_nobody() {
                 &far,
                 &frames::solicitation(FAR_MAC, Ipv6Addr::UNSPECIFIED, SIX),
             );
-            // The same bytes from another VLAN are another link's.
-            let tagged = |frame: &[u8]| [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
-            send_from(&far, &tagged(&frames::arp(ArpForm::Reply, FAR_MAC, FOUR)));
-            // This one is heard, so all before it were refused.
-            send_from(&far, &frames::arp(ArpForm::Reply, FAR_MAC, FOUR));
+            // Claims from another VLAN are of another link.
+            let stranger = [0x02, 0, 0, 0, 0x0c, 0x01];
+            let tagged = |priority: u8, vlan: u8, frame: &[u8]| {
+                [&frame[..12], &[0x81, 0, priority, vlan], &frame[12..]].concat()
+            };
+            let four = frames::arp(ArpForm::Reply, stranger, FOUR);
+            send_from(&far, &tagged(0, 7, &four));
+            send_from(&far, &tagged(0, 7, &frames::advertisement(stranger, SIX)));
+            // These are heard, also with a priority (VLAN 0), so all before them were refused.
+            let four = frames::arp(ArpForm::Reply, FAR_MAC, FOUR);
+            send_from(&far, &tagged(0x20, 0, &four));
             send_from(&far, &frames::advertisement(FAR_MAC, SIX));
             assert_eq!(claimed(&mut neighbours, 2).await, both(FAR_MAC));
             assert_eq!(neighbours.counts().frames, 2);

@@ -13,15 +13,16 @@ use socket2::SockFilter;
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_BYTE: u16 = 0x30;
-const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
-/// SKF_AD_OFF + SKF_AD_PKTTYPE and SKF_AD_VLAN_TAG: what the kernel knows beside the bytes.
+/// SKF_AD_OFF + SKF_AD_PKTTYPE: what the kernel knows beside the bytes.
 const PACKET_TYPE: u32 = -0x1000_i32 as u32 + 4;
-const VLAN_TAG: u32 = -0x1000_i32 as u32 + 44;
 /// PACKET_HOST: the frame is addressed to this interface alone.
 const TO_THIS_HOST: u32 = 0;
+/// PACKET_OTHERHOST: the frame is for somebody else, or from a VLAN that this host has no interface
+/// for.
+const TO_OTHERS: u32 = 3;
 
 /// Comparisons between two places that accept: jumps reach 255 instructions far.
 const GROUP: usize = 128;
@@ -35,7 +36,7 @@ pub(super) fn arp(addresses: impl Iterator<Item = IpAddr>) -> Vec<SockFilter> {
         IpAddr::V4(address) => Some(u32::from(address)),
         IpAddr::V6(_) => None,
     });
-    let mut program = untagged();
+    let mut program = not_to_others();
     // A reply (operation 2 at 20) to this host.
     program.extend([
         SockFilter::new(LOAD_HALF, 0, 0, 20),
@@ -57,7 +58,7 @@ pub(super) fn discovery(addresses: impl Iterator<Item = IpAddr>) -> Vec<SockFilt
         IpAddr::V4(_) => None,
         IpAddr::V6(address) => Some(u128::from(address) as u32),
     });
-    let mut program = untagged();
+    let mut program = not_to_others();
     // ICMPv6 (at 20, right after the IPv6 header), of type 135 or 136 (at 54).
     program.extend([
         SockFilter::new(LOAD_BYTE, 0, 0, 20),
@@ -79,13 +80,13 @@ pub(super) fn discovery(addresses: impl Iterator<Item = IpAddr>) -> Vec<SockFilt
     program
 }
 
-/// Refuses frames of VLANs: they belong to another link, whose tag was taken out of the bytes. Tag 0
-/// only carries a priority.
-fn untagged() -> Vec<SockFilter> {
+/// Refuses what is not for this host. A frame of a VLAN speaks of another link, but the kernel has
+/// taken its tag away before these sockets see it, and only left this mark. A tag with VLAN 0, which
+/// carries a priority, leaves none.
+fn not_to_others() -> Vec<SockFilter> {
     vec![
-        SockFilter::new(LOAD_HALF, 0, 0, VLAN_TAG),
-        SockFilter::new(AND, 0, 0, 0x0fff),
-        SockFilter::new(JUMP_EQUAL, 1, 0, 0),
+        SockFilter::new(LOAD_BYTE, 0, 0, PACKET_TYPE),
+        SockFilter::new(JUMP_EQUAL, 0, 1, TO_OTHERS),
         REFUSE,
     ]
 }
