@@ -4,6 +4,7 @@
 //! Needs root and iproute2.
 
 mod addresses;
+mod announcements;
 mod claims;
 #[path = "../namespaces/mod.rs"]
 mod namespaces;

@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use shadowd::ethernet::frames::{self, ArpForm};
+use shadowd::ethernet::socket::{PacketSocket, Receives};
 use shadowd::observe::neighbours::{Answer, Heard, Neighbours, ProbeError};
 use tokio::time::timeout;
 
-use super::namespaces::{FAR_LINK, LINK, Pair, inside, ip, run};
+use super::namespaces::{FAR_LINK, LINK, MAC, Pair, inside, ip, run};
 use super::{FAR_MAC, name_the_far_end, open, within};
 
 /// Longer than a kernel takes to answer, also on a busy machine.
@@ -197,6 +199,36 @@ fn an_answer_is_not_lost_when_waiting_is_given_up_again_and_again() {
                 assert!(matches!(heard, Heard::Answer(_)));
             }
             assert_eq!(neighbours.counts().answers, 200);
+        });
+    });
+}
+
+#[test]
+#[ignore = "measures; run it alone with --nocapture, in a release build for numbers to keep"]
+fn costs() {
+    const TIMES: u32 = 10_000;
+    let pair = Pair::new();
+    inside(&pair.near, || {
+        run(async {
+            let each = |what: &str, once: &mut dyn FnMut()| {
+                let started = std::time::Instant::now();
+                for _ in 0..TIMES {
+                    once();
+                }
+                println!("{what}: {:?}", started.elapsed() / TIMES);
+            };
+            let socket = PacketSocket::open(LINK, Receives::Nothing).expect("the link is there");
+            each("the MAC of now", &mut || {
+                socket.mac().expect("the link is there");
+            });
+            let frame = frames::arp(ArpForm::Request, MAC, [192, 0, 2, 10].into());
+            each("a frame sent", &mut || {
+                socket.send(&frame).expect("the link is up");
+            });
+            let mut neighbours = open();
+            each("a probe", &mut || {
+                neighbours.probe(peers()[0]).expect("it is on the link");
+            });
         });
     });
 }
