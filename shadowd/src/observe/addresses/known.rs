@@ -51,10 +51,8 @@ impl Known {
                     self.named(link.header.index, name);
                 }
             }
-            RouteNetlinkMessage::DelLink(link) => {
-                if name(link).is_some() {
-                    self.gone(link.header.index);
-                }
+            RouteNetlinkMessage::DelLink(link) if name(link).is_some() => {
+                self.gone(link.header.index);
             }
             _ => {}
         }
