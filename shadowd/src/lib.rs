@@ -7,6 +7,7 @@ pub mod act;
 pub mod cli;
 pub mod config;
 pub mod decide;
+pub mod ethernet;
 pub mod facts;
 pub mod link;
 pub mod observe;

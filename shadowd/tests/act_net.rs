@@ -16,8 +16,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use shadowd::act::announce::{AnnounceError, Announcer};
-use shadowd::act::frames::{self, ArpForm};
+
 use shadowd::act::vip::{VipError, Vips};
+use shadowd::ethernet::frames::{self, ArpForm};
 use shadowd::facts::{Epoch, HostId, Vip};
 use shadowd::observe::carrier::{CarrierReading, CarrierWatch};
 

@@ -4,22 +4,17 @@
 //! packet socket is opened at start, because opening it costs a thousand times what a frame costs.
 //! [`Announcer`] only sends; when to send again is [`Repeats`], which reads no clock.
 
+use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, getsockname, send, socket,
-};
 use thiserror::Error;
 
-use super::frames::{self, ArpForm, Mac};
+use crate::ethernet::Mac;
+use crate::ethernet::frames::{self, ArpForm};
+use crate::ethernet::socket::{PacketSocket, Receives, SocketError};
 use crate::facts::{BootTime, Vip};
-
-/// Ethernet in the kernel's list of hardware types (linux/if_arp.h).
-const ARPHRD_ETHER: u16 = 1;
 
 /// Why virtual IPs could not be announced.
 #[derive(Debug, Error)]
@@ -37,7 +32,7 @@ pub enum AnnounceError {
         interface: String,
         /// Why.
         #[source]
-        source: Errno,
+        source: io::Error,
     },
     /// Frames were refused; all others were tried.
     #[error("{vip} was not announced on interface {interface}")]
@@ -54,11 +49,20 @@ pub enum AnnounceError {
     },
 }
 
+impl From<SocketError> for AnnounceError {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::NoInterface(interface) => Self::NoInterface(interface),
+            SocketError::NotEthernet(interface) => Self::NotEthernet(interface),
+            SocketError::Open { interface, source } => Self::Open { interface, source },
+        }
+    }
+}
+
 /// A packet socket on one interface, ready to announce.
 #[derive(Debug)]
 pub struct Announcer {
-    interface: String,
-    socket: OwnedFd,
+    socket: PacketSocket,
 }
 
 impl Announcer {
@@ -67,13 +71,8 @@ impl Announcer {
     /// # Errors
     /// If the interface is not there or not Ethernet, or the socket is refused.
     pub fn open(interface: &str) -> Result<Self, AnnounceError> {
-        let socket = open_socket(interface)?;
-        let announcer = Self {
-            interface: interface.to_owned(),
-            socket,
-        };
-        announcer.mac()?;
-        Ok(announcer)
+        let socket = PacketSocket::open(interface, Receives::Nothing)?;
+        Ok(Self { socket })
     }
 
     /// Sends two gratuitous ARP frames (request and reply form) for each IPv4 address and one
@@ -86,25 +85,21 @@ impl Announcer {
     /// # Errors
     /// [`AnnounceError::Send`] after all frames were tried, or any error of [`Announcer::open`].
     pub fn announce(&mut self, vips: &[Vip]) -> Result<usize, AnnounceError> {
-        match self.mac() {
+        match self.socket.mac() {
             Ok(mac) => self.send_all(mac, vips),
-            Err(AnnounceError::NoInterface(_)) => {
-                self.socket = open_socket(&self.interface)?;
-                self.send_all(self.mac()?, vips)
+            Err(SocketError::NoInterface(interface)) => {
+                self.socket = PacketSocket::open(&interface, Receives::Nothing)?;
+                self.send_all(self.socket.mac()?, vips)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn send_all(&self, mac: Mac, vips: &[Vip]) -> Result<usize, AnnounceError> {
         let mut sent = 0;
         let mut refused = None;
-        let mut send_one = |vip: Vip, frame: &[u8]| match send(
-            self.socket.as_raw_fd(),
-            frame,
-            MsgFlags::MSG_DONTWAIT,
-        ) {
-            Ok(_) => sent += 1,
+        let mut send_one = |vip: Vip, frame: &[u8]| match self.socket.send(frame) {
+            Ok(()) => sent += 1,
             Err(source) => {
                 refused.get_or_insert((vip, source));
             }
@@ -121,62 +116,13 @@ impl Announcer {
         match refused {
             None => Ok(sent),
             Some((vip, source)) => Err(AnnounceError::Send {
-                interface: self.interface.clone(),
+                interface: self.socket.interface().to_owned(),
                 vip,
                 sent,
                 source,
             }),
         }
     }
-
-    /// The interface's hardware address now. packet(7): the name of a bound packet socket carries
-    /// it, which is one system call and always speaks of the socket's own namespace.
-    fn mac(&self) -> Result<Mac, AnnounceError> {
-        let name: SockaddrStorage =
-            getsockname(self.socket.as_raw_fd()).map_err(|source| AnnounceError::Open {
-                interface: self.interface.clone(),
-                source,
-            })?;
-        let Some(name) = name.as_link_addr() else {
-            return Err(AnnounceError::NotEthernet(self.interface.clone()));
-        };
-        match name.addr() {
-            // An interface that is gone leaves a name without an address.
-            _ if name.halen() == 0 && name.hatype() == 0 => {
-                Err(AnnounceError::NoInterface(self.interface.clone()))
-            }
-            Some(mac) if name.halen() == mac.len() && name.hatype() == ARPHRD_ETHER => Ok(mac),
-            _ => Err(AnnounceError::NotEthernet(self.interface.clone())),
-        }
-    }
-}
-
-/// A packet socket that is bound to `interface` and receives nothing (protocol 0).
-fn open_socket(interface: &str) -> Result<OwnedFd, AnnounceError> {
-    let refused = |source| AnnounceError::Open {
-        interface: interface.to_owned(),
-        source,
-    };
-    // getifaddrs gives link-layer addresses in the very form that bind takes.
-    let link = getifaddrs()
-        .map_err(refused)?
-        .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| {
-            entry
-                .address
-                .as_ref()
-                .and_then(|address| address.as_link_addr().copied())
-        })
-        .ok_or_else(|| AnnounceError::NoInterface(interface.to_owned()))?;
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .map_err(refused)?;
-    bind(socket.as_raw_fd(), &link).map_err(refused)?;
-    Ok(socket)
 }
 
 /// When to announce again.

@@ -5,7 +5,6 @@
 
 pub mod announce;
 pub mod epochs;
-pub mod frames;
 pub mod guard;
 mod sys;
 pub mod units;

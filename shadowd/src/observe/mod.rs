@@ -3,6 +3,7 @@
 //! Observe reads and never acts: no probe changes what a task or a packet does, and whatever the
 //! kernel refuses degrades one probe, not the daemon.
 
+pub mod addresses;
 mod block;
 mod btf;
 pub mod carrier;
@@ -16,6 +17,7 @@ mod host;
 mod lifecycle;
 mod limits;
 mod names;
+pub mod neighbours;
 mod opens;
 mod own;
 pub mod privileges;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use shadowd::act::frames::Mac;
+use shadowd::ethernet::Mac;
 
 pub const LINK: &str = "va";
 pub const FAR_LINK: &str = "vb";

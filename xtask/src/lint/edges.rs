@@ -18,10 +18,11 @@ enum May {
 /// The most specific entry is the one that counts: `serve::protocol` before `serve`.
 const EDGES: &[(&str, May)] = &[
     ("facts", May::Only(&[])),
+    ("ethernet", May::Only(&[])),
     ("config", May::Only(&["facts"])),
     ("decide", May::Only(&["facts", "config"])),
-    ("observe", May::Only(&["facts", "config"])),
-    ("act", May::Only(&["facts", "config"])),
+    ("observe", May::Only(&["facts", "config", "ethernet"])),
+    ("act", May::Only(&["facts", "config", "ethernet"])),
     ("link", May::Only(&["facts", "config"])),
     ("store", May::Only(&["facts", "config"])),
     ("serve::protocol", May::Only(&["facts"])),
@@ -188,6 +189,8 @@ mod tests {
                 "use super::super::store;\nfn f() { super::super::store::x() }",
             ),
             ("shadowd/src/facts/ids.rs", "use crate::config::Settings;"),
+            ("shadowd/src/ethernet/frames.rs", "use crate::facts::Vip;"),
+            ("shadowd/src/decide/mod.rs", "use crate::ethernet::Mac;"),
             (
                 "shadowd/src/decide/mod.rs",
                 "fn f() { crate::observe::start() }",
@@ -220,6 +223,10 @@ mod tests {
             (
                 "shadowd/src/act/vip.rs",
                 "use crate::{act::announce, config::Settings, facts::Vip};",
+            ),
+            (
+                "shadowd/src/observe/neighbours/mod.rs",
+                "use crate::ethernet::Mac;",
             ),
             (
                 "shadowd/src/cli/top.rs",

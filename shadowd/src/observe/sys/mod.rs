@@ -1,8 +1,8 @@
 //! The one module of user space that makes system calls itself: what no crate offers.
 //!
 //! `maps` and `programs` are bpf(2): operations on many entries at once, iterators and links (aya
-//! 0.14 has none of them). Here are the boot-time clock, the allocator, inherited descriptors and
-//! what a socket dropped. Nothing decides; errors go up as the kernel gave them.
+//! 0.14 has none of them). Here are the boot-time clock, the allocator, inherited descriptors, what
+//! a socket dropped, and the runtime's word that a packet socket is ready. Nothing decides; errors go up as the kernel gave them.
 
 mod maps;
 mod programs;
@@ -12,12 +12,15 @@ use std::mem::size_of_val;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 pub use maps::{call_after, look, read_array, take};
 pub use programs::{
     Runs, attach_group, attach_tracing, iterator, iterator_link, program_runs, records,
 };
 
+use crate::ethernet::socket::PacketSocket;
 use crate::facts::BootTime;
 
 /// Now, on CLOCK_BOOTTIME.
@@ -51,6 +54,17 @@ pub fn socket_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     Ok(words[8])
+}
+
+/// Registers a socket with the current tokio runtime, for frames and for errors.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn register(socket: PacketSocket) -> io::Result<AsyncFd<PacketSocket>> {
+    let interest = Interest::READABLE | Interest::ERROR;
+    // SAFETY: the socket owns its descriptor, and never closes or replaces it while it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
