@@ -177,7 +177,15 @@ impl Lab {
     pub fn down(mut self) -> Result<Vec<String>> {
         self.state.tied = false;
         self.end()?;
-        Ok(leftovers(&self.state))
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let left = leftovers(&self.state);
+            // A process that was killed takes a moment to end, more on a busy machine.
+            if left.is_empty() || Instant::now() > end {
+                return Ok(left);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn end(&mut self) -> Result<()> {

@@ -65,6 +65,15 @@ pub fn well(lab: &Lab) -> Result<String> {
     Ok(master[0].clone())
 }
 
+/// Whether a host, and no other, holds both addresses.
+///
+/// # Errors
+/// The kernels cannot be asked.
+pub fn is_master(lab: &Lab, host: &str) -> Result<bool> {
+    let (v4, v6) = (lab.holders(VIP_V4.into())?, lab.holders(VIP_V6.into())?);
+    Ok(v4 == [host] && v6 == v4)
+}
+
 /// Tells the master to let go, as its documentation suggests: a file that it tracks.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use super::Outcome;
@@ -96,12 +96,13 @@ pub fn run(arguments: &Args) -> Result<Outcome> {
         lab.state().id,
         begin.elapsed().as_secs_f64()
     );
+    let version = keepalived::install(&lab)?;
+    println!("keepalived {version} and shadowd in turns, seed {seed}: {plan}");
     let mut results = Results::default();
     let before = conditions();
     let measured = measure(&lab, &plan, seed, &mut results);
     let after = conditions();
     let down = lab.down();
-    let version = measured.as_ref().map_or_else(|_| "unknown", String::as_str);
     println!("\nkeepalived {version}, adverts and heartbeats of 10 ms, seed {seed}");
     println!("the machine: {before}; at the end: {after}\n");
     println!("{}", table::tables(&results));
@@ -109,7 +110,6 @@ pub fn run(arguments: &Args) -> Result<Outcome> {
         println!("{bound}");
     }
     // Also this is part of the outcome, after what was measured.
-    let stopped = measured.as_ref().err().map(|error| anyhow!("{error:#}"));
     let ended = down.and_then(|left| match left.is_empty() {
         true => Ok(()),
         false => bail!("left behind: {}", left.join(", ")),
@@ -122,14 +122,11 @@ pub fn run(arguments: &Args) -> Result<Outcome> {
             "machine": {"before": before, "after": after},
             "results": results.json(),
         }),
-        stopped: ended.err().or(stopped),
+        stopped: ended.err().or(measured.err()),
     })
 }
 
-/// Measures all of the plan; gives keepalived's version.
-fn measure(lab: &Lab, plan: &Plan, seed: u64, results: &mut Results) -> Result<String> {
-    let version = keepalived::install(lab)?;
-    println!("keepalived {version} and shadowd in turns, seed {seed}: {plan}");
+fn measure(lab: &Lab, plan: &Plan, seed: u64, results: &mut Results) -> Result<()> {
     let watch = Watch::start(lab)?;
     let bench = Bench {
         lab,
@@ -142,7 +139,7 @@ fn measure(lab: &Lab, plan: &Plan, seed: u64, results: &mut Results) -> Result<S
     for case in &plan.cases {
         turns.measure(*case, plan, results)?;
     }
-    Ok(version)
+    Ok(())
 }
 
 /// What this machine is and how busy: figures of a busy one say less.

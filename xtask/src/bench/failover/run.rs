@@ -12,7 +12,7 @@ use super::random::Random;
 use super::stages::Stages;
 use super::system::{System, standby};
 use super::watch::{Gain, Watch};
-use crate::lab::{Lab, boot_ns};
+use crate::lab::Lab;
 use crate::probe::{Meter, Report};
 
 /// From the first answers on: the client's own start is not what is measured.
@@ -21,6 +21,8 @@ const WARM_UP: Duration = Duration::from_millis(100);
 const PHASE: Duration = Duration::from_secs(1);
 /// A takeover that takes longer is none: the outage then lasts to the end of the window.
 const TO_TAKE_OVER: Duration = Duration::from_secs(10);
+/// A client that sends every 2 ms and stands still for longer than this measures the machine.
+const DISTURBED_MS: f64 = 10.0;
 /// How long a daemon may take to write its events down.
 const TO_RECORD: Duration = Duration::from_secs(10);
 
@@ -53,6 +55,8 @@ pub struct Run {
     pub client_stall_ms: f64,
     /// Who got the IPv4 address, and when after the fault.
     pub gains: Vec<Gain>,
+    /// How long no host's kernel had it.
+    pub no_holder_ms: f64,
     /// New connections asked for, of both families.
     pub connects: u64,
     /// Those that were refused, reset, or not answered in time.
@@ -85,7 +89,7 @@ impl Bench<'_> {
         let taken = meter.answered_by(&new, TO_TAKE_OVER)?;
         meter.measure_for(case.tail())?;
         let report = meter.finish()?;
-        self.watch.update(&mut holding);
+        self.watch.update(&mut holding)?;
         let stages = match taken {
             true => seen.stages(lab, case, at, gap(&report))?,
             false => None,
@@ -93,6 +97,7 @@ impl Bench<'_> {
         system.heal(lab, &old)?;
         Ok(Run {
             gains: holding.gains_since(at),
+            no_holder_ms: holding.no_holder_ms(),
             dark: !taken,
             offset_ms: offset.as_secs_f64() * 1e3,
             stages,
@@ -113,6 +118,7 @@ impl Run {
             dark: false,
             client_stall_ms: report.stall_ms,
             gains: Vec::new(),
+            no_holder_ms: 0.0,
             connects: sum(|target| target.requests).sum(),
             failed: sum(|target| target.failed).sum(),
             late: sum(|target| target.late).sum(),
@@ -120,6 +126,11 @@ impl Run {
             broken: sum(|target| target.held.broken).sum(),
             stages: None,
         }
+    }
+
+    /// Whether the client stood still for so long that its figures are the machine's.
+    pub fn is_disturbed(&self) -> bool {
+        self.client_stall_ms > DISTURBED_MS
     }
 
     /// From the fault to the moment at which another host's kernel had the IPv4 address.
@@ -192,6 +203,8 @@ pub struct Endured {
     pub minutes: f64,
     /// Every time a host got the IPv4 address: each is a false promotion.
     pub promotions: Vec<Gain>,
+    /// How long no host held it.
+    pub no_holder_ms: f64,
     /// How long two hosts held it.
     pub two_holders_ms: f64,
     /// The longest time without a good answer at the IPv4 address.
@@ -217,8 +230,7 @@ impl Bench<'_> {
         let mut meter = Meter::start(lab, case.window())?;
         let at = case.inject(lab, system, &active, self.starve_percent)?;
         meter.measure_for(time)?;
-        let end = boot_ns()?;
-        self.watch.update(&mut holding);
+        self.watch.update(&mut holding)?;
         let report = meter.finish()?;
         for host in super::system::member_names(lab) {
             system.heal(lab, &host)?;
@@ -227,7 +239,8 @@ impl Bench<'_> {
         Ok(Endured {
             minutes: time.as_secs_f64() / 60.0,
             promotions: holding.gains_since(at),
-            two_holders_ms: holding.two_holders_ms(end),
+            no_holder_ms: holding.no_holder_ms(),
+            two_holders_ms: holding.two_holders_ms(),
             outage_ms: run.outage_ms,
             connects: run.connects,
             failed: run.failed,
@@ -248,6 +261,7 @@ impl Run {
             dark: false,
             client_stall_ms: 2.0,
             gains: Vec::new(),
+            no_holder_ms: 0.0,
             connects: 1000,
             failed: 0,
             late: 0,

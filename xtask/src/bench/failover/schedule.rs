@@ -17,6 +17,8 @@ use crate::lab::interrupt;
 const LONGEST_STRETCH_MIN: f64 = 2.5;
 /// A case in which more runs than this give no result is not worth going on with.
 const MOST_LOST: usize = 5;
+/// A system that does not come up well after so many beginnings cannot be measured.
+const MOST_BEGINNINGS: u32 = 3;
 
 /// How much is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,8 +150,25 @@ impl<'a> Turns<'a> {
     fn switch_to(&mut self, system: System) -> Result<()> {
         if self.running != system {
             self.running.end(self.bench.lab)?;
-            system.begin(self.bench.lab)?;
             self.running = system;
+            self.begin()?;
+        }
+        Ok(())
+    }
+
+    /// Starts the system whose turn it is; more than once, should it not come up well.
+    fn begin(&self) -> Result<()> {
+        let lab = self.bench.lab;
+        for attempt in 1..=MOST_BEGINNINGS {
+            match self.running.begin(lab) {
+                Ok(_) => return Ok(()),
+                Err(error) if attempt == MOST_BEGINNINGS => return Err(error),
+                Err(error) => {
+                    interrupt::check()?;
+                    println!("{} begins anew: {error:#}", self.running.name());
+                    self.running.end(lab)?;
+                }
+            }
         }
         Ok(())
     }
@@ -171,7 +190,7 @@ impl<'a> Turns<'a> {
             system.heal(lab, &host)?;
         }
         system.end(lab)?;
-        system.begin(lab).map(drop)
+        self.begin()
     }
 }
 
@@ -189,7 +208,7 @@ fn told_run(run: &Run) -> String {
             run.failed, run.late, run.broken, run.held
         ));
     }
-    if run.client_stall_ms > 10.0 {
+    if run.is_disturbed() {
         said.push_str(&format!(
             "; the client stood still for {:.0} ms",
             run.client_stall_ms

@@ -85,8 +85,14 @@ impl System {
     /// # Errors
     /// It does not start, or nobody becomes active.
     pub fn begin(self, lab: &Lab) -> Result<String> {
-        for host in self.hosts(lab) {
-            lab.run(&host, &["systemctl", "start", "--no-block", self.unit()])?;
+        for (place, host) in self.hosts(lab).iter().enumerate() {
+            lab.run(host, &["systemctl", "start", "--no-block", self.unit()])?;
+            if self == Self::Keepalived && place == 0 {
+                // Its instances know nothing of each other: started together, one family could
+                // settle on either host.
+                let what = "keepalived to be master of both families";
+                lab.wait(TO_SETTLE, what, || keepalived::is_master(lab, host))?;
+            }
         }
         self.settle(lab)
     }

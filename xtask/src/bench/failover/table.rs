@@ -13,15 +13,21 @@ type Value = fn(&Run) -> Option<f64>;
 
 /// What stands in a table of outages, three columns each.
 const OUTAGES: [(&str, Value); 3] = [
-    ("IPv4 outage", |run| Some(run.outage_ms)),
-    ("IPv6 outage", |run| Some(run.outage_v6_ms)),
-    ("to the address", Run::address_after_ms),
+    ("outage, IPv4", |run| Some(run.outage_ms)),
+    ("outage, IPv6", |run| Some(run.outage_v6_ms)),
+    ("until the address is there", Run::address_after_ms),
 ];
 
 /// Every table for which something was measured.
 pub fn tables(results: &Results) -> String {
+    let all = results.runs.values().flat_map(|systems| systems.values());
+    let undisturbed = match all.flatten().any(Run::is_disturbed) {
+        true => outages("undisturbed, ms", results, |run| !run.is_disturbed()),
+        false => String::new(),
+    };
     let tables = [
-        outages(results),
+        outages("all runs, ms", results, |_| true),
+        undisturbed,
         stages(results),
         handovers(results),
         endured(results),
@@ -34,35 +40,49 @@ pub fn tables(results: &Results) -> String {
     filled.join("\n")
 }
 
-fn outages(results: &Results) -> String {
+/// Outages of the runs that are `wanted`. On a busy machine the client itself stands still now and
+/// then; a table of the other runs shows how much that was.
+fn outages(title: &str, results: &Results, wanted: fn(&Run) -> bool) -> String {
     let mut text = String::new();
     if results.runs.is_empty() {
         return text;
     }
-    let _ = write!(text, "{:<14}{:<12}{:>5}{:>5}", "ms", "", "runs", "dark");
+    let _ = write!(text, "{:<38}", "");
     for (name, _) in OUTAGES {
-        let _ = write!(text, "{name:>18} p50{:>8}{:>8}", "p99", "max");
+        let _ = write!(text, "{name:>27}");
+    }
+    let _ = write!(text, "\n{title:<16}{:<12}{:>5}{:>5}", "", "runs", "dark");
+    for _ in OUTAGES {
+        let _ = write!(text, "{:>11}{:>8}{:>8}", "p50", "p99", "max");
     }
     text.push('\n');
     for case in results.runs.keys() {
         for system in System::BOTH {
-            let runs = results.runs_of(*case, system);
-            let dark = runs.iter().filter(|run| run.dark).count();
+            let runs = || {
+                results
+                    .runs_of(*case, system)
+                    .iter()
+                    .filter(|run| wanted(run))
+            };
+            let dark = runs().filter(|run| run.dark).count();
             let _ = write!(
                 text,
-                "{:<14}{:<12}{:>5}{dark:>5}",
+                "{:<16}{:<12}{:>5}{dark:>5}",
                 case.name(),
                 system.name(),
-                runs.len()
+                runs().count()
             );
             for (_, value) in OUTAGES {
-                columns(&mut text, results.figures(*case, system, value), 1);
+                columns(&mut text, Figures::of(runs().filter_map(value)), 1);
             }
             text.push('\n');
         }
-        let _ = write!(text, "{:<14}{:<12}{:>5}{:>5}", "", "ratio", "", "");
+        let _ = write!(text, "{:<16}{:<12}{:>5}{:>5}", "", "ratio", "", "");
         for (_, value) in OUTAGES {
-            let [theirs, ours] = System::BOTH.map(|system| results.figures(*case, system, value));
+            let [theirs, ours] = System::BOTH.map(|system| {
+                let wanted = |run: &Run| wanted(run).then(|| value(run)).flatten();
+                results.figures(*case, system, wanted)
+            });
             let ratio = ours.zip(theirs).map(|(ours, theirs)| Figures {
                 p50: ours.p50 / theirs.p50,
                 p99: ours.p99 / theirs.p99,
@@ -79,9 +99,9 @@ fn outages(results: &Results) -> String {
 fn columns(text: &mut String, figures: Option<Figures>, digits: usize) {
     let _ = match figures {
         Some(Figures { p50, p99, max, .. }) => {
-            write!(text, "{p50:>22.digits$}{p99:>8.digits$}{max:>8.digits$}")
+            write!(text, "{p50:>11.digits$}{p99:>8.digits$}{max:>8.digits$}")
         }
-        None => write!(text, "{:>22}{:>8}{:>8}", "-", "-", "-"),
+        None => write!(text, "{:>11}{:>8}{:>8}", "-", "-", "-"),
     };
 }
 
@@ -127,21 +147,31 @@ fn handovers(results: &Results) -> String {
         if text.is_empty() {
             let _ = writeln!(
                 text,
-                "{:<26}{:>5}{:>12}{:>8}{:>8}{:>12}{:>8}",
-                "planned handover", "runs", "connections", "failed", "late", "held open", "broken"
+                "{:<26}{:>5}{:>12}{:>8}{:>8}{:>12}{:>8}{:>28}",
+                "planned handover",
+                "runs",
+                "connections",
+                "failed",
+                "late",
+                "held open",
+                "broken",
+                "address nowhere, p50 / p99"
             );
         }
         let sum = |field: fn(&Run) -> u64| -> u64 { runs.iter().map(field).sum() };
+        let gap = Figures::of(runs.iter().map(|run| run.no_holder_ms));
+        let gap = gap.map(|gap| format!("{:.1} / {:.1} ms", gap.p50, gap.p99));
         let _ = writeln!(
             text,
-            "{:<26}{:>5}{:>12}{:>8}{:>8}{:>12}{:>8}",
+            "{:<26}{:>5}{:>12}{:>8}{:>8}{:>12}{:>8}{:>28}",
             system.name(),
             runs.len(),
             sum(|run| run.connects),
             sum(|run| run.failed),
             sum(|run| run.late),
             sum(|run| run.held),
-            sum(|run| run.broken)
+            sum(|run| run.broken),
+            gap.unwrap_or_default()
         );
     }
     text
@@ -154,11 +184,12 @@ fn endured(results: &Results) -> String {
             if text.is_empty() {
                 let _ = writeln!(
                     text,
-                    "{:<16}{:<12}{:>8}{:>18}{:>16}{:>16}{:>20}",
+                    "{:<16}{:<12}{:>8}{:>18}{:>14}{:>14}{:>14}{:>20}",
                     "nobody died",
                     "",
                     "minutes",
                     "false promotions",
+                    "no owner, s",
                     "two owners, s",
                     "no answer, %",
                     "longest outage, ms"
@@ -169,11 +200,12 @@ fn endured(results: &Results) -> String {
             let longest = endured.iter().map(|one| one.outage_ms).fold(0.0, f64::max);
             let _ = writeln!(
                 text,
-                "{:<16}{:<12}{:>8.1}{:>18}{:>16.1}{:>16.2}{:>20.1}",
+                "{:<16}{:<12}{:>8.1}{:>18}{:>14.1}{:>14.1}{:>14.2}{:>20.1}",
                 case.name(),
                 system.name(),
                 sum(|one| one.minutes),
                 sum(|one| one.promotions.len() as f64),
+                sum(|one| one.no_holder_ms) / 1e3,
                 sum(|one| one.two_holders_ms) / 1e3,
                 sum(|one| one.failed as f64) / connects * 100.0,
                 longest
@@ -205,9 +237,12 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(words[1][..5], ["handover", "keepalived", "1", "0", "8.0"]);
-        assert_eq!(words[3][..4], ["ratio", "0.500", "0.500", "0.500"]);
-        assert_eq!(words[6], ["keepalived", "1", "1000", "0", "0", "20", "0"]);
+        assert_eq!(words[2][..5], ["handover", "keepalived", "1", "0", "8.0"]);
+        assert_eq!(words[4][..4], ["ratio", "0.500", "0.500", "0.500"]);
+        assert_eq!(
+            words[7][..7],
+            ["keepalived", "1", "1000", "0", "0", "20", "0"]
+        );
         assert!(
             !text.contains("nobody died") && !text.contains("detect"),
             "{text}"

@@ -74,19 +74,19 @@ impl Watch {
     pub fn begin(&self, lab: &Lab) -> Result<Holding> {
         while self.changes.try_recv().is_ok() {}
         let held = lab.holders(VIP_V4.into())?.into_iter().collect();
-        Ok(Holding {
-            held,
-            gains: Vec::new(),
-            two_since: None,
-            two_ns: 0,
-        })
+        Ok(Holding::new(held, boot_ns()?))
     }
 
-    /// Adds what was seen since.
-    pub fn update(&self, holding: &mut Holding) {
+    /// Adds what was seen since, up to now.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn update(&self, holding: &mut Holding) -> Result<()> {
         for change in self.changes.try_iter() {
             holding.change(&change);
         }
+        holding.pass(boot_ns()?);
+        Ok(())
     }
 }
 
@@ -114,8 +114,9 @@ fn reading(line: &str) -> Option<bool> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holding {
     held: BTreeSet<String>,
+    since_ns: u64,
     gains: Vec<(u64, String)>,
-    two_since: Option<u64>,
+    none_ns: u64,
     two_ns: u64,
 }
 
@@ -129,7 +130,18 @@ pub struct Gain {
 }
 
 impl Holding {
+    const fn new(held: BTreeSet<String>, since_ns: u64) -> Self {
+        Self {
+            held,
+            since_ns,
+            gains: Vec::new(),
+            none_ns: 0,
+            two_ns: 0,
+        }
+    }
+
     fn change(&mut self, change: &Change) {
+        self.pass(change.at_ns);
         if change.added {
             // An address that is only refreshed is announced as new too.
             if self.held.insert(change.host.clone()) {
@@ -138,13 +150,17 @@ impl Holding {
         } else {
             self.held.remove(&change.host);
         }
-        match (self.held.len() > 1, self.two_since) {
-            (true, None) => self.two_since = Some(change.at_ns),
-            (false, Some(since)) => {
-                self.two_ns += change.at_ns.saturating_sub(since);
-                self.two_since = None;
-            }
-            (true, Some(_)) | (false, None) => {}
+    }
+
+    /// Nothing changes up to `now_ns`.
+    fn pass(&mut self, now_ns: u64) {
+        let span = now_ns.saturating_sub(self.since_ns);
+        // Two threads read the two hosts: a change can come a little out of order.
+        self.since_ns = self.since_ns.max(now_ns);
+        match self.held.len() {
+            0 => self.none_ns += span,
+            1 => {}
+            _ => self.two_ns += span,
         }
     }
 
@@ -159,12 +175,14 @@ impl Holding {
             .collect()
     }
 
-    /// How long more than one host held it, up to `now_ns`.
-    pub fn two_holders_ms(&self, now_ns: u64) -> f64 {
-        let open = self
-            .two_since
-            .map_or(0, |since| now_ns.saturating_sub(since));
-        (self.two_ns + open) as f64 / 1e6
+    /// How long no host held it.
+    pub fn no_holder_ms(&self) -> f64 {
+        self.none_ns as f64 / 1e6
+    }
+
+    /// How long more than one host held it.
+    pub fn two_holders_ms(&self) -> f64 {
+        self.two_ns as f64 / 1e6
     }
 }
 
@@ -185,18 +203,15 @@ mod tests {
     }
 
     #[test]
-    fn gains_and_the_time_with_two_holders_are_counted_once() {
-        let mut holding = Holding {
-            held: BTreeSet::from(["a".to_owned()]),
-            gains: Vec::new(),
-            two_since: None,
-            two_ns: 0,
-        };
+    fn gains_and_the_times_with_two_holders_or_none_are_counted_once() {
+        let mut holding = Holding::new(BTreeSet::from(["a".to_owned()]), 1_000_000);
         for (ms, host, added) in [
             (10, "b", true),
             (12, "b", true), // a refresh
             (15, "a", false),
             (30, "a", true),
+            (32, "b", false),
+            (33, "a", false),
         ] {
             let (at_ns, host) = (ms * 1_000_000, host.to_owned());
             holding.change(&Change { at_ns, host, added });
@@ -204,6 +219,8 @@ mod tests {
         let gains = holding.gains_since(20_000_000);
         assert_eq!((gains.len(), gains[0].after_ms), (1, 10.0));
         assert_eq!(holding.gains_since(0).len(), 2);
-        assert_eq!(holding.two_holders_ms(32_000_000), 7.0);
+        holding.pass(40_000_000);
+        assert_eq!(holding.two_holders_ms(), 7.0);
+        assert_eq!(holding.no_holder_ms(), 7.0);
     }
 }
