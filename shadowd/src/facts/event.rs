@@ -67,6 +67,8 @@ pub enum EventKind {
     LeaseLapsed,
     /// A majority answers this owner again.
     LeaseHeld,
+    /// Another host says that it has a virtual IP of a group that this host owns.
+    VipClaimed,
     /// This voter keeps the others out for another member than before.
     Voted,
 }
@@ -92,6 +94,7 @@ impl fmt::Display for EventKind {
             Self::Failure => "failure",
             Self::LeaseLapsed => "lease lapsed",
             Self::LeaseHeld => "lease held",
+            Self::VipClaimed => "virtual IP claimed",
             Self::Voted => "voted",
         })
     }

@@ -17,7 +17,9 @@ use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
 use crate::facts::{BootTime, Datagram, GroupMessage, Name};
 use crate::link::Datagrams;
+use crate::observe::addresses::AddressReading;
 use crate::observe::carrier::CarrierReading;
+use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
 use crate::observe::units::UnitReading;
 use crate::serve::protocol::{Code, Refusal};
@@ -38,6 +40,10 @@ pub enum Input {
     Exit(u32),
     /// An interface's link.
     Carrier(CarrierReading),
+    /// A neighbour on an interface said something.
+    Neighbour(String, Heard),
+    /// A virtual IP came to an interface or went.
+    Address(AddressReading),
     /// Unit jobs of the group with this number are done.
     Done {
         /// The group's number.
@@ -189,10 +195,18 @@ impl Failover {
                 }
             }
             Input::Carrier(reading) => {
-                for group in &mut self.groups {
-                    if group.core.settings().interface == reading.interface {
-                        group.on_carrier(reading.up, now);
-                    }
+                for group in self.groups_on(&reading.interface) {
+                    group.on_carrier(reading.up, now);
+                }
+            }
+            Input::Neighbour(interface, heard) => {
+                for group in self.groups_on(&interface) {
+                    group.on_neighbour(&heard, now);
+                }
+            }
+            Input::Address(reading) => {
+                for group in self.groups_on(&reading.interface) {
+                    group.on_address(reading.address, reading.present, now);
                 }
             }
             Input::Done { group, done } => {
@@ -203,6 +217,11 @@ impl Failover {
             Input::HandOver { group, to, reply } => self.hand_over(&group, to, reply, now),
             Input::Stop => {}
         }
+    }
+
+    fn groups_on(&mut self, interface: &str) -> impl Iterator<Item = &mut GroupRunner> {
+        let groups = self.groups.iter_mut();
+        groups.filter(move |group| group.core.settings().interface == interface)
     }
 
     fn stop(&mut self, now: BootTime) {

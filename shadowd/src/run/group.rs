@@ -1,5 +1,8 @@
 //! One group on this host: its core, and what carries out what the core asks for.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -9,10 +12,12 @@ use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
 use crate::act::vip::{VipError, Vips};
 use crate::decide::cluster::{Action, Done, Group, Step};
+use crate::ethernet::frames::Mac;
 use crate::facts::{
     BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Name, UnitMode, UnitStatus, Vip,
     VipStatus,
 };
+use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
 use crate::observe::units::UnitReading;
 
@@ -37,6 +42,9 @@ pub struct GroupRunner {
     jobs: mpsc::Sender<Job>,
     recorder: Recorder,
     guard: Option<GroupGuard>,
+    /// Where the members on the same link are, and the way to ask their kernels.
+    kernels: BTreeMap<Name, IpAddr>,
+    probes: mpsc::Sender<IpAddr>,
     stored: Epoch,
     /// Something worth showing has changed since it was last asked for.
     changed: bool,
@@ -51,6 +59,7 @@ impl GroupRunner {
         jobs: mpsc::Sender<Job>,
         recorder: Recorder,
         guard: Option<GroupGuard>,
+        (kernels, probes): (BTreeMap<Name, IpAddr>, mpsc::Sender<IpAddr>),
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
@@ -63,6 +72,8 @@ impl GroupRunner {
             jobs,
             recorder,
             guard,
+            kernels,
+            probes,
             changed: true,
         }
     }
@@ -147,6 +158,7 @@ impl GroupRunner {
                     self.drop_vips(epoch).await;
                     self.core.on_done(Done::VipsDropped { epoch }, boot_time());
                 }
+                Action::Probe { member } => self.probe(&member),
                 Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
                 Action::StartUnits { epoch } => self.unit_job(epoch, true),
                 Action::StopUnits { epoch } => self.unit_job(epoch, false),
@@ -167,6 +179,40 @@ impl GroupRunner {
     fn set_guard(&mut self) {
         if let (Some(guard), Some(until)) = (&mut self.guard, self.core.may_answer_until()) {
             guard.let_answer(until);
+        }
+    }
+
+    /// Without an answer the peer's own silence decides, so a probe that finds no room is no loss.
+    fn probe(&self, member: &Name) {
+        if let Some(address) = self.kernels.get(member) {
+            let _ = self.probes.try_send(*address);
+        }
+    }
+
+    /// A neighbour on this group's interface said something.
+    pub fn on_neighbour(&mut self, heard: &Heard, now: BootTime) {
+        match heard {
+            Heard::Answer(answer) => {
+                let asked = self.kernels.iter().find(|(_, at)| **at == answer.address);
+                if let Some((name, _)) = asked {
+                    self.core.on_kernel_answer(name, now);
+                }
+            }
+            Heard::Claim(claim) if self.held.iter().any(|vip| vip.address == claim.vip.address) => {
+                self.core.on_claim(claim.vip, &printed(claim.mac), now);
+                self.changed = true;
+            }
+            Heard::Claim(_) => {}
+        }
+    }
+
+    /// An address of this group's interface came or went.
+    pub fn on_address(&mut self, address: IpAddr, present: bool, now: BootTime) {
+        let lost = self.held.iter().position(|vip| vip.address == address);
+        if let Some(lost) = lost.filter(|_| !present) {
+            let vip = self.held.remove(lost);
+            self.core.on_address_lost(vip, now);
+            self.changed = true;
         }
     }
 
@@ -306,6 +352,10 @@ impl GroupRunner {
             .collect();
         status
     }
+}
+
+fn printed(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn failed(epoch: Epoch, step: Step, error: VipError) -> Done {

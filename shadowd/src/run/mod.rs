@@ -19,6 +19,7 @@ mod history;
 mod jobs;
 mod keep;
 mod logging;
+mod neighbours;
 mod parts;
 mod peer;
 mod record;

@@ -116,6 +116,7 @@ impl Parts {
             epochs: self.epochs.clone(),
             keyring: Arc::clone(&self.keyring),
             recorder: self.recorder.clone(),
+            inputs: self.inputs.clone(),
             jobs,
             board: Arc::clone(&self.board),
         }

@@ -165,7 +165,7 @@ fn log(event: &Event) {
     let kind = event.kind;
     let detail = &event.detail;
     match kind {
-        EventKind::Failure => warn!(
+        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => warn!(
             group,
             epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
         ),

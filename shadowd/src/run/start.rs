@@ -12,6 +12,7 @@ use super::failover::{Failover, Input};
 use super::group::GroupRunner;
 use super::guards::Guards;
 use super::jobs::{Job, Worker};
+use super::neighbours::Kernels;
 use super::record::Recorder;
 use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
@@ -21,6 +22,7 @@ use crate::config::settings::{GroupSettings, Settings};
 use crate::decide::cluster::{Group, Peer, Witness};
 use crate::facts::{Epoch, HostId, Name};
 use crate::link::{Datagrams, Keyring};
+use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
 use crate::observe::sys::boot_time;
 use crate::observe::units::UnitWatch;
@@ -70,6 +72,8 @@ pub struct FailoverStart {
     pub keyring: Arc<Keyring>,
     /// The record.
     pub recorder: Recorder,
+    /// The way into the loop, for what neighbours say.
+    pub inputs: mpsc::Sender<Input>,
     /// The queue of each group's unit jobs.
     pub jobs: Vec<mpsc::Sender<Job>>,
     /// The state for the socket.
@@ -124,9 +128,10 @@ impl FailoverStart {
         let listen = self.settings.host.listen;
         let datagrams = Datagrams::bind(listen, Arc::clone(&self.keyring))
             .with_context(|| format!("cannot listen on {listen} (UDP)"))?;
+        let kernels = Kernels::start(&self.settings, &self.inputs)?;
         let mut groups = Vec::new();
         for (number, settings) in self.settings.groups.iter().enumerate() {
-            groups.push(self.group(number, settings).await?);
+            groups.push(self.group(number, settings, &kernels).await?);
         }
         let witnessed = self.settings.witnessed.iter().enumerate();
         let newest = &self.epochs[groups.len()..];
@@ -142,7 +147,12 @@ impl FailoverStart {
         ))
     }
 
-    async fn group(&self, number: usize, settings: &GroupSettings) -> anyhow::Result<GroupRunner> {
+    async fn group(
+        &self,
+        number: usize,
+        settings: &GroupSettings,
+        kernels: &Kernels,
+    ) -> anyhow::Result<GroupRunner> {
         let vips = Vips::open(&settings.interface)?;
         let announcer = Announcer::open(&settings.interface)?;
         let newest = self.epochs[number];
@@ -159,9 +169,11 @@ impl FailoverStart {
         let core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
         let guard = self.guards.of(settings);
-        Ok(GroupRunner::new(
-            core, vips, announcer, jobs, recorder, guard,
-        ))
+        let kernels = kernels
+            .of(settings, &self.settings)
+            .context("every interface of a group has its neighbours")?;
+        let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
+        Ok(runner)
     }
 
     fn witness(&self, newest: Epoch, settings: &GroupSettings) -> WitnessRunner {
@@ -190,11 +202,14 @@ impl FailoverStart {
     }
 }
 
-/// Watches links and units and hands every change to the failover loop.
+/// What watches the host until it is dropped.
+pub type Watches = (CarrierWatch, AddressWatch, Option<UnitWatch>);
+
+/// Watches links, addresses and units and hands every change to the failover loop.
 pub async fn watch_host(
     settings: &Settings,
     inputs: &mpsc::Sender<Input>,
-) -> anyhow::Result<(CarrierWatch, Option<UnitWatch>)> {
+) -> anyhow::Result<Watches> {
     let interfaces = settings
         .groups
         .iter()
@@ -207,10 +222,21 @@ pub async fn watch_host(
             let _ = queue.send(Input::Carrier(reading)).await;
         }
     });
+    let vips = settings.groups.iter().flat_map(|group| {
+        let vips = group.vips.iter();
+        vips.map(|vip| (group.interface.clone(), vip.address))
+    });
+    let (addresses, mut readings) = AddressWatch::start(vips.collect()).await?;
+    let queue = inputs.clone();
+    tokio::spawn(async move {
+        while let Some(reading) = readings.recv().await {
+            let _ = queue.send(Input::Address(reading)).await;
+        }
+    });
     let names = settings.groups.iter().flat_map(|group| &group.units);
     let names: Vec<Name> = names.map(|unit| unit.name.clone()).collect();
     if names.is_empty() {
-        return Ok((carrier, None));
+        return Ok((carrier, addresses, None));
     }
     let (units, mut readings) = UnitWatch::start(names).await?;
     let queue = inputs.clone();
@@ -219,5 +245,5 @@ pub async fn watch_host(
             let _ = queue.send(Input::Unit(reading)).await;
         }
     });
-    Ok((carrier, Some(units)))
+    Ok((carrier, addresses, Some(units)))
 }

@@ -44,7 +44,8 @@ impl WitnessRunner {
                     self.recorder.decision(&group, record);
                 }
                 // A witness holds nothing that could be moved.
-                Action::TakeVips { .. }
+                Action::Probe { .. }
+                | Action::TakeVips { .. }
                 | Action::Announce { .. }
                 | Action::DropVips { .. }
                 | Action::StartUnits { .. }

@@ -33,6 +33,9 @@ pub enum Input {
     Carrier {
         up: bool,
     },
+    KernelAnswers {
+        from: Name,
+    },
     HandOver,
     Stop,
 }
@@ -125,6 +128,9 @@ impl Core {
             (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
             (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
             (Self::Member(group), Input::Carrier { up }) => group.on_carrier(up, now),
+            (Self::Member(group), Input::KernelAnswers { from }) => {
+                group.on_kernel_answer(&from, now);
+            }
             (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
             (Self::Member(group), Input::Stop) => group.on_stop(now),
             (Self::Witness(_), _) => {}

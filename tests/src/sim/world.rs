@@ -46,6 +46,11 @@ pub(super) enum Event {
         incarnation: u32,
         done: Done,
     },
+    KernelAnswers {
+        host: usize,
+        incarnation: u32,
+        from: usize,
+    },
     Begin(usize),
     End(usize),
     Settle,
@@ -212,6 +217,16 @@ impl World {
                 incarnation,
                 done,
             } => self.job(host, boot, incarnation, done),
+            Event::KernelAnswers {
+                host,
+                incarnation,
+                from,
+            } => {
+                if self.hosts[host].incarnation == incarnation {
+                    let from = self.hosts[from].peer.name.clone();
+                    self.input(host, Input::KernelAnswers { from });
+                }
+            }
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
             Event::Settle => {}
@@ -376,6 +391,7 @@ impl World {
                 }
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
+                Action::Probe { member } => self.probe(index, &member),
                 Action::Announce { .. } => {}
                 Action::Record(record) => {
                     self.check_suspicion(index, &record);
@@ -490,6 +506,29 @@ impl World {
                 },
             );
         }
+    }
+
+    /// The kernel of a host that is up answers, whatever its daemon does.
+    fn probe(&mut self, from: usize, member: &shadowd::facts::Name) {
+        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *member) else {
+            return;
+        };
+        let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
+            self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
+        });
+        let up = self.hosts[to].powered && self.hosts[to].link && self.hosts[from].link;
+        if lost || !up {
+            return;
+        }
+        let delay = 2 * u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+        let delay = Duration::from_micros(self.rng.random_range(100..=delay));
+        let incarnation = self.hosts[from].incarnation;
+        let answer = Event::KernelAnswers {
+            host: from,
+            incarnation,
+            from: to,
+        };
+        self.at(self.now + delay, answer);
     }
 
     /// Whether datagrams pass between two hosts in both directions, none lost.

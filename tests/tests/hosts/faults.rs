@@ -127,8 +127,62 @@ fn a_lossy_link_ends_with_one_owner() -> Result<()> {
 }
 
 #[test]
-fn a_starved_active_is_replaced_and_returns_as_shadow() -> Result<()> {
-    fails_over(&Fault::Starve(5))
+fn a_starved_active_keeps_the_group() -> Result<()> {
+    let pair = Pair::take()?;
+    let epoch = pair.epoch()?;
+    pair.lab.fault(&pair.active, &Fault::Starve(10))?;
+    let sent = || -> Result<u64> { Ok(sum(&pair.lab.ask(&pair.shadow, &["peers"])?, "sent")) };
+    let before = sent()?;
+    // Its daemon stands still for most of the time, its kernel answers.
+    pair.lab.wait(LONG, "1,000 heartbeats of the shadow", || {
+        let role = pair.lab.view(&pair.shadow)?.role;
+        ensure!(role == "shadow", "a starved active was replaced");
+        Ok(sent()? >= before + 1_000)
+    })?;
+    pair.lab.heal(&pair.active)?;
+    pair.unmoved_owner(epoch)
+}
+
+#[test]
+fn an_address_that_something_else_removes_is_put_back() -> Result<()> {
+    let pair = Pair::take()?;
+    let epoch = pair.epoch()?;
+    let vip = format!("{VIP_V4}/32");
+    pair.lab
+        .run(&pair.active, &["ip", "addr", "del", &vip, "dev", "eth0"])?;
+    pair.lab.wait(TAKEOVER, "the address to be put back", || {
+        pair.holds_vips(&pair.active)
+    })?;
+    let events = pair.lab.events(&pair.active, 0)?;
+    let told = |event: &Value| {
+        let detail = event["detail"].as_str().unwrap_or_default();
+        event["kind"] == "vip_removed" && detail.contains("by something else")
+    };
+    ensure!(events.iter().any(told), "nobody was told");
+    pair.unmoved(epoch)
+}
+
+#[test]
+fn a_claim_of_another_host_is_told_and_answered() -> Result<()> {
+    let pair = Pair::take()?;
+    let epoch = pair.epoch()?;
+    // The client takes the address, and says so.
+    let vip = format!("{VIP_V4}/32");
+    let address = |verb: &str| -> Result<()> {
+        let line = ["ip", "addr", verb, &vip, "dev", "eth0"];
+        let command = pair.lab.client_command(&line)?;
+        run(command, None, SHORT).map(drop)
+    };
+    address("add")?;
+    let claimed = pair.lab.wait(TAKEOVER, "the claim to be told", || {
+        let line = ["arping", "-U", "-c", "1", "-I", "eth0", &VIP_V4.to_string()];
+        let _ = pair.lab.client_command(&line)?.output();
+        let events = pair.lab.events(&pair.active, 0)?;
+        Ok(events.iter().any(|event| event["kind"] == "vip_claimed"))
+    });
+    address("del")?;
+    claimed?;
+    pair.unmoved(epoch)
 }
 
 #[test]

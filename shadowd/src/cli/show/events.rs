@@ -50,13 +50,14 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Failure => "failure",
         EventKind::LeaseLapsed => "lease_lapsed",
         EventKind::LeaseHeld => "lease_held",
+        EventKind::VipClaimed => "vip_claimed",
         EventKind::Voted => "voted",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
-        EventKind::Failure | EventKind::LeaseLapsed => Tone::Bad,
+        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => Tone::Bad,
         EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,

@@ -23,6 +23,12 @@ pub enum Action {
         /// Until when this member may answer for them; none while no lease limits it.
         deadline: Option<BootTime>,
     },
+    /// Ask the kernel of a member on the same link whether it is there. Answered, if at all, by
+    /// [`super::Group::on_kernel_answer`].
+    Probe {
+        /// The member.
+        member: Name,
+    },
     /// Announce the virtual IPs again. Not answered.
     Announce {
         /// The epoch they are held in.

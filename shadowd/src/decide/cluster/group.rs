@@ -123,6 +123,12 @@ pub struct Group {
     /// Silence is no evidence for the time in which this process itself did not run.
     pub(super) listening_since: BootTime,
     pub(super) last_run: BootTime,
+    /// Before then no kernel is asked again.
+    pub(super) next_probe: BootTime,
+    /// Addresses that something else removed are put back then.
+    pub(super) put_back_at: Option<BootTime>,
+    /// But not before then.
+    pub(super) next_put_back: BootTime,
     /// None when nothing protects the group.
     pub(super) lease: Option<Lease>,
     next_beat: BootTime,
@@ -161,6 +167,9 @@ impl Group {
             next_beat: now,
             listening_since: now,
             last_run: now,
+            next_probe: now,
+            put_back_at: None,
+            next_put_back: now,
             settings,
         }
     }
@@ -262,7 +271,7 @@ impl Group {
             State::Leaving { .. } | State::Stopped => None,
         };
         let retry = self.retry.and_then(|retry| retry.at);
-        [own, retry]
+        [own, retry, self.put_back_at]
             .into_iter()
             .flatten()
             .fold(self.next_beat, BootTime::min)
@@ -276,6 +285,7 @@ impl Group {
     /// Looks at everything that is known and draws the consequences.
     pub(super) fn review(&mut self, now: BootTime) {
         self.try_again(now);
+        self.put_back(now);
         match self.state.clone() {
             State::Joining { until } => {
                 if now >= until {

@@ -17,6 +17,8 @@ pub(super) struct Member {
     pub said: Option<Said>,
     /// Silent for longer than the group allows, as of the last look.
     pub suspected: bool,
+    /// When its kernel last answered.
+    pub kernel_answered: Option<BootTime>,
     /// It said that it is active while this member was: once it stops, clients must be told anew.
     pub contested: bool,
 }
@@ -40,6 +42,7 @@ impl Member {
             id,
             said: None,
             suspected: false,
+            kernel_answered: None,
             contested: false,
         }
     }

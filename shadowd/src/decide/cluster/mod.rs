@@ -10,6 +10,7 @@ mod health;
 mod lease;
 mod member;
 mod messages;
+mod neighbours;
 mod ownership;
 mod silence;
 mod status;

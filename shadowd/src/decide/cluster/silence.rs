@@ -21,6 +21,7 @@ impl Group {
     /// Finds who is silent. Only for the timer, which runs once all that has arrived was taken in:
     /// between two messages that arrived together the one that clears a member may still wait.
     pub(super) fn watch_silence(&mut self, now: BootTime) {
+        self.ask_kernel(now);
         self.suspect_the_silent(now);
         if let State::Shadow(View::Follows { member, since }) = self.state {
             let silent = now.since(self.silent_from(member, since));
@@ -31,8 +32,14 @@ impl Group {
         }
     }
 
-    /// How long `member` may be silent: an owner for as long as it asked to be kept alone.
+    /// How long `member` may be silent: longer while its kernel answers.
     pub(super) fn patience(&self, member: usize) -> Duration {
+        self.permitted(member) * self.indulgence(member)
+    }
+
+    /// How long `member` may be silent by its word alone: an owner for as long as it asked to be
+    /// kept alone.
+    pub(super) fn permitted(&self, member: usize) -> Duration {
         let asked = self.members[member]
             .said
             .map_or(Duration::ZERO, |said| said.lease);

@@ -1,0 +1,84 @@
+//! What the network says beside the peers' words: that a silent peer's kernel still answers, that
+//! another host claims a virtual IP, that something took one away.
+
+use std::time::Duration;
+
+use super::action::Action;
+use super::group::{Group, State, View};
+use crate::facts::{BootTime, EventKind, Name, Vip};
+
+/// An owner whose kernel answers while its daemon is silent may be so many times as long silent: it
+/// is more likely starved than dead, and a host that died answers nothing.
+const KERNEL_ANSWERS: u32 = 5;
+/// The kernel is asked from this part of the permitted silence on.
+const ASK_FROM: u32 = 3;
+/// Addresses that something else removes are put back at most once in this time.
+const PUT_BACK: Duration = Duration::from_millis(100);
+
+impl Group {
+    /// The kernel of a peer on the same link has answered.
+    pub fn on_kernel_answer(&mut self, from: &Name, now: BootTime) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.name == *from) {
+            member.kernel_answered = Some(now);
+        }
+    }
+
+    /// Asks the kernel of an owner that has been silent for a while, once each heartbeat.
+    pub(super) fn ask_kernel(&mut self, now: BootTime) {
+        let State::Shadow(View::Follows { member, since }) = self.state else {
+            return;
+        };
+        let silent = now.since(self.silent_from(member, since));
+        if silent >= self.permitted(member) / ASK_FROM && now >= self.next_probe {
+            self.next_probe = now.after(self.settings.heartbeat);
+            let member = self.members[member].name.clone();
+            self.actions.push_back(Action::Probe { member });
+        }
+    }
+
+    /// How much longer `member` may be silent because its kernel has answered since it was.
+    pub(super) fn indulgence(&self, member: usize) -> u32 {
+        let member = &self.members[member];
+        let heard = member.said.map(|said| said.heard);
+        let answers = member.kernel_answered > heard;
+        if answers { KERNEL_ANSWERS } else { 1 }
+    }
+
+    /// A virtual IP is not on the interface any more, though this host did not remove it.
+    pub fn on_address_lost(&mut self, vip: Vip, now: BootTime) {
+        self.turn(now);
+        if !matches!(self.state, State::Active(_)) {
+            return;
+        }
+        let detail = format!("{vip} was removed by something else");
+        self.record(EventKind::VipRemoved, None, detail, now);
+        self.put_back_at = Some(self.next_put_back.max(now));
+        self.review(now);
+    }
+
+    /// Another host says that it has a virtual IP of this group. Whose it is the lease has decided:
+    /// an owner says again that it is here, everybody tells people.
+    pub fn on_claim(&mut self, vip: Vip, mac: &str, now: BootTime) {
+        self.turn(now);
+        // A shadow hears the owner's own announcements.
+        if let Some(epoch) = self.active_epoch() {
+            let detail = format!("{vip} at {mac}");
+            self.record(EventKind::VipClaimed, None, detail, now);
+            self.actions.push_back(Action::Announce { epoch });
+        }
+        self.review(now);
+    }
+
+    /// Puts addresses back that something else removed.
+    pub(super) fn put_back(&mut self, now: BootTime) {
+        if self.put_back_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.put_back_at = None;
+        if let State::Active(active) = &self.state {
+            let (epoch, deadline) = (active.epoch, active.deadline);
+            self.actions.push_back(Action::TakeVips { epoch, deadline });
+            self.next_put_back = now.after(PUT_BACK);
+        }
+    }
+}
