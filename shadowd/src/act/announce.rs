@@ -79,7 +79,8 @@ impl Announcer {
     /// neighbour advertisement for each IPv6 address; gives the number of frames sent.
     ///
     /// Never blocks: a full queue is an error, and the next repeat tries again. The hardware
-    /// address is read each time, because that of a bond changes with its ports. When the interface
+    /// address is read each time (0.7 us, beside 3 us for each frame: `costs` in
+    /// tests/neighbours/probes.rs), because that of a bond changes with its ports. When the interface
     /// was removed and made again, the socket is opened again (once, which costs a millisecond).
     ///
     /// # Errors
