@@ -24,10 +24,8 @@ use tokio::sync::{Notify, watch};
 
 /// 2026-11-20 12:00:00 UTC, the only moment that is recorded.
 pub const RECORDED_MS: i64 = 1_795_176_000_000;
-
 /// No wait in these tests is longer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-
 pub fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
@@ -35,12 +33,11 @@ pub fn name(text: &str) -> Name {
 const fn seconds(seconds: u64) -> BootTime {
     BootTime::from_nanos(seconds * 1_000_000_000)
 }
-
 /// What the daemon says.
 #[derive(Default)]
 pub struct Fixed {
     pub events: Mutex<Vec<Event>>,
-    /// Told when a handover of group `held` has begun; ends when `release` is told.
+    /// A handover of group `held` has begun; it ends when `release` is told.
     pub begun: Notify,
     pub release: Notify,
 }

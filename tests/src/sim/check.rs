@@ -100,7 +100,8 @@ impl Checker {
             }
             // An owner whom nobody could relieve may rise above a newer epoch that was left.
             let owner = before.owned.is_some();
-            if !owner && !(host.link && host.warm) {
+            let could = host.link && host.warm;
+            if !owner && !could {
                 return violation(
                     world,
                     format!("h{index} claimed although it is not eligible"),

@@ -8,6 +8,7 @@ mod faults;
 mod host;
 mod inject;
 pub mod many;
+mod network;
 mod world;
 
 pub use check::Violation;

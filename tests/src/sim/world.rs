@@ -11,7 +11,7 @@ use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
-use super::host::{Heard, Host, Input, group, name};
+use super::host::{Host, Input, group, name};
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,7 +64,7 @@ pub struct World {
     pub(super) cuts: Vec<Vec<u32>>,
     pub(super) loss: u8,
     pub(super) plan: Plan,
-    rng: ChaCha8Rng,
+    pub(super) rng: ChaCha8Rng,
     queue: BinaryHeap<Reverse<(Duration, u64)>>,
     events: std::collections::BTreeMap<u64, Event>,
     numbered: u64,
@@ -242,15 +242,6 @@ impl World {
             at: self.now,
             what: format!("{STEPS_MAX} steps and no end"),
         })
-    }
-
-    /// A daemon reads what arrives at once; one that does not run, or is stalled, later or never.
-    fn note_heard(&mut self, to: usize, from: usize, sent: BootTime) {
-        let host = &mut self.hosts[to];
-        if host.responsive() && host.heard[from].is_none_or(|heard| heard.sent < sent) {
-            let at = host.clock(self.now);
-            host.heard[from] = Some(Heard { at, sent });
-        }
     }
 
     /// An address action took effect, and its daemon is told.
@@ -471,69 +462,5 @@ impl World {
                 done,
             },
         );
-    }
-
-    fn send(&mut self, from: usize, to: &shadowd::facts::Name, message: GroupMessage) {
-        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *to) else {
-            return;
-        };
-        self.say(|| {
-            format!(
-                "h{from} -> h{to} epoch {} {:?}",
-                message.epoch.counter, message.body
-            )
-        });
-        let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
-        for _ in 0..copies {
-            let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
-            if lost || !self.hosts[from].link {
-                continue;
-            }
-            let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
-            let delay = Duration::from_micros(self.rng.random_range(50..=micros));
-            let sent = self.hosts[from].clock(self.now);
-            let echo = |heard: Heard| heard.sent.after(sent.since(heard.at));
-            let heard = self.hosts[from].heard[to].map(echo);
-            let message = message.clone();
-            self.at(
-                self.now + delay,
-                Event::Deliver {
-                    to,
-                    from,
-                    sent,
-                    heard,
-                    message,
-                },
-            );
-        }
-    }
-
-    /// The kernel of a host that is up answers, whatever its daemon does.
-    fn probe(&mut self, from: usize, member: &shadowd::facts::Name) {
-        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *member) else {
-            return;
-        };
-        let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
-            self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
-        });
-        let up = self.hosts[to].powered && self.hosts[to].link && self.hosts[from].link;
-        if lost || !up {
-            return;
-        }
-        let delay = 2 * u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
-        let delay = Duration::from_micros(self.rng.random_range(100..=delay));
-        let incarnation = self.hosts[from].incarnation;
-        let answer = Event::KernelAnswers {
-            host: from,
-            incarnation,
-            from: to,
-        };
-        self.at(self.now + delay, answer);
-    }
-
-    /// Whether datagrams pass between two hosts in both directions, none lost.
-    pub(super) fn connected(&self, one: usize, other: usize) -> bool {
-        let linked = self.hosts[one].link && self.hosts[other].link;
-        linked && self.loss == 0 && self.cuts[one][other] == 0 && self.cuts[other][one] == 0
     }
 }

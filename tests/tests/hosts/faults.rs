@@ -175,7 +175,26 @@ fn a_claim_of_another_host_is_told_and_answered() -> Result<()> {
     };
     address("add")?;
     let claimed = pair.lab.wait(TAKEOVER, "the claim to be told", || {
-        let line = ["arping", "-U", "-c", "1", "-I", "eth0", &VIP_V4.to_string()];
+        // Whoever asks for a neighbour says where he is himself.
+        let _ = pair
+            .lab
+            .client_command(&["ip", "neigh", "flush", "dev", "eth0"])?
+            .output();
+        let (own, other) = (
+            VIP_V4.to_string(),
+            format!("http://{}/", pair.lab.state().host(&pair.active)?.v4),
+        );
+        let line = [
+            "curl",
+            "-s",
+            "-m",
+            "1",
+            "-o",
+            "/dev/null",
+            "--interface",
+            &own,
+            &other,
+        ];
         let _ = pair.lab.client_command(&line)?.output();
         let events = pair.lab.events(&pair.active, 0)?;
         Ok(events.iter().any(|event| event["kind"] == "vip_claimed"))

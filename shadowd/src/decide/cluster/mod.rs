@@ -17,6 +17,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod voter;
+mod votes;
 mod witness;
 
 pub use action::{Action, Done, Record, Step};

@@ -1,0 +1,121 @@
+//! A member's own vote, and what the other voters say.
+
+use std::time::Duration;
+
+use super::action::Action;
+use super::group::Group;
+use super::lease::CALM;
+use super::voter::Refused;
+use crate::facts::{Body, BootTime, Epoch, GroupMessage, Name, Role};
+
+impl Group {
+    /// At each heartbeat, before it leaves: the vote of this member is its own while it owns.
+    pub(super) fn renew_own_vote(&mut self, now: BootTime) {
+        let Some(epoch) = self.owned() else { return };
+        let wanted = self.wanted_lease();
+        let Some(lease) = &mut self.lease else { return };
+        let _ = lease.own.promise(epoch, wanted, now);
+        let above = lease.wanted.saturating_sub(self.settings.lease);
+        if now.since(lease.calm_since) >= CALM && !above.is_zero() {
+            lease.wanted = self.settings.lease + above / 2;
+            lease.calm_since = now;
+        }
+    }
+
+    /// A member asks for a lease, or as an owner for its own to go on.
+    pub(super) fn on_ask(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        (wanted, electorate): (Duration, u64),
+        sent: BootTime,
+        now: BootTime,
+    ) {
+        let Some(lease) = &mut self.lease else { return };
+        let ballot = &lease.ballots[voter];
+        if ballot.witness || epoch.owner != ballot.id {
+            return;
+        }
+        let to = ballot.name.clone();
+        if electorate != lease.electorate {
+            let detail = format!("{to} counts other members or witnesses: no vote for it");
+            self.failure(detail, now);
+            return;
+        }
+        let (epoch, body) = match lease.own.promise(epoch, wanted, now) {
+            Ok(lease) => (epoch, Body::Promise { sent, lease }),
+            Err(Refused { wait, epoch }) => (epoch, Body::Refuse { wait }),
+        };
+        self.actions.push_back(Action::Send { to, epoch, body });
+    }
+
+    /// What a member's message means to this voter, and what it answers to this member's requests.
+    pub(super) fn vote(
+        &mut self,
+        voter: usize,
+        sent: BootTime,
+        message: &GroupMessage,
+        now: BootTime,
+    ) {
+        let epoch = message.epoch;
+        match &message.body {
+            Body::Beat {
+                role: Role::Active,
+                lease,
+                electorate,
+                ..
+            }
+            | Body::Ask { lease, electorate } => {
+                self.on_ask(voter, epoch, (*lease, *electorate), sent, now);
+            }
+            Body::Promise { sent, lease } => self.on_promise(voter, epoch, *sent, *lease, now),
+            Body::Refuse { wait } => self.on_refusal(voter, epoch, *wait, now),
+            // Only who holds a promise may give it back or away.
+            Body::Withdraw | Body::Resign { .. } => {
+                if let Some(lease) = &mut self.lease
+                    && epoch.owner == lease.ballots[voter].id
+                {
+                    lease.own.release(epoch);
+                }
+            }
+            Body::Transfer { to, .. } => {
+                if let Some(lease) = &mut self.lease
+                    && epoch.owner == lease.ballots[voter].id
+                {
+                    lease.own.transfer(epoch, *to, now);
+                }
+            }
+            Body::Beat { .. } | Body::Offer { .. } | Body::Ready => {}
+        }
+    }
+
+    /// A witness answers; anybody else is a stranger.
+    pub(super) fn on_witness(&mut self, from: &Name, message: &GroupMessage, now: BootTime) {
+        let ballots = self.lease.iter().flat_map(|lease| &lease.ballots);
+        let position = ballots
+            .clone()
+            .position(|ballot| ballot.witness && ballot.name == *from);
+        let Some(voter) = position else { return };
+        if message.group != self.settings.name {
+            return;
+        }
+        self.turn(now);
+        if let Some(lease) = &mut self.lease {
+            lease.ballots[voter].heard = Some(now);
+        }
+        match &message.body {
+            Body::Promise { sent, lease } => {
+                self.on_promise(voter, message.epoch, *sent, *lease, now);
+            }
+            Body::Refuse { wait } => self.on_refusal(voter, message.epoch, *wait, now),
+            Body::Beat { .. }
+            | Body::Resign { .. }
+            | Body::Offer { .. }
+            | Body::Ready
+            | Body::Transfer { .. }
+            | Body::Ask { .. }
+            | Body::Withdraw => {}
+        }
+        self.review(now);
+    }
+}

@@ -1,0 +1,84 @@
+//! The network between the simulated hosts.
+
+use std::time::Duration;
+
+use rand::RngExt;
+use shadowd::facts::{BootTime, GroupMessage, Name};
+
+use super::host::Heard;
+use super::world::{Event, World};
+
+impl World {
+    /// A daemon reads what arrives at once; one that does not run, or is stalled, later or never.
+    pub(super) fn note_heard(&mut self, to: usize, from: usize, sent: BootTime) {
+        let host = &mut self.hosts[to];
+        if host.responsive() && host.heard[from].is_none_or(|heard| heard.sent < sent) {
+            let at = host.clock(self.now);
+            host.heard[from] = Some(Heard { at, sent });
+        }
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: &Name, message: GroupMessage) {
+        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *to) else {
+            return;
+        };
+        self.say(|| {
+            format!(
+                "h{from} -> h{to} epoch {} {:?}",
+                message.epoch.counter, message.body
+            )
+        });
+        let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
+        for _ in 0..copies {
+            let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
+            if lost || !self.hosts[from].link {
+                continue;
+            }
+            let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+            let delay = Duration::from_micros(self.rng.random_range(50..=micros));
+            let sent = self.hosts[from].clock(self.now);
+            let echo = |heard: Heard| heard.sent.after(sent.since(heard.at));
+            let heard = self.hosts[from].heard[to].map(echo);
+            let message = message.clone();
+            self.at(
+                self.now + delay,
+                Event::Deliver {
+                    to,
+                    from,
+                    sent,
+                    heard,
+                    message,
+                },
+            );
+        }
+    }
+
+    /// The kernel of a host that is up answers, whatever its daemon does.
+    pub(super) fn probe(&mut self, from: usize, member: &Name) {
+        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *member) else {
+            return;
+        };
+        let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
+            self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
+        });
+        let up = self.hosts[to].powered && self.hosts[to].link && self.hosts[from].link;
+        if lost || !up {
+            return;
+        }
+        let delay = 2 * u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+        let delay = Duration::from_micros(self.rng.random_range(100..=delay));
+        let incarnation = self.hosts[from].incarnation;
+        let answer = Event::KernelAnswers {
+            host: from,
+            incarnation,
+            from: to,
+        };
+        self.at(self.now + delay, answer);
+    }
+
+    /// Whether datagrams pass between two hosts in both directions, none lost.
+    pub(super) fn connected(&self, one: usize, other: usize) -> bool {
+        let linked = self.hosts[one].link && self.hosts[other].link;
+        linked && self.loss == 0 && self.cuts[one][other] == 0 && self.cuts[other][one] == 0
+    }
+}
