@@ -56,9 +56,9 @@ group web  this host is active for 1m 00s, a is active, epoch 4
   a       active          200  yes       no
   b       shadow          100  yes       no
   c       not heard        50  no        yes
-  VIP              INTERFACE  HELD
-  192.0.2.10/24    eth0       yes
-  2001:db8::10/64  eth0       yes
+  VIP              INTERFACE  HELD  GUARD  SILENCED
+  192.0.2.10/24    eth0       yes   none          -
+  2001:db8::10/64  eth0       yes   none          -
   UNIT           MODE  STATE   MAIN PID
   nginx.service  warm  active       812
 

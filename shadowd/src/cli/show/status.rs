@@ -127,26 +127,7 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
         text.push('\n');
     }
     text.push_str(&member_table(group).render(paint));
-    let heads = ["VIP", "INTERFACE", "HELD", "GUARD", ">SILENCED"];
-    let mut vips = Table::new(2, heads);
-    for vip in &group.vips {
-        let guard = group
-            .guard
-            .iter()
-            .find(|guard| guard.vip.address == vip.vip.address);
-        let (state, dropped) = guarded(guard, now);
-        vips.row([
-            vip.vip.to_string().into(),
-            vip.interface.as_str().into(),
-            Cell::new(
-                yes(vip.held),
-                if vip.held { Tone::Good } else { Tone::Plain },
-            ),
-            state,
-            dropped,
-        ]);
-    }
-    text.push_str(&vips.render(paint));
+    text.push_str(&vip_table(group, now).render(paint));
     text.push_str(&unit_table(&group.units).render(paint));
     text
 }
@@ -197,6 +178,26 @@ fn protected(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
         (_, _) => format!("  protection lease: a majority of {votes} voters decides"),
     };
     paint.apply(Tone::Plain, &text)
+}
+
+fn vip_table(group: &GroupStatus, now: BootTime) -> Table {
+    let mut table = Table::new(2, ["VIP", "INTERFACE", "HELD", "GUARD", ">SILENCED"]);
+    for vip in &group.vips {
+        let guards = &mut group.guard.iter();
+        let guard = guards.find(|guard| guard.vip.address == vip.vip.address);
+        let (state, dropped) = guarded(guard, now);
+        table.row([
+            vip.vip.to_string().into(),
+            vip.interface.as_str().into(),
+            Cell::new(
+                yes(vip.held),
+                if vip.held { Tone::Good } else { Tone::Plain },
+            ),
+            state,
+            dropped,
+        ]);
+    }
+    table
 }
 
 /// What the kernel's guard does with an address, and what it dropped.
