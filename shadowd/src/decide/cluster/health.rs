@@ -134,6 +134,11 @@ impl Group {
             Step::StopUnits => self.withdraw_offer(now),
             Step::TakeVips | Step::StartUnits | Step::DropVips => {}
         }
+        if step == Step::StopUnits && self.retry.is_some_and(|retry| retry.step != step) {
+            // What an owner needs is tried again first.
+            self.stopping = false;
+            return;
+        }
         let at = Some(now.after(wait));
         self.retry = Some(Retry { step, epoch, at });
     }

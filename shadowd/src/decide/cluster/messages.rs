@@ -26,10 +26,19 @@ impl Group {
         let Some(index) = self.members.iter().position(|member| member.name == *from) else {
             return self.on_witness(from, message, now);
         };
-        if message.group != self.settings.name || self.members[index].overtaken(sent) {
+        if message.group != self.settings.name {
             return;
         }
+        let overtaken = self.members[index].overtaken(sent);
         self.turn(now);
+        if overtaken {
+            // A promise says itself what it is for, so it counts in any order.
+            if matches!(message.body, Body::Promise { .. }) {
+                self.vote(index, sent, message, now);
+                self.review(now);
+            }
+            return;
+        }
         if message.epoch.counter > self.newest.counter.saturating_add(EPOCH_LEAP) {
             // Adopting it could leave no epoch for anybody to claim, and no restart would mend it.
             let from = &self.members[index].name;
