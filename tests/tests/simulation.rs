@@ -3,7 +3,10 @@
 //!
 //! `cargo xtask sim --seeds 20000` runs more, `cargo xtask sim --seed 7` tells one step by step.
 
-use shadowd_tests::sim::{World, many};
+use std::time::Duration;
+
+use shadowd::facts::Protection;
+use shadowd_tests::sim::{Fault, World, many};
 
 /// Runs of a default test, whose build is not made for speed.
 const SEEDS: u64 = 500;
@@ -37,4 +40,30 @@ fn a_broken_rule_is_found() {
         violation.what.contains("answer for the addresses"),
         "{violation}"
     );
+}
+
+/// An owner that wakes from a stall while another asks for its lease, and whose witness does not
+/// hear the other: the owner's own vote is given away, and counts for it no longer.
+#[test]
+fn an_owner_that_wakes_during_an_ask_does_not_count_its_own_vote() {
+    let sum = many::run(
+        0,
+        600,
+        |plan| {
+            let stall = Duration::from_millis(150 + 7 * u64::from(plan.duplicated));
+            plan.members = 2;
+            plan.witnesses = 1;
+            plan.protection = Protection::Lease;
+            plan.drift_ppm.resize(3, 0);
+            plan.failing = 0;
+            let begin = Duration::from_millis(900);
+            plan.faults = vec![
+                (begin, stall, Fault::Stall(0)),
+                (begin, stall * 2, Fault::OneWay(1, 2)),
+            ];
+            plan.healed_at = begin + stall * 2;
+        },
+        |line| println!("{line}"),
+    );
+    assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
 }

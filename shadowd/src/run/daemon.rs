@@ -73,7 +73,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let capturing = Capturing::start(settings.capture.clone(), left)
         .context("the capturing thread cannot be started")?;
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
+    // Whoever has no right to listen must not touch the guards of whoever does.
+    let lock = std::net::TcpListener::bind(settings.host.listen)
+        .with_context(|| format!("cannot listen on {} (TCP)", settings.host.listen))?;
     let guards = Guards::open(&settings, identity.id())?;
+    drop(lock);
     privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -218,10 +218,9 @@ impl GroupRunner {
 
     /// The link of the interface came or went.
     pub fn on_carrier(&mut self, up: bool, now: BootTime) {
-        if let Some(guard) = self.guard.as_mut().filter(|_| up) {
-            guard.reattach();
-        }
-        self.core.on_carrier(up, now);
+        // An interface that cannot be guarded is as good as none.
+        let guarded = !up || self.guard.as_mut().is_none_or(GroupGuard::reattach);
+        self.core.on_carrier(up && guarded, now);
     }
 
     /// Addresses first, announcement at once, everything else later: this is the path that clients

@@ -115,13 +115,15 @@ impl GroupGuard {
         }
     }
 
-    /// The interface is back, perhaps as another one of the same name.
-    pub fn reattach(&mut self) {
+    /// The interface is back, perhaps as another one of the same name; whether it is guarded.
+    pub fn reattach(&mut self) -> bool {
         let mut guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = guard.reattach() {
             let why = format!("{:#}", anyhow::Error::from(error));
             error!(why, "the virtual IPs are not guarded");
+            return false;
         }
+        true
     }
 
     /// What it let pass until when, and what it dropped.

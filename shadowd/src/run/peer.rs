@@ -12,6 +12,8 @@ use crate::facts::{BootTime, Datagram, Name};
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
 /// from a host that rebooted.
 const REORDERED: Duration = Duration::from_secs(1);
+/// A clock is not echoed when it was read longer ago: clocks drift.
+const ECHO_AGE: Duration = Duration::from_secs(1);
 /// Round trips are told apart to two digits from 1 us to 10 s: 12 KiB a peer.
 const ROUND_TRIPS_NS: (u64, u64, u8) = (1_000, 10_000_000_000, 2);
 
@@ -71,8 +73,8 @@ impl PeerLink {
     /// What the peer sent last, moved on by how long ago it came: the peer reads its round trip
     /// from it without the time that this host took to answer.
     pub fn echo(&self, now: BootTime) -> Option<BootTime> {
-        self.heard
-            .map(|heard| heard.sent.after(now.since(heard.at)))
+        let heard = self.heard.filter(|heard| now.since(heard.at) <= ECHO_AGE)?;
+        Some(heard.sent.after(now.since(heard.at)))
     }
 
     /// The view for people.

@@ -288,12 +288,13 @@ impl Group {
         self.put_back(now);
         match self.state.clone() {
             State::Joining { until } => {
+                self.stop_forgotten();
                 if now >= until {
                     self.vacant(Cause::ColdStart, now);
                 }
             }
             State::Shadow(View::Follows { .. }) => self.stop_leftovers(),
-            State::Shadow(View::Vacant { .. }) => {}
+            State::Shadow(View::Vacant { .. }) => self.stop_forgotten(),
             State::Shadow(View::Asking(asking)) => self.review_asking(asking, now),
             State::Active(active) => {
                 self.note_running_units();

@@ -103,6 +103,14 @@ impl Group {
         self.cold_units().next().is_some()
     }
 
+    /// Where a lease protects the group somebody may own it who cannot be heard: whoever does not
+    /// own it runs no cold unit.
+    pub(super) fn stop_forgotten(&mut self) {
+        if self.lease.is_some() {
+            self.stop_leftovers();
+        }
+    }
+
     /// A cold unit runs on the active alone: what an earlier daemon or an operator left running
     /// beside another host's is stopped.
     pub(super) fn stop_leftovers(&mut self) {

@@ -31,8 +31,10 @@ pub(super) struct Lease {
     pub own: Voter,
     /// The members, in the group's order, then the witnesses.
     pub ballots: Vec<Ballot>,
-    /// Promises of others that make a majority together with this member's own.
-    needed: usize,
+    /// Whose own vote it is.
+    me: HostId,
+    /// Voters that make a majority.
+    majority: usize,
     /// Tells this set of voters from another.
     pub electorate: u64,
     /// The length that is asked for.
@@ -100,7 +102,8 @@ impl Lease {
         let ids = ballots.iter().map(|ballot| &ballot.id);
         Some(Self {
             own: Voter::new(longest(settings), newest, now),
-            needed: ballots.len().div_ceil(2),
+            me: me.id,
+            majority: ballots.len().div_ceil(2) + 1,
             electorate: electorate(ids.chain([&me.id])),
             ballots,
             wanted: settings.lease,
@@ -111,12 +114,12 @@ impl Lease {
 
     /// Until when a majority keeps others out for this member.
     pub fn deadline(&self) -> BootTime {
-        let mut until: Vec<BootTime> = self.ballots.iter().map(|ballot| ballot.until).collect();
+        // The own vote counts as long as it is not somebody else's.
+        let own = self.own.promised_to(self.me);
+        let others = self.ballots.iter().map(|ballot| ballot.until);
+        let mut until: Vec<BootTime> = others.chain([own]).collect();
         until.sort_unstable_by(|one, other| other.cmp(one));
-        self.needed
-            .checked_sub(1)
-            .and_then(|last| until.get(last).copied())
-            .unwrap_or_default()
+        until.get(self.majority - 1).copied().unwrap_or_default()
     }
 
     /// What was promised is not this member's any more.
@@ -330,12 +333,12 @@ impl Group {
         let State::Active(active) = &self.state else {
             return;
         };
-        let deadline = active.deadline;
-        let Some(counter) = self.newest.counter.checked_add(1) else {
+        let (deadline, newest) = (active.deadline, self.newest);
+        let Some(lease) = &mut self.lease else { return };
+        let Some(epoch) = lease.next(newest.max(lease.own.newest()), owner) else {
             return;
         };
-        self.own(Epoch { counter, owner }, deadline, Cause::NoActive, now);
-        self.renew_own_vote(now);
+        self.own(epoch, deadline, Cause::NoActive, now);
     }
 
     /// Looks whether the lease ran out, and for how long.
@@ -412,6 +415,11 @@ impl Group {
         let Some(lease) = &mut self.lease else {
             return false;
         };
+        // What was said of an epoch that was asked for and given back may still be on its way.
+        if counter <= lease.asked {
+            return false;
+        }
+        lease.asked = counter;
         lease.forget();
         self.own(
             Epoch { counter, owner },

@@ -8,6 +8,8 @@ use super::member::Said;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
+/// No echo of a clock is older (`run/peer.rs`); it drifted for so long.
+const ECHO_AGE: Duration = Duration::from_secs(1);
 /// Nobody owns a group so often between two heartbeats, not even after years apart.
 const EPOCH_LEAP: u64 = 1 << 32;
 
@@ -77,7 +79,7 @@ impl Group {
                 // What it sent reached this member after `heard`: counted from there, its lease
                 // ends no later than for the voters.
                 let left = deadline.since(sent);
-                let left = left.saturating_sub(drift_margin(left));
+                let left = left.saturating_sub(drift_margin(left) + drift_margin(ECHO_AGE));
                 let inherited = heard
                     .filter(|heard| *heard <= now)
                     .map(|heard| heard.after(left));

@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use crate::facts::{BootTime, Epoch, HostId};
 
-/// Clocks of two hosts drift apart by at most this share: each by 0.1 %. The kernel lets time
-/// daemons change the rate by at most 500 ppm (`MAX_TICKADJ`, `MAXFREQ` in include/linux/timex.h),
-/// and crystals are off by tens of ppm.
+/// Clocks of two hosts drift apart by at most this share: each by 0.1 %. Crystals are off by tens of
+/// ppm and the kernel's frequency correction goes to 500 ppm (`MAXFREQ` in
+/// include/linux/timex.h); a time daemon that slews faster, which adjtimex(2) allows up to 10 %, is
+/// beyond this bound.
 const DRIFT: u32 = 500;
 
 /// By how much a holder stops before the promise runs out.
@@ -124,6 +125,12 @@ impl Voter {
             epoch: self.newest,
             until: held.until,
         });
+    }
+
+    /// Until when it keeps the others out for `owner`, in whatever epoch; the past if it does not.
+    pub fn promised_to(&self, owner: HostId) -> BootTime {
+        let promise = self.promise.filter(|promise| promise.epoch.owner == owner);
+        promise.map_or_else(BootTime::default, |promise| promise.until)
     }
 
     /// Whom it keeps the others out for, and until when.

@@ -14,11 +14,15 @@ impl Group {
         let Some(epoch) = self.owned() else { return };
         let wanted = self.wanted_lease();
         let Some(lease) = &mut self.lease else { return };
-        let _ = lease.own.promise(epoch, wanted, now);
+        let renewed = lease.own.promise(epoch, wanted, now);
         let above = lease.wanted.saturating_sub(self.settings.lease);
         if now.since(lease.calm_since) >= CALM && !above.is_zero() {
             lease.wanted = self.settings.lease + above / 2;
             lease.calm_since = now;
+        }
+        // It went to somebody who gave it back: free again, but only above that epoch.
+        if renewed.is_err_and(|refused| refused.wait.is_zero()) {
+            self.raise(now);
         }
     }
 
