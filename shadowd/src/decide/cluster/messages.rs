@@ -13,6 +13,14 @@ const ECHO_AGE: Duration = Duration::from_secs(1);
 /// Nobody owns a group so often between two heartbeats, not even after years apart.
 const EPOCH_LEAP: u64 = 1 << 32;
 
+/// Until when a lease is inherited of which `left` remained when its message was sent. That was
+/// after `heard`, by this member's clock: counted from there it ends no later than for the voters.
+fn inherited(left: Duration, heard: Option<BootTime>, now: BootTime) -> Option<BootTime> {
+    let left = left.saturating_sub(drift_margin(left) + drift_margin(ECHO_AGE));
+    let heard = heard.filter(|heard| *heard <= now);
+    heard.map(|heard| heard.after(left))
+}
+
 impl Group {
     /// A member or a witness sent `message` at `sent`, on its own clock; it had heard what this
     /// member sent at `heard`, on this member's clock, or later. A stranger's message, another group's
@@ -76,14 +84,8 @@ impl Group {
             }
             Body::Ready => self.on_ready(index, now),
             Body::Transfer { to, deadline } => {
-                // What it sent reached this member after `heard`: counted from there, its lease
-                // ends no later than for the voters.
                 let left = deadline.since(sent);
-                let left = left.saturating_sub(drift_margin(left) + drift_margin(ECHO_AGE));
-                let inherited = heard
-                    .filter(|heard| *heard <= now)
-                    .map(|heard| heard.after(left));
-                self.on_transfer(index, *to, message.epoch, inherited, now);
+                self.on_transfer(index, *to, message.epoch, inherited(left, heard, now), now);
             }
         }
         self.review(now);
