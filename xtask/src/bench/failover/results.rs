@@ -32,6 +32,8 @@ pub struct Lost {
     pub system: System,
     /// What went wrong.
     pub why: String,
+    /// The newest events of each member; shadowd only.
+    pub events: Vec<Value>,
 }
 
 /// A bound, and whether it is kept.
@@ -144,7 +146,18 @@ impl Results {
         }
         if let Some(ours) = figures(Case::Handover, System::Shadowd) {
             let runs = self.runs_of(Case::Handover, System::Shadowd);
-            most("handover: p99 at most 20 ms".to_owned(), ours.p99, 20.0);
+            most(
+                "handover: outage p99 at most 20 ms".to_owned(),
+                ours.p99,
+                20.0,
+            );
+            let nowhere = Figures::of(runs.iter().map(|run| run.no_holder_ms));
+            let nowhere = nowhere.map_or(f64::NAN, |nowhere| nowhere.p99);
+            most(
+                "handover: address nowhere, p99 at most 20 ms".to_owned(),
+                nowhere,
+                20.0,
+            );
             let failed: u64 = runs.iter().map(|run| run.failed).sum();
             most(
                 "handover: no failed connection".to_owned(),
@@ -211,7 +224,7 @@ mod tests {
         assert_eq!(kept(&results(Case::HostCrash, &[29.0], &[29.0])), [true; 2]);
         assert_eq!(
             kept(&results(Case::Handover, &[5.0], &[21.0])),
-            [false, true, true]
+            [false, true, true, true]
         );
     }
 

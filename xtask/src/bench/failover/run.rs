@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -85,6 +85,14 @@ impl Bench<'_> {
         let mut meter = Meter::start(lab, case.window())?;
         let offset = self.random.below(PHASE);
         std::thread::sleep(WARM_UP + offset);
+        self.watch.update(&mut holding)?;
+        if let Some(gain) = holding.gains_since(0).first() {
+            // Done to the wrong host, it would show nothing; that it moved is worth telling.
+            bail!(
+                "the address moved to host {} before anything was done",
+                gain.host
+            );
+        }
         let at = case.inject(lab, system, &old, self.starve_percent)?;
         let taken = meter.answered_by(&new, TO_TAKE_OVER)?;
         meter.measure_for(case.tail())?;

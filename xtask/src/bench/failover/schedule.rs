@@ -184,8 +184,18 @@ impl<'a> Turns<'a> {
         interrupt::check()?;
         let why = format!("{error:#}");
         println!("no result: {why}");
-        results.lost.push(Lost { case, system, why });
         let lab = self.bench.lab;
+        let newest = |host: &String| lab.ask(host, &["events", "--limit", "30"]).ok();
+        let events = match system {
+            System::Shadowd => member_names(lab).iter().filter_map(newest).collect(),
+            System::Keepalived => Vec::new(),
+        };
+        results.lost.push(Lost {
+            case,
+            system,
+            why,
+            events,
+        });
         for host in member_names(lab) {
             system.heal(lab, &host)?;
         }

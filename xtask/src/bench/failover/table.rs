@@ -218,7 +218,10 @@ fn endured(results: &Results) -> String {
 fn lost(results: &Results) -> String {
     let lines = results.lost.iter().map(|lost| {
         let (case, system) = (lost.case.name(), lost.system.name());
-        format!("without a result: {case}, {system}: {}\n", lost.why)
+        format!(
+            "without a result: {case}, {system}: {}\n",
+            lost.why.replace('\n', " ")
+        )
     });
     lines.collect()
 }
