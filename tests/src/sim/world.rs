@@ -53,6 +53,7 @@ pub(super) enum Event {
     },
     Begin(usize),
     End(usize),
+    Look,
     Settle,
 }
 
@@ -78,7 +79,9 @@ pub struct World {
 const START: Duration = Duration::from_secs(100);
 /// Steps of a run; one without storms takes some thousands.
 const STEPS_MAX: u64 = 60_000;
-/// Time to settle after the last fault, before the end state is judged.
+/// Between two looks at a healed cluster: one that is well twice needs no more time.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Time to settle after the last fault, at most: then the end state is judged.
 pub const SETTLE: Duration = Duration::from_millis(2_000);
 
 impl World {
@@ -99,16 +102,21 @@ impl World {
         let mut world = Self::new(plan, rng, traced);
         let mut checker = Checker::new(&world.plan);
         let mut result = Ok(());
+        let mut well = 0;
         while let Some(event) = world.next() {
             let last = matches!(event, Event::Settle);
+            let look = matches!(event, Event::Look);
             world.outcome.steps += 1;
             world.handle(event);
-            let calm = || world.quiet_enough();
-            result = checker
-                .step(&world)
-                .and_then(|()| calm())
-                .and_then(|()| if last { checker.end(&world) } else { Ok(()) });
-            if last || result.is_err() {
+            result = checker.step(&world).and_then(|()| world.quiet_enough());
+            if result.is_ok() && (look || last) {
+                let end = checker.end(&world);
+                well = if end.is_ok() { well + 1 } else { 0 };
+                if last {
+                    result = end;
+                }
+            }
+            if last || well == 2 || result.is_err() {
                 break;
             }
         }
@@ -149,7 +157,13 @@ impl World {
             world.at(start + begin, Event::Begin(index));
             world.at(start + begin + length, Event::End(index));
         }
-        world.at(start + world.plan.healed_at + SETTLE, Event::Settle);
+        let healed = start + world.plan.healed_at;
+        let mut look = LOOK_EVERY;
+        while look < SETTLE {
+            world.at(healed + look, Event::Look);
+            look += LOOK_EVERY;
+        }
+        world.at(healed + SETTLE, Event::Settle);
         world
     }
 
@@ -229,7 +243,7 @@ impl World {
             }
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
-            Event::Settle => {}
+            Event::Look | Event::Settle => {}
         }
     }
 
