@@ -24,6 +24,12 @@ pub struct File {
     /// `[history]`: what of it is recorded.
     #[serde(default)]
     pub history: History,
+    /// `[[hook]]`: each command that is told what happens.
+    #[serde(default)]
+    pub hook: Vec<Hook>,
+    /// `[[alert]]`: each way to tell people and other systems.
+    #[serde(default)]
+    pub alert: Vec<Alert>,
 }
 
 /// `[host]`.
@@ -212,4 +218,60 @@ pub struct History {
     /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
     /// minutes. Default `2h`, or `max_age` if that is shorter.
     pub full_resolution: Option<Spanned<String>>,
+}
+
+/// `[[hook]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Its name, 1 to 32 letters, digits, `-` and `_`.
+    pub name: Spanned<String>,
+    /// The program, by its absolute path, and its arguments.
+    pub command: Spanned<Vec<Spanned<String>>>,
+    /// The groups it is told about. Default all.
+    pub groups: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What it is told. Default `active`, `shadow`, `stopped`.
+    pub events: Option<Spanned<Vec<Spanned<String>>>>,
+    /// When it is killed with all it started, 1s to 1h. Default `30s`.
+    pub deadline: Option<Spanned<String>>,
+    /// The user it runs as. Default root.
+    pub user: Option<Spanned<String>>,
+}
+
+/// `[[alert]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Its name, 1 to 32 letters, digits, `-` and `_`.
+    pub name: Spanned<String>,
+    /// Where JSON is sent by `POST`: `http://` or `https://`.
+    pub webhook: Option<Spanned<String>>,
+    /// A file that only root may read, with one header line to send along. Default none.
+    pub header_file: Option<Spanned<String>>,
+    /// A mail instead of a webhook.
+    pub mail: Option<Mail>,
+    /// The groups it is told about. Default all.
+    pub groups: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The least that it is told: `"info"`, `"warning"` or `"critical"`. Default `warning`.
+    pub severity: Option<Spanned<String>>,
+    /// How long one try may take, 1s to 1min. Default `10s`.
+    pub deadline: Option<Spanned<String>>,
+    /// How long it is tried again, up to 1day. Default `1h`.
+    pub retry_for: Option<Spanned<String>>,
+    /// When the same is told again at the earliest, up to 1day. Default `5min`.
+    pub repeat_after: Option<Spanned<String>>,
+    /// How many may go at once, 1 to 1000. Default 10.
+    pub burst: Option<Spanned<i64>>,
+    /// How long until one more may go, 1s to 1day. Default `1min`.
+    pub one_more_after: Option<Spanned<String>>,
+}
+
+/// `mail` of `[[alert]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// What takes the message on its standard input, such as `["/usr/sbin/sendmail", "-t"]`.
+    pub command: Spanned<Vec<Spanned<String>>>,
+    /// Whom it is for.
+    pub to: Spanned<String>,
 }

@@ -6,6 +6,7 @@
 mod capture;
 mod error;
 pub mod file;
+mod notify;
 pub mod pattern;
 pub mod settings;
 mod validate;

@@ -8,6 +8,9 @@ pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
 };
+pub use super::notify::{
+    AlertSettings, AlertWay, CommandSettings, HookSettings, NotifySettings, WebhookSettings,
+};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -27,6 +30,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// What of it is recorded.
     pub history: HistorySettings,
+    /// Who is told what happens.
+    pub notify: NotifySettings,
 }
 
 /// This host.

@@ -71,6 +71,10 @@ pub enum EventKind {
     VipClaimed,
     /// This voter keeps the others out for another member than before.
     Voted,
+    /// A hook or an alert was told something.
+    Notified,
+    /// A hook or an alert could not be told, or ended badly; `detail` says which and why.
+    NoticeFailed,
 }
 
 impl fmt::Display for EventKind {
@@ -96,6 +100,8 @@ impl fmt::Display for EventKind {
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
             Self::Voted => "voted",
+            Self::Notified => "notified",
+            Self::NoticeFailed => "notice failed",
         })
     }
 }

@@ -165,7 +165,10 @@ fn log(event: &Event) {
     let kind = event.kind;
     let detail = &event.detail;
     match kind {
-        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => warn!(
+        EventKind::Failure
+        | EventKind::LeaseLapsed
+        | EventKind::VipClaimed
+        | EventKind::NoticeFailed => warn!(
             group,
             epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
         ),

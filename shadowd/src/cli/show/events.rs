@@ -52,12 +52,17 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
         EventKind::Voted => "voted",
+        EventKind::Notified => "notified",
+        EventKind::NoticeFailed => "notice_failed",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
-        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => Tone::Bad,
+        EventKind::Failure
+        | EventKind::LeaseLapsed
+        | EventKind::VipClaimed
+        | EventKind::NoticeFailed => Tone::Bad,
         EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
@@ -68,6 +73,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::VipRemoved
         | EventKind::UnitAction
         | EventKind::Voted
+        | EventKind::Notified
         | EventKind::Handover => Tone::Plain,
     }
 }
