@@ -6,6 +6,8 @@
 pub mod announce;
 pub mod epochs;
 pub mod guard;
+pub mod hooks;
 mod sys;
 pub mod units;
 pub mod vip;
+pub mod webhook;
