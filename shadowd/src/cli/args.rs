@@ -164,6 +164,16 @@ Examples:
   shadowctl events --since 1500
   shadowctl --json events --follow | jq -c 'select(.kind == \"claimed\")'")]
     Events(EventsArguments),
+    /// Hooks and alerts: what they are at, and what came of the last notice
+    #[command(after_help = "\
+OK were taken well, FAILED ended badly, were killed at their deadline or were given up, SKIPPED were
+overtaken by newer ones. What a hook printed: journalctl -u shadowd-hook-NAME
+
+Examples:
+  shadowctl hooks
+  sudo shadowctl hooks test dns
+  shadowctl --json hooks | jq '.receivers[] | {name, last}'")]
+    Hooks(HooksArguments),
     /// This host's identity, as the peers' configurations name it
     #[command(after_help = "\
 Without a running daemon the identity is read from the state directory.
@@ -191,6 +201,28 @@ pub struct Watch {
     /// Show it again each SECONDS, until interrupted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
+}
+
+/// Arguments of `hooks`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HooksArguments {
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// What to do instead of showing them.
+    #[command(subcommand)]
+    pub command: Option<HooksCommand>,
+}
+
+/// What can be done with hooks and alerts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HooksCommand {
+    /// Tell one of them a test, and wait for what comes of it
+    Test {
+        /// The hook or the alert
+        name: Name,
+    },
 }
 
 /// What `top` sorts by.

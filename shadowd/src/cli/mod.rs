@@ -8,6 +8,7 @@ mod choose;
 pub mod client;
 mod failure;
 mod history;
+mod hooks;
 mod human;
 mod map;
 mod show;
@@ -139,6 +140,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
+        Command::Hooks(wanted) => hooks::hooks(&client, screen, wanted).await,
         Command::Events(wanted) => events(&client, screen, wanted).await,
         Command::Id(wanted) => {
             let answer = identity(&client, &wanted.state_dir).await?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
-    Role, TableStatus, UnitMode, Vip,
+    ReceiverStatus, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -34,6 +34,9 @@ pub struct Status {
     pub capture: CaptureStatus,
     /// Sentences an operator should read: degraded probes, missing protection, failed steps.
     pub warnings: Vec<String>,
+    /// Hooks and alerts.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 /// One group, as this member sees it.

@@ -14,7 +14,8 @@ use super::guards::Guards;
 use super::history::{History, Totals};
 use super::parts::Parts;
 use super::record::Recorder;
-use super::{check, keep, logging};
+use super::tap::Tap;
+use super::{check, keep, logging, notify};
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
@@ -110,6 +111,8 @@ async fn daemon(
     let store = Store::open(&settings.host.state_dir)?;
     let epochs = stored_epochs(&store, &settings)?;
     let (recorder, record_thread) = Recorder::start(store)?;
+    let (tap, words) = (!settings.notify.is_empty()).then(Tap::new).unzip();
+    let recorder = recorder.with_tap(tap.clone());
     recorder.note(
         EventKind::DaemonStarted,
         None,
@@ -126,15 +129,22 @@ async fn daemon(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
     let (inputs, inbox) = mpsc::channel(INPUTS);
-    let board = Arc::new(Board::new(
+    let board = Board::new(
         settings.clone(),
         identity.id(),
         Arc::clone(&keyring),
         recorder.clone(),
         history.clone(),
         inputs.clone(),
-    ));
+    );
+    let board = Arc::new(board.with_tap(tap));
     note_warnings(&socket, &settings, &board);
+    let notifying = match words {
+        Some(words) => {
+            Some(notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?)
+        }
+        None => None,
+    };
     let parts = Parts {
         settings,
         identity,
@@ -149,6 +159,9 @@ async fn daemon(
         scrapes,
     };
     let end = parts.run(inbox, listener, socket, capturing).await;
+    if let Some(notifying) = notifying {
+        notifying.finish().await;
+    }
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{error, info, warn};
 
+use super::tap::Tap;
 use crate::decide::cluster::Record;
-use crate::facts::{BootTime, Epoch, Event, EventKind, Name};
-use crate::store::Store;
+use crate::facts::{BootTime, Epoch, Event, EventKind, Name, Told};
+use crate::store::{Store, StoreError};
 
 /// Happenings that wait to be written; beyond it they are dropped and counted.
 const QUEUE: usize = 4096;
@@ -26,6 +27,7 @@ pub struct Recorder {
     queue: Sender<Entry>,
     dropped: Arc<AtomicU64>,
     store: Arc<Mutex<Store>>,
+    tap: Option<Tap>,
 }
 
 impl Recorder {
@@ -43,9 +45,15 @@ impl Recorder {
                 queue,
                 dropped,
                 store,
+                tap: None,
             },
             thread,
         ))
+    }
+
+    /// The same, letting `tap` know as well.
+    pub fn with_tap(self, tap: Option<Tap>) -> Self {
+        Self { tap, ..self }
     }
 
     /// Records a decision of a group.
@@ -82,6 +90,39 @@ impl Recorder {
         });
     }
 
+    /// Records what became of a notice to a hook or an alert.
+    pub fn notice(
+        &self,
+        kind: EventKind,
+        group: Option<(&Name, u64)>,
+        at: BootTime,
+        detail: String,
+    ) {
+        self.push(Event {
+            seq: 0,
+            boot_ns: at,
+            wall_ms: wall_ms(),
+            kind,
+            group: group.map(|(name, _)| name.clone()),
+            epoch: group.map(|(_, epoch)| epoch),
+            cause: None,
+            detail,
+        });
+    }
+
+    /// What the receivers `known` were told last; the others are forgotten. May read the disk.
+    pub fn told(&self, known: Vec<String>) -> Result<Vec<Told>, StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.forget_told(&known)?;
+        store.told()
+    }
+
+    /// Remembers what a receiver was told. May wait for the disk.
+    pub fn set_told(&self, told: &Told) -> Result<(), StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.set_told(told)
+    }
+
     /// Remembers the newest epoch of a group; false when it has to be asked again.
     #[must_use]
     pub fn epoch(&self, group: &Name, epoch: Epoch) -> bool {
@@ -110,6 +151,9 @@ impl Recorder {
     }
 
     fn push(&self, event: Event) {
+        if let Some(tap) = &self.tap {
+            tap.event(&event);
+        }
         if self.queue.try_send(Entry::Event(Box::new(event))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

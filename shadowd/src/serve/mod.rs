@@ -4,6 +4,7 @@
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
 mod history;
+mod hooks;
 mod metrics;
 pub mod protocol;
 mod routes;
@@ -12,7 +13,7 @@ mod socket;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::facts::{Event, Name, Observation, Status};
+use crate::facts::{Event, LastNotice, Name, Observation, Status};
 use protocol::{
     AtQuery, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
@@ -54,6 +55,16 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal>;
+
+    /// Tells the hook or the alert `receiver` a test; returns what came of it. The caller waits at
+    /// most [`protocol::TEST_TIMEOUT`] and then drops the future; the test goes on.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn test_receiver(
+        &self,
+        receiver: Name,
+    ) -> impl Future<Output = Result<LastNotice, Refusal>> + Send;
 
     /// Gives `group` to `to`, or to the best member when that is none; returns when the new owner
     /// is known.

@@ -16,7 +16,7 @@ use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters, Metrics, history};
+use super::{Answers, Counters, Metrics, history, hooks};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -32,6 +32,15 @@ impl Caller {
     /// Whether the caller may change state: root, or the user the daemon runs as.
     pub(super) const fn may_change(self) -> bool {
         self.uid == 0 || self.uid == self.daemon_uid
+    }
+
+    /// The answer to whoever may not.
+    pub(super) fn forbidden(self) -> Refusal {
+        Refusal::new(
+            Code::Forbidden,
+            format!("user {} may read but not change", self.uid),
+            "ask as root, such as with sudo",
+        )
     }
 }
 
@@ -71,6 +80,7 @@ pub(super) fn router<A: Answers>(
         .route(protocol::ID, get(id::<A>))
         .route(protocol::HANDOVER, post(handover::<A>))
         .merge(history::router::<A>())
+        .merge(hooks::router::<A>())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(protocol::MAX_REQUEST_BYTES))
@@ -187,11 +197,7 @@ async fn handover<A: Answers>(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     if !caller.may_change() {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            format!("user {} may read but not change", caller.uid),
-            "ask as root, such as with sudo",
-        ));
+        return Err(caller.forbidden());
     }
     let bad = |message: String| {
         Refusal::new(

@@ -8,6 +8,7 @@
 pub mod history;
 mod rows;
 mod schema;
+mod told;
 
 use std::fs;
 use std::io;
@@ -108,6 +109,9 @@ pub enum StoreError {
     /// Events could not be read.
     #[error("cannot read events")]
     Events(#[source] rusqlite::Error),
+    /// What hooks and alerts were told could not be read or recorded.
+    #[error("cannot read or record what hooks and alerts were told")]
+    Told(#[source] rusqlite::Error),
     /// An epoch could not be read.
     #[error("cannot read the epoch of group {group}")]
     Epoch {

@@ -6,7 +6,9 @@
 
 mod daemon;
 mod history;
+mod hooks;
 mod map;
 mod metrics;
+mod scratch;
 mod shadowctl;
 mod socket;

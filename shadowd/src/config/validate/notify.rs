@@ -31,7 +31,6 @@ impl Source<'_> {
             let name = self.receiver("hook.name", &written.name, &mut names)?;
             settings.hooks.push(self.hook(name, written, groups)?);
         }
-        names.clear();
         for written in &file.alert {
             let name = self.receiver("alert.name", &written.name, &mut names)?;
             settings.alerts.push(self.alert(name, written, groups)?);
@@ -129,7 +128,7 @@ impl Source<'_> {
             return Err(self.refuse(key, written, allowed));
         }
         if !seen.insert(text.clone()) {
-            return Err(self.refuse(key, written, "each name once"));
+            return Err(self.refuse(key, written, "each hook and alert has a name of its own"));
         }
         if seen.len() > MAX_RECEIVERS {
             return Err(self.refuse(key, written, "at most 32 of them"));
@@ -377,7 +376,7 @@ mod tests {
                 "[[group]]",
             ),
             (format!("{hook}user = \"a b\""), "hook.user", "letters"),
-            (format!("{hook}{hook}"), "hook.name", "once"),
+            (format!("{hook}{hook}"), "hook.name", "of its own"),
             (hook.replace("dns", "d/s"), "hook.name", "letters"),
             (
                 hook.replace("/bin/true", "true"),

@@ -26,6 +26,9 @@ use crate::facts::{BootTime, Cause, Event, EventKind, Name, Notice, ReceiverCoun
 use levels::Settling;
 use receiver::Mailbox;
 
+/// A longer detail (characters) is cut: it travels in an environment.
+const MAX_DETAIL: usize = 1024;
+
 /// Now, on both clocks; the wall clock is only passed on to people.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
@@ -134,7 +137,7 @@ impl Notifier {
         };
         let mut notice = self.notice(name, topic, now);
         notice.cause = event.cause;
-        notice.detail.clone_from(&event.detail);
+        notice.detail = event.detail.chars().take(MAX_DETAIL).collect();
         notice.epoch = event.epoch.unwrap_or(notice.epoch);
         for mailbox in &mut self.mailboxes {
             mailbox.happening(subject, &notice, now.boot);

@@ -205,6 +205,7 @@ fn status() -> Status {
             ..CaptureStatus::default()
         },
         warnings: vec!["one".to_owned()],
+        receivers: vec![notices::receiver()],
     }
 }
 
@@ -271,6 +272,8 @@ fn facts_become_families_in_base_units() {
         ("shadowd_group_role", ("role", "active"), 1.0),
         ("shadowd_group_role", ("role", "shadow"), 0.0),
         ("shadowd_group_epoch", ("group", "web"), 4.0),
+        ("shadowd_notices_total", ("outcome", "delivered"), 4.0),
+        ("shadowd_notices_waiting", ("receiver", "dns"), 2.0),
         ("shadowd_peer_round_trip_seconds", ("peer", "b"), 0.000_25),
         ("shadowd_peer_silence_seconds", ("peer", "b"), 1.0),
         ("shadowd_peer_datagrams_total", ("outcome", "sent"), 900.0),
