@@ -113,16 +113,7 @@ async fn daemon(
     let (recorder, record_thread) = Recorder::start(store)?;
     let (tap, words) = (!settings.notify.is_empty()).then(Tap::new).unzip();
     let recorder = recorder.with_tap(tap.clone());
-    recorder.note(
-        EventKind::DaemonStarted,
-        None,
-        boot_time(),
-        format!("version {VERSION}"),
-    );
-    for (group, vip) in left_over {
-        let detail = format!("{vip} of group {group} was left over from an earlier run");
-        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
-    }
+    note_start(&recorder, left_over);
 
     let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
@@ -139,12 +130,7 @@ async fn daemon(
     );
     let board = Arc::new(board.with_tap(tap));
     note_warnings(&socket, &settings, &board);
-    let notifying = match words {
-        Some(words) => {
-            Some(notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?)
-        }
-        None => None,
-    };
+    let notifying = notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?;
     let parts = Parts {
         settings,
         identity,
@@ -170,6 +156,20 @@ async fn daemon(
         let _ = thread.join();
     }
     end
+}
+
+/// What the record begins with.
+fn note_start(recorder: &Recorder, left_over: Vec<(Name, Vip)>) {
+    recorder.note(
+        EventKind::DaemonStarted,
+        None,
+        boot_time(),
+        format!("version {VERSION}"),
+    );
+    for (group, vip) in left_over {
+        let detail = format!("{vip} of group {group} was left over from an earlier run");
+        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
+    }
 }
 
 /// What every status shows from the start.

@@ -44,7 +44,8 @@ impl Notifying {
     }
 }
 
-/// Starts to tell what arrives as `words`.
+/// Starts to tell what arrives as `words`; without words there is nobody to tell, and what was told
+/// is forgotten.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -52,8 +53,8 @@ pub async fn start(
     settings: &Settings,
     recorder: Recorder,
     board: Arc<Board>,
-    words: mpsc::Receiver<Word>,
-) -> anyhow::Result<Notifying> {
+    words: Option<mpsc::Receiver<Word>>,
+) -> anyhow::Result<Option<Notifying>> {
     let targets: Vec<Arc<Target>> = Target::all(&settings.notify)
         .into_iter()
         .map(Arc::new)
@@ -61,6 +62,9 @@ pub async fn start(
     let known = targets.iter().map(|target| target.id()).collect();
     let reading = recorder.clone();
     let told = tokio::task::spawn_blocking(move || reading.told(known)).await??;
+    let Some(words) = words else {
+        return Ok(None);
+    };
     let receivers = targets.iter().map(|target| target.receiver()).collect();
     let host = settings.host.name.clone();
     let teller = Teller {
@@ -75,7 +79,7 @@ pub async fn start(
     };
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(teller.run(words, stopped));
-    Ok(Notifying { stop, task })
+    Ok(Some(Notifying { stop, task }))
 }
 
 struct Teller {
