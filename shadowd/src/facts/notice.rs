@@ -278,6 +278,9 @@ pub struct Told {
     pub topic: Topic,
     /// The epoch it was true in.
     pub epoch: u64,
+    /// False from before it is told until it is known to have been: a daemon that dies in between
+    /// leaves that behind.
+    pub sure: bool,
 }
 
 #[cfg(test)]

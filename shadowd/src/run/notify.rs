@@ -129,9 +129,11 @@ impl Teller {
     /// What is due is told, what was told is remembered, and people can see both.
     async fn turn(&mut self) {
         self.core.on_timer(now());
+        let mut deliveries = Vec::new();
         while let Some(delivery) = self.core.poll(boot_time()) {
-            self.tell(delivery);
+            deliveries.push(delivery);
         }
+        // First remembered, then told: whatever becomes of this process.
         while let Some(told) = self.core.poll_told() {
             let recorder = self.recorder.clone();
             let written = tokio::task::spawn_blocking(move || recorder.set_told(&told)).await;
@@ -142,6 +144,9 @@ impl Teller {
                     "what was told is not stored: a restart tells it again"
                 );
             }
+        }
+        for delivery in deliveries {
+            self.tell(delivery);
         }
         self.board.publish_receivers(self.status());
     }

@@ -47,7 +47,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-/// What was told from `receiver, group_name, subject, topic, epoch`.
+/// What was told from `receiver, group_name, subject, topic, epoch, sure`.
 pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<Told> {
     Ok(Told {
         receiver: row.get(0)?,
@@ -55,6 +55,7 @@ pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<Told> {
         subject: row.get(2)?,
         topic: decoded(3, row.get(3)?)?,
         epoch: row.get::<_, i64>(4)?.cast_unsigned(),
+        sure: row.get(5)?,
     })
 }
 

@@ -43,6 +43,7 @@ const MIGRATIONS: [&str; 2] = [
         subject TEXT NOT NULL,
         topic TEXT NOT NULL,
         epoch INTEGER NOT NULL,
+        sure INTEGER NOT NULL,
         PRIMARY KEY (receiver, group_name, subject)
     ) STRICT, WITHOUT ROWID;
 ",

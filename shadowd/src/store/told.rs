@@ -17,7 +17,7 @@ impl Store {
     pub fn told(&self) -> Result<Vec<Told>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Told>> {
             let mut statement = self.connection.prepare_cached(
-                "SELECT receiver, group_name, subject, topic, epoch FROM told
+                "SELECT receiver, group_name, subject, topic, epoch, sure FROM told
                  ORDER BY receiver, group_name, subject LIMIT ?1",
             )?;
             let told = statement.query_map([MAX_TOLD], rows::told)?;
@@ -36,15 +36,17 @@ impl Store {
                 .connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute(
-                "INSERT INTO told (receiver, group_name, subject, topic, epoch)
-                 VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (receiver, group_name, subject) DO UPDATE SET topic = ?4, epoch = ?5",
+                "INSERT INTO told (receiver, group_name, subject, topic, epoch, sure)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (receiver, group_name, subject)
+                 DO UPDATE SET topic = ?4, epoch = ?5, sure = ?6",
                 params![
                     told.receiver,
                     told.group.as_str(),
                     told.subject,
                     rows::code(&told.topic)?,
                     told.epoch.cast_signed(),
+                    told.sure,
                 ],
             )?;
             transaction.commit()
@@ -93,6 +95,7 @@ mod tests {
             subject: "role".to_owned(),
             topic,
             epoch,
+            sure: epoch > 0,
         };
         let mut store = Store::open(&dir).unwrap();
         for one in [

@@ -175,15 +175,17 @@ impl Notifier {
         settling.chain(mailboxes).min()
     }
 
-    /// The next notice that may be told now; each receiver is told one at a time.
+    /// The next notice that may be told now; each receiver is told one at a time. What
+    /// [`Self::poll_told`] gives after it is to be remembered before it is told: a daemon that dies
+    /// meanwhile would not know that it may have been.
     pub fn poll(&mut self, now: BootTime) -> Option<Delivery> {
-        let mailboxes = self.mailboxes.iter_mut().enumerate();
-        mailboxes
-            .filter_map(|(receiver, mailbox)| {
-                let notice = mailbox.poll(now)?;
-                Some(Delivery { receiver, notice })
-            })
-            .next()
+        for (receiver, mailbox) in self.mailboxes.iter_mut().enumerate() {
+            if let Some((notice, begun)) = mailbox.poll(now) {
+                self.told.extend(begun);
+                return Some(Delivery { receiver, notice });
+            }
+        }
+        None
     }
 
     /// What is to be remembered, oldest first.

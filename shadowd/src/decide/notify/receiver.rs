@@ -95,6 +95,7 @@ impl Mailbox {
                     topic: told.topic,
                     epoch: told.epoch,
                 });
+                slot.unsure = !told.sure;
             }
         }
         Self {
@@ -154,7 +155,7 @@ impl Mailbox {
         }
         slot.told = Some(state);
         slot.unsure = false;
-        Some(told(&self.receiver.id, &place, state))
+        Some(told(&self.receiver.id, &place, state, true))
     }
 
     /// Something happened. The same within a while counts once.
@@ -226,8 +227,8 @@ impl Mailbox {
         Some(self.not_before.max(token))
     }
 
-    /// The next notice, if it may be told now.
-    pub(super) fn poll(&mut self, now: BootTime) -> Option<Notice> {
+    /// The next notice, if it may be told now; with it what is to be remembered before that.
+    pub(super) fn poll(&mut self, now: BootTime) -> Option<(Notice, Option<Told>)> {
         self.refill(now);
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
@@ -244,7 +245,7 @@ impl Mailbox {
                 tried: None,
             };
             self.telling = Some((None, waiting));
-            return Some(notice);
+            return Some((notice, None));
         }
         let order = |slot: &Slot| slot.waiting.as_ref().map(|waiting| waiting.order);
         let slots = self.slots.iter_mut();
@@ -254,8 +255,10 @@ impl Mailbox {
         waiting.notice.skipped = std::mem::take(&mut slot.skipped);
         self.tokens = self.tokens.saturating_sub(1);
         let notice = waiting.notice.clone();
+        let lasts = Subject::STATES.contains(&place.1);
+        let begun = lasts.then(|| told(&self.receiver.id, place, waiting.state, false));
         self.telling = Some((Some(place.clone()), waiting));
-        Some(notice)
+        Some((notice, begun))
     }
 
     fn refill(&mut self, now: BootTime) {
@@ -292,7 +295,7 @@ impl Mailbox {
                 slot.told = Some(state);
                 slot.unsure = false;
                 let lasts = Subject::STATES.contains(&place.1);
-                return lasts.then(|| told(&self.receiver.id, &place, state));
+                return lasts.then(|| told(&self.receiver.id, &place, state, true));
             }
             Outcome::Refused | Outcome::Unreached => {}
         }
@@ -324,13 +327,14 @@ impl Mailbox {
     }
 }
 
-fn told(receiver: &str, (group, subject): &Place, state: State) -> Told {
+fn told(receiver: &str, (group, subject): &Place, state: State, sure: bool) -> Told {
     Told {
         receiver: receiver.to_owned(),
         group: group.clone(),
         subject: subject.word().to_owned(),
         topic: state.topic,
         epoch: state.epoch,
+        sure,
     }
 }
 

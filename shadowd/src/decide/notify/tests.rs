@@ -78,16 +78,26 @@ fn a_member_that_joins_has_nothing_to_tell() {
     assert_eq!(told(&mut core, at(60.0)), None);
 }
 
-#[test]
-fn what_was_told_before_a_restart_is_not_told_again_unless_it_has_changed() {
-    let remembered = |topic, epoch| Told {
+fn told_before(topic: Topic, epoch: u64) -> Told {
+    Told {
         receiver: "hook/h".to_owned(),
         group: name("web"),
         subject: "role".to_owned(),
         topic,
         epoch,
+        sure: true,
+    }
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_not_told_again_unless_it_has_changed() {
+    let half_told = Told {
+        sure: false,
+        ..told_before(Topic::Shadow, 0)
     };
+    let remembered = told_before;
     for (before, role, expected) in [
+        (half_told, Role::Shadow, Some((Topic::Shadow, 4, 0))),
         (remembered(Topic::Active, 4), Role::Active, None),
         (
             remembered(Topic::Active, 3),
