@@ -8,6 +8,7 @@
 
 mod capture;
 mod faults;
+mod hooks;
 mod input;
 
 use std::io::{Read, Write};
