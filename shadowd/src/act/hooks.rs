@@ -218,7 +218,12 @@ impl Hooks {
 fn properties(run: &Run<'_>) -> zbus::Result<Vec<(String, OwnedVariant)>> {
     let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     // systemd replaces variables in arguments; the configuration says what it says.
-    let words: Vec<String> = run.command.command.iter().map(literal).collect();
+    let words: Vec<String> = run
+        .command
+        .command
+        .iter()
+        .map(|word| literal(word))
+        .collect();
     let program = words.first().cloned().unwrap_or_default();
     let mut properties = vec![
         ("Description", Variant::new(run.description.clone())),
@@ -246,7 +251,7 @@ fn properties(run: &Run<'_>) -> zbus::Result<Vec<(String, OwnedVariant)>> {
         .collect()
 }
 
-fn literal(word: &String) -> String {
+fn literal(word: &str) -> String {
     word.replace('$', "$$")
 }
 
@@ -289,7 +294,7 @@ mod tests {
 
     #[test]
     fn arguments_reach_the_program_as_they_are_written() {
-        assert_eq!(literal(&"$HOME ${X}".to_owned()), "$$HOME $${X}");
+        assert_eq!(literal("$HOME ${X}"), "$$HOME $${X}");
     }
 
     #[test]

@@ -54,7 +54,7 @@ fn row(receiver: &ReceiverStatus) -> [Cell; 10] {
         count(counts.skipped).into(),
         of(|last| last.event.to_string()).into(),
         of(|last| wall(last.wall_ms)).into(),
-        of(|last| took(last)).into(),
+        of(took).into(),
         Cell::new(of(|last| last.result.clone()), tone),
     ]
 }
