@@ -79,6 +79,9 @@ pub struct Group {
     pub join_wait: Option<Spanned<String>>,
     /// Whether the kernel silences the virtual IPs when the lease runs out. Default true.
     pub guard: Option<Spanned<bool>>,
+    /// How long the old owner goes on serving the connections that it has after a planned handover,
+    /// `0s` (not at all) to `1h`. It takes a guard, and a group without cold units. Default `60s`.
+    pub drain: Option<Spanned<String>>,
     /// The interface of the virtual IPs. A witness needs none.
     pub interface: Option<Spanned<String>>,
     /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.

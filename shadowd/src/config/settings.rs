@@ -82,6 +82,9 @@ pub struct GroupSettings {
     pub lease: Duration,
     /// Whether the kernel silences the virtual IPs when the lease runs out.
     pub guard: bool,
+    /// How long the old owner serves its connections after a planned handover, at most 1 h; zero:
+    /// not at all.
+    pub drain: Duration,
 }
 
 /// One unit of a group.

@@ -83,6 +83,9 @@ impl fmt::Display for Cause {
     }
 }
 
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
 /// What keeps a group from having two owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,6 +198,20 @@ pub struct GroupMessage {
     pub body: Body,
 }
 
+/// Who goes on serving the connections of an address that it has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Where it is on the link of the address.
+    pub at: Mac,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+impl Drain {
+    /// Nobody serves connections for longer, whatever another host says.
+    pub const LONGEST: Duration = Duration::from_secs(3_600);
+}
+
 /// The kinds of [`GroupMessage`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -222,14 +239,20 @@ pub enum Body {
         /// The member that shall take over.
         to: HostId,
     },
-    /// The asked member's cold units run: it is ready to take over.
-    Ready,
+    /// The asked member is ready to take over.
+    Ready {
+        /// Where it is on the link of the addresses, if it passes segments of connections that it
+        /// does not know back to who has begun them.
+        passes_back: Option<Mac>,
+    },
     /// The active's addresses are gone: `to` owns the group in the next epoch.
     Transfer {
         /// The member that takes over.
         to: HostId,
         /// Until when the sender was promised to be alone, on its own clock: `to` inherits it.
         deadline: BootTime,
+        /// The sender goes on serving the connections that it has begun.
+        drain: Option<Drain>,
     },
     /// The sender wants to own the group in the message's epoch: a voter that promises keeps all
     /// others out for so long.

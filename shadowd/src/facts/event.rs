@@ -69,6 +69,8 @@ pub enum EventKind {
     LeaseHeld,
     /// Another host says that it has a virtual IP of a group that this host owns.
     VipClaimed,
+    /// The connections that outlast a handover have ended, or were ended; `detail` says which.
+    Drained,
     /// This voter keeps the others out for another member than before.
     Voted,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for EventKind {
             Self::LeaseLapsed => "lease lapsed",
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
+            Self::Drained => "drained",
             Self::Voted => "voted",
         })
     }

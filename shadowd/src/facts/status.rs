@@ -67,6 +67,18 @@ pub struct GroupStatus {
     /// The kernel's guard of the virtual IPs; empty where nothing protects the group.
     #[serde(default)]
     pub guard: Vec<VipGuard>,
+    /// Connections that this host serves to their end after a planned handover.
+    #[serde(default)]
+    pub drain: Option<DrainStatus>,
+}
+
+/// Connections that outlast a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// They are ended then.
+    pub until: BootTime,
+    /// How many there were at the last look; none before the first.
+    pub connections: Option<usize>,
 }
 
 /// The lease of a group, as this member sees it.
@@ -143,6 +155,8 @@ pub struct VipGuard {
     pub dropped_rx: u64,
     /// Packets in its name that were dropped instead of sent.
     pub dropped_tx: u64,
+    /// Packets for it that were passed on to the host that serves their connections.
+    pub passed: u64,
 }
 
 /// One unit of a group on this host.

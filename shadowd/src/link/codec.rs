@@ -66,7 +66,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{Body, BootTime, Cause, Epoch, GroupMessage, HostId, Role};
+    use crate::facts::{Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, Role};
 
     fn body() -> impl Strategy<Value = Body> {
         let role = prop_oneof![
@@ -82,6 +82,8 @@ pub(super) mod tests {
             Just(Cause::Joined)
         ];
         let lease = any::<u64>().prop_map(std::time::Duration::from_nanos);
+        let drain = (any::<[u8; 6]>(), lease.clone()).prop_map(|(at, lasts)| Drain { at, lasts });
+        let drain = proptest::option::of(drain);
         let host = any::<[u8; 32]>().prop_map(HostId::from_bytes);
         prop_oneof![
             (
@@ -100,10 +102,12 @@ pub(super) mod tests {
                 }),
             cause.prop_map(|cause| Body::Resign { cause }),
             host.clone().prop_map(|to| Body::Offer { to }),
-            Just(Body::Ready),
-            (host, any::<u64>()).prop_map(|(to, deadline)| Body::Transfer {
+            proptest::option::of(any::<[u8; 6]>())
+                .prop_map(|passes_back| Body::Ready { passes_back }),
+            (host, any::<u64>(), drain).prop_map(|(to, deadline, drain)| Body::Transfer {
                 to,
                 deadline: BootTime::from_nanos(deadline),
+                drain,
             }),
             (lease.clone(), any::<u64>())
                 .prop_map(|(lease, electorate)| Body::Ask { lease, electorate }),
@@ -182,7 +186,9 @@ pub(super) mod tests {
         let message = GroupMessage {
             group: "g".parse().unwrap(),
             epoch: Epoch::NONE,
-            body: Body::Ready,
+            body: Body::Ready {
+                passes_back: Some([2; 6]),
+            },
         };
         let mut datagram = Datagram {
             sent: BootTime::default(),

@@ -196,7 +196,7 @@ impl Failover {
             }
             Input::Carrier(reading) => {
                 for group in self.groups_on(&reading.interface) {
-                    group.on_carrier(reading.up, now);
+                    group.on_carrier(reading.up, reading.mac, now);
                 }
             }
             Input::Neighbour(interface, heard) => {

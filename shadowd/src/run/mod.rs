@@ -12,6 +12,7 @@ mod board;
 mod capture;
 mod check;
 mod daemon;
+mod drain;
 mod failover;
 mod group;
 mod guards;

@@ -179,6 +179,7 @@ fn group() -> GroupStatus {
         }],
         lease: None,
         guard: Vec::new(),
+        drain: None,
     }
 }
 

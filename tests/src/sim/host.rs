@@ -127,7 +127,10 @@ impl Core {
             ) => witness.on_message(&from, sent, &message, now),
             (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
             (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
-            (Self::Member(group), Input::Carrier { up }) => group.on_carrier(up, now),
+            (Self::Member(group), Input::Carrier { up }) => {
+                group.on_link_address(Some([2; 6]));
+                group.on_carrier(up, now);
+            }
             (Self::Member(group), Input::KernelAnswers { from }) => {
                 group.on_kernel_answer(&from, now);
             }
@@ -229,6 +232,7 @@ impl Host {
             witnesses: witnesses.iter().map(|peer| peer.name.clone()).collect(),
             lease: SUSPECT_AFTER,
             guard: true,
+            drain: Duration::from_secs(60),
         };
         Self {
             peer: peer(index),

@@ -394,6 +394,12 @@ impl World {
                     self.hosts[index].busy = true;
                     self.later(index, 100..3_000, Done::VipsDropped { epoch });
                 }
+                // Silent but for its connections, which are nothing new to anybody.
+                Action::HandOn { epoch, .. } => {
+                    self.hosts[index].busy = true;
+                    self.later(index, 1..100, Done::VipsDropped { epoch });
+                }
+                Action::PassBack { .. } => {}
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Probe { member } => self.probe(index, &member),

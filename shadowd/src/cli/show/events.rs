@@ -51,6 +51,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseLapsed => "lease_lapsed",
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
+        EventKind::Drained => "drained",
         EventKind::Voted => "voted",
     }
 }
@@ -67,6 +68,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Announced
         | EventKind::VipRemoved
         | EventKind::UnitAction
+        | EventKind::Drained
         | EventKind::Voted
         | EventKind::Handover => Tone::Plain,
     }

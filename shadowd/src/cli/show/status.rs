@@ -6,8 +6,8 @@ use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
 use crate::facts::{
-    BootTime, CaptureStatus, GroupStatus, HistoryStatus, Losses, PeerStatus, Protection, Role,
-    UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
+    BootTime, CaptureStatus, DrainStatus, GroupStatus, HistoryStatus, Losses, PeerStatus,
+    Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -185,7 +185,7 @@ fn vip_table(group: &GroupStatus, now: BootTime) -> Table {
     for vip in &group.vips {
         let guards = &mut group.guard.iter();
         let guard = guards.find(|guard| guard.vip.address == vip.vip.address);
-        let (state, dropped) = guarded(guard, now);
+        let (state, dropped) = guarded(guard, group.drain.as_ref(), now);
         table.row([
             vip.vip.to_string().into(),
             vip.interface.as_str().into(),
@@ -201,14 +201,21 @@ fn vip_table(group: &GroupStatus, now: BootTime) -> Table {
 }
 
 /// What the kernel's guard does with an address, and what it dropped.
-fn guarded(guard: Option<&VipGuard>, now: BootTime) -> (Cell, Cell) {
+fn guarded(guard: Option<&VipGuard>, drain: Option<&DrainStatus>, now: BootTime) -> (Cell, Cell) {
     let Some(guard) = guard else {
         return ("none".into(), "-".into());
     };
     let state = match guard.until {
         Some(until) if now < until => Cell::new("open", Tone::Good),
         Some(_) => Cell::new("lapsed", Tone::Bad),
-        None => "silent".into(),
+        None => match drain {
+            Some(DrainStatus {
+                connections: Some(left),
+                ..
+            }) => format!("draining ({left} left)").into(),
+            Some(_) => "draining".into(),
+            None => "silent".into(),
+        },
     };
     (state, count(guard.dropped_rx + guard.dropped_tx).into())
 }

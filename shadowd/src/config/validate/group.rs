@@ -9,7 +9,7 @@ use super::{Checked, Source};
 use crate::config::error::{ConfigError, line_of};
 use crate::config::file;
 use crate::config::settings::{GroupSettings, HostSettings, PeerSettings, UnitSettings};
-use crate::facts::{Name, Protection, UnitMode, Vip};
+use crate::facts::{Drain, Name, Protection, UnitMode, Vip};
 
 const MAX_MEMBERS: usize = 8;
 const MAX_WITNESSES: usize = 5;
@@ -17,6 +17,9 @@ const MAX_VIPS: usize = 32;
 const MAX_UNITS: usize = 64;
 /// Group names travel in every heartbeat.
 const MAX_GROUP_NAME: usize = 32;
+
+/// How long connections are served after a handover where nothing else is written.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// What a host is to a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,7 @@ impl Source<'_> {
             witnesses,
             lease,
             guard: self.guard(group, protection)?,
+            drain: self.drain(group)?,
             name,
         };
         Ok((place, settings))
@@ -265,6 +269,11 @@ impl Source<'_> {
         }
         let range = heartbeat * 2..=Duration::from_secs(600);
         self.duration("group.lease", group.lease.as_ref(), suspect_after, range)
+    }
+
+    fn drain(&self, group: &file::Group) -> Checked<Duration> {
+        let range = Duration::ZERO..=Drain::LONGEST;
+        self.duration("group.drain", group.drain.as_ref(), DRAIN, range)
     }
 
     fn interface(&self, interface: &Spanned<String>) -> Checked<String> {

@@ -23,7 +23,7 @@ use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
 use crate::config::settings::GroupSettings;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
 
 /// How often last words are said again, one heartbeat apart: datagrams get lost.
 pub(super) const LAST_WORDS_REPEATS: u8 = 3;
@@ -88,7 +88,11 @@ pub(super) enum Cold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     Resign(Cause),
-    Transfer { to: usize },
+    /// `drain`: where the other is on the link, if connections are served to their end.
+    Transfer {
+        to: usize,
+        drain: Option<Mac>,
+    },
     Yield,
     Stop,
 }
@@ -131,6 +135,8 @@ pub struct Group {
     pub(super) next_put_back: BootTime,
     /// None when nothing protects the group.
     pub(super) lease: Option<Lease>,
+    /// Where this member is on the link of the addresses, while connections can outlast a handover.
+    pub(super) mac: Option<Mac>,
     next_beat: BootTime,
 }
 
@@ -170,6 +176,7 @@ impl Group {
             next_probe: now,
             put_back_at: None,
             next_put_back: now,
+            mac: None,
             settings,
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::{Group, State, Then, View};
+use super::handover::Transfer;
 use super::member::Said;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
@@ -78,14 +79,24 @@ impl Group {
             Body::Offer { to } => {
                 if *to == self.me.id && self.follows(index) && self.trouble(now).is_none() {
                     let to = self.members[index].name.clone();
-                    let (epoch, body) = (self.newest, Body::Ready);
+                    let epoch = self.newest;
+                    let passes_back = self.passes_back();
+                    let body = Body::Ready { passes_back };
                     self.actions.push_back(Action::Send { to, epoch, body });
                 }
             }
-            Body::Ready => self.on_ready(index, now),
-            Body::Transfer { to, deadline } => {
-                let left = deadline.since(sent);
-                self.on_transfer(index, *to, message.epoch, inherited(left, heard, now), now);
+            Body::Ready { passes_back } => self.on_ready(index, *passes_back, now),
+            Body::Transfer {
+                to,
+                deadline,
+                drain,
+            } => {
+                let transfer = Transfer {
+                    to: *to,
+                    inherited: inherited(deadline.since(sent), heard, now),
+                    drain: *drain,
+                };
+                self.on_transfer(index, transfer, message.epoch, now);
             }
         }
         self.review(now);
@@ -128,7 +139,7 @@ impl Group {
                 ..known
             },
             Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Ask { .. }
             | Body::Promise { .. }
             | Body::Refuse { .. }
@@ -156,7 +167,7 @@ impl Group {
             | Body::Resign { .. }
             | Body::Transfer { .. }
             | Body::Offer { .. }
-            | Body::Ready => false,
+            | Body::Ready { .. } => false,
         };
         if epoch <= self.newest || asked {
             return;
@@ -173,7 +184,7 @@ impl Group {
                 // It has named another, who may be taking over right now.
                 Body::Transfer { .. }
                 | Body::Offer { .. }
-                | Body::Ready
+                | Body::Ready { .. }
                 | Body::Ask { .. }
                 | Body::Promise { .. }
                 | Body::Refuse { .. }

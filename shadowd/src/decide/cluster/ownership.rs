@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::action::Action;
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
 use super::lease::Lease;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId};
+use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind, HostId};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.
 pub(super) const GRACE: u32 = 10;
@@ -136,7 +136,19 @@ impl Group {
 
     /// Gives the group up: the addresses first, the word to the others once they are gone.
     pub(super) fn leave(&mut self, epoch: Epoch, then: Then, cause: Cause, now: BootTime) {
-        self.actions.push_back(Action::DropVips { epoch });
+        self.actions.push_back(match then {
+            Then::Transfer {
+                drain: Some(successor),
+                ..
+            } => Action::HandOn {
+                epoch,
+                successor,
+                until: now.after(self.settings.drain),
+            },
+            Then::Transfer { drain: None, .. } | Then::Resign(_) | Then::Yield | Then::Stop => {
+                Action::DropVips { epoch }
+            }
+        });
         self.enter(State::Leaving { epoch, then }, cause, now);
     }
 
@@ -160,11 +172,17 @@ impl Group {
                 self.last_words(Body::Resign { cause });
                 self.vacant_after_grace(cause, now);
             }
-            Then::Transfer { to } => {
+            Then::Transfer { to, drain } => {
                 stop_units = false;
+                let lasts = self.settings.drain;
+                let drain = drain.and(self.mac).map(|at| Drain { at, lasts });
                 let to = self.members[to].id;
                 self.transfer_lease(dropped, to, now);
-                self.last_words(Body::Transfer { to, deadline });
+                self.last_words(Body::Transfer {
+                    to,
+                    deadline,
+                    drain,
+                });
                 self.reserved(now);
             }
             Then::Yield => {

@@ -86,6 +86,7 @@ impl Group {
             units: Vec::new(),
             lease: self.lease_status(),
             guard: Vec::new(),
+            drain: None,
         }
     }
 

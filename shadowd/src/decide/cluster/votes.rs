@@ -89,7 +89,7 @@ impl Group {
                     lease.own.transfer(epoch, *to, now);
                 }
             }
-            Body::Beat { .. } | Body::Offer { .. } | Body::Ready => {}
+            Body::Beat { .. } | Body::Offer { .. } | Body::Ready { .. } => {}
         }
     }
 
@@ -115,7 +115,7 @@ impl Group {
             Body::Beat { .. }
             | Body::Resign { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Transfer { .. }
             | Body::Ask { .. }
             | Body::Withdraw => {}

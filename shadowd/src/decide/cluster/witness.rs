@@ -92,7 +92,7 @@ impl Witness {
             | Body::Transfer { .. }
             | Body::Beat { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Promise { .. }
             | Body::Refuse { .. } => {}
         }

@@ -79,6 +79,17 @@ const GROUP: &[Gauge<GroupStatus>] = &[
             (!group.guard.is_empty()).then(|| dropped.sum::<u64>() as f64)
         },
     ),
+    (
+        Family(
+            "shadowd_group_passed",
+            Count,
+            "Packets to the virtual IPs that went to the host that serves their connections",
+        ),
+        |group| {
+            let passed = group.guard.iter().map(|vip| vip.passed);
+            (!group.guard.is_empty()).then(|| passed.sum::<u64>() as f64)
+        },
+    ),
 ];
 
 const PEER: &[Gauge<PeerStatus>] = &[

@@ -170,6 +170,7 @@ fn status() -> Status {
             units: Vec::new(),
             lease: None,
             guard: Vec::new(),
+            drain: None,
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {

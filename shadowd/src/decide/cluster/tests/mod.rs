@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::{Action, Done, Group, Peer, Refusal, Step};
 use crate::config::settings::{GroupSettings, UnitSettings};
 use crate::facts::{
-    Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Protection, Role, UnitMode,
+    Body, BootTime, Cause, Drain, Epoch, EventKind, GroupMessage, HostId, Mac, Name, Protection,
+    Role, UnitMode,
 };
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -65,6 +66,7 @@ impl Bench {
             witnesses: Vec::new(),
             lease: SUSPECT,
             guard: false,
+            drain: Duration::from_secs(60),
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {
