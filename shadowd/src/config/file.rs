@@ -67,7 +67,7 @@ pub struct Group {
     /// What keeps the group from having two owners: `"lease"`, which takes three voters, or
     /// `"none"`; must be written.
     pub protection: Option<Spanned<String>>,
-    /// How long an owner goes on without the answers of a majority while all is well, 2 heartbeats
+    /// How long an owner goes on without the answers of a majority while all is well, 3 heartbeats
     /// to 10min. Default `suspect_after`.
     pub lease: Option<Spanned<String>>,
     /// Between heartbeats, 5ms to 10s. Default `100ms`.
@@ -82,6 +82,9 @@ pub struct Group {
     /// How long the old owner goes on serving the connections that it has after a planned handover,
     /// `0s` (not at all) to `1h`. It takes a guard, and a group without cold units. Default `60s`.
     pub drain: Option<Spanned<String>>,
+    /// An owner one of whose units leaves all clients that wait without an answer for so long gives
+    /// the group up, if another member is ready, 1s to 10min. Default: that is not looked at.
+    pub unanswered_after: Option<Spanned<String>>,
     /// The interface of the virtual IPs. A witness needs none.
     pub interface: Option<Spanned<String>>,
     /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.

@@ -183,6 +183,46 @@ mode = "warm"
         }
     }
 
+    /// The sample with a lease from so many witnesses, and further lines in the group.
+    fn leased(witnesses: u8, lines: &str) -> Result<settings::Settings, String> {
+        let names: Vec<String> = (0..witnesses).map(|n| format!("\"w{n}\"")).collect();
+        let mut text = sample().replace(
+            "protection = \"none\"",
+            &format!(
+                "protection = \"lease\"\nwitnesses = [{}]\n{lines}",
+                names.join(", ")
+            ),
+        );
+        for number in 0..witnesses {
+            let id = crate::facts::HostId::from_bytes([100 + number; 32]);
+            let address = 100 + number;
+            text.push_str(&format!(
+                "\n[[peer]]\nname = \"w{number}\"\nid = \"{id}\"\naddress = \"192.0.2.{address}:7373\"\n"
+            ));
+        }
+        parse(&text, Path::new("x")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn voters_are_odd_and_a_lease_outlasts_three_heartbeats() {
+        for (witnesses, good) in [(0, false), (1, true), (2, false), (3, true), (4, false)] {
+            let read = leased(witnesses, "");
+            assert_eq!(read.is_ok(), good, "{witnesses} witnesses: {read:?}");
+        }
+        let refusal = leased(2, "").expect_err("four voters");
+        assert!(refusal.contains("odd number of voters"), "{refusal}");
+        let heartbeat = "heartbeat = \"10ms\"\nsuspect_after = \"20ms\"\n";
+        let lease = |lines: &str| {
+            let read = leased(1, &format!("{heartbeat}{lines}"));
+            read.map(|settings| settings.groups[0].lease.as_millis())
+        };
+        assert_eq!(lease(""), Ok(30));
+        assert_eq!(lease("lease = \"30ms\""), Ok(30));
+        let refusal = lease("lease = \"29ms\"").expect_err("too short");
+        assert!(refusal.contains("group.lease = \"29ms\""), "{refusal}");
+        assert!(refusal.contains("from 30ms"), "{refusal}");
+    }
+
     #[test]
     fn metrics_stay_on_the_host_unless_allowed() {
         let read = |table: &str| {

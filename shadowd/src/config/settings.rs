@@ -85,6 +85,9 @@ pub struct GroupSettings {
     /// How long the old owner serves its connections after a planned handover, at most 1 h; zero:
     /// not at all.
     pub drain: Duration,
+    /// An owner one of whose units leaves its clients without an answer for so long gives the group
+    /// up, 1 s to 10 min; none: that is not looked at.
+    pub unanswered_after: Option<Duration>,
 }
 
 /// One unit of a group.

@@ -7,4 +7,5 @@ pub mod aggregate;
 pub mod cluster;
 pub mod filter;
 pub mod map;
+pub mod serving;
 mod unit_names;

@@ -63,6 +63,8 @@ pub enum Cause {
     Joined,
     /// A majority of the voters did not answer for too long.
     LeaseLost,
+    /// Clients of a unit wait and are not answered, though it runs.
+    Unanswered,
 }
 
 impl fmt::Display for Cause {
@@ -79,6 +81,7 @@ impl fmt::Display for Cause {
             Self::StepFailed => "step_failed",
             Self::Joined => "joined",
             Self::LeaseLost => "lease_lost",
+            Self::Unanswered => "unanswered",
         })
     }
 }

@@ -69,6 +69,8 @@ pub enum EventKind {
     LeaseHeld,
     /// Another host says that it has a virtual IP of a group that this host owns.
     VipClaimed,
+    /// The clients of a unit are left without an answer, or answered again.
+    Serving,
     /// The connections that outlast a handover have ended, or were ended; `detail` says which.
     Drained,
     /// This voter keeps the others out for another member than before.
@@ -97,6 +99,7 @@ impl fmt::Display for EventKind {
             Self::LeaseLapsed => "lease lapsed",
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
+            Self::Serving => "serving",
             Self::Drained => "drained",
             Self::Voted => "voted",
         })

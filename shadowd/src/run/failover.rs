@@ -38,6 +38,13 @@ pub enum Input {
     Unit(UnitReading),
     /// A process of this host ended.
     Exit(u32),
+    /// Whether clients of a unit are answered.
+    Serving {
+        /// The unit.
+        unit: String,
+        /// Whether they are.
+        serves: bool,
+    },
     /// An interface's link.
     Carrier(CarrierReading),
     /// A neighbour on an interface said something.
@@ -192,6 +199,11 @@ impl Failover {
             Input::Exit(pid) => {
                 for group in &mut self.groups {
                     group.on_exit(pid, now);
+                }
+            }
+            Input::Serving { unit, serves } => {
+                for group in &mut self.groups {
+                    group.core.on_serving(&unit, serves, now);
                 }
             }
             Input::Carrier(reading) => {

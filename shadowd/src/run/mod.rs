@@ -28,4 +28,4 @@ mod start;
 mod witness;
 
 pub use check::StartError;
-pub use daemon::{check_configuration, create_identity, remove_guards, run};
+pub use daemon::{check_configuration, check_file, create_identity, remove_guards, run};

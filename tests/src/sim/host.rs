@@ -233,6 +233,7 @@ impl Host {
             lease: SUSPECT_AFTER,
             guard: true,
             drain: Duration::from_secs(60),
+            unanswered_after: None,
         };
         Self {
             peer: peer(index),

@@ -51,6 +51,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseLapsed => "lease_lapsed",
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
+        EventKind::Serving => "serving",
         EventKind::Drained => "drained",
         EventKind::Voted => "voted",
     }
@@ -59,7 +60,10 @@ const fn name(kind: EventKind) -> &'static str {
 const fn tone(kind: EventKind) -> Tone {
     match kind {
         EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => Tone::Bad,
-        EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
+        EventKind::PeerSuspected
+        | EventKind::UnitDown
+        | EventKind::LinkChanged
+        | EventKind::Serving => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted

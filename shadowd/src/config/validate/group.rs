@@ -83,6 +83,7 @@ impl Source<'_> {
             lease,
             guard: self.guard(group, protection)?,
             drain: self.drain(group)?,
+            unanswered_after: self.unanswered_after(group)?,
             name,
         };
         Ok((place, settings))
@@ -235,6 +236,14 @@ impl Source<'_> {
                                witness (witnesses = [\"HOST\"]), or \"none\" written out";
                 Err(self.refuse("group.protection", written, allowed))
             }
+            "lease" if voters % 2 == 0 => {
+                let allowed = format!(
+                    "with \"lease\" an odd number of voters: {voters} survive the loss of no more \
+                     of them than {} do, so add a witness, or remove one",
+                    voters - 1
+                );
+                Err(self.refuse("group.protection", written, allowed))
+            }
             "lease" => Ok(Protection::Lease),
             "none" if witnessed => {
                 let allowed = "\"lease\" for a group with witnesses";
@@ -267,13 +276,24 @@ impl Source<'_> {
             let allowed = "only with protection = \"lease\"";
             return Err(self.refuse("group.lease", written, allowed));
         }
-        let range = heartbeat * 2..=Duration::from_secs(600);
-        self.duration("group.lease", group.lease.as_ref(), suspect_after, range)
+        // One answer may get lost, and one may be late.
+        let shortest = heartbeat * 3;
+        let range = shortest..=Duration::from_secs(600);
+        let default = suspect_after.max(shortest);
+        self.duration("group.lease", group.lease.as_ref(), default, range)
     }
 
     fn drain(&self, group: &file::Group) -> Checked<Duration> {
         let range = Duration::ZERO..=Drain::LONGEST;
         self.duration("group.drain", group.drain.as_ref(), DRAIN, range)
+    }
+
+    fn unanswered_after(&self, group: &file::Group) -> Checked<Option<Duration>> {
+        let written = group.unanswered_after.as_ref();
+        let range = Duration::from_secs(1)..=Duration::from_secs(600);
+        let key = "group.unanswered_after";
+        let parse = |_: &Spanned<String>| self.duration(key, written, Duration::ZERO, range);
+        written.map(parse).transpose()
     }
 
     fn interface(&self, interface: &Spanned<String>) -> Checked<String> {

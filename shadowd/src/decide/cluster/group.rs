@@ -14,7 +14,7 @@
 //!                                        newer epoch, stop         (when the daemon stops)
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::action::{Action, Done, Record, Step};
@@ -118,6 +118,8 @@ pub struct Group {
     pub(super) last_words: Option<LastWords>,
     pub(super) actions: VecDeque<Action>,
     pub(super) units: BTreeMap<Name, bool>,
+    /// Units whose clients wait and are not answered.
+    pub(super) unanswered: BTreeSet<Name>,
     pub(super) carrier: Option<bool>,
     /// Left-over cold units are being stopped.
     pub(super) stopping: bool,
@@ -165,6 +167,7 @@ impl Group {
             last_words: None,
             actions: VecDeque::new(),
             units: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             carrier: None,
             stopping: false,
             held_until: BootTime::default(),

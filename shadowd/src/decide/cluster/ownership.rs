@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
+use super::health::HOLD_AFTER_FAILURE;
 use super::lease::Lease;
 use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind, HostId};
 
@@ -126,6 +127,10 @@ impl Group {
         if let Some(cause) = self.trouble(now)
             && self.members.iter().any(|member| member.ready())
         {
+            if cause == Cause::Unanswered {
+                // Without clients it looks well at once.
+                self.held_until = now.after(HOLD_AFTER_FAILURE);
+            }
             self.leave(active.epoch, Then::Resign(cause), cause, now);
         } else if let Some(offer) = &active.offer
             && now >= offer.until

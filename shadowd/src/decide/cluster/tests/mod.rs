@@ -67,6 +67,7 @@ impl Bench {
             lease: SUSPECT,
             guard: false,
             drain: Duration::from_secs(60),
+            unanswered_after: None,
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {

@@ -315,3 +315,33 @@ fn a_report_of_an_epoch_that_is_over_changes_nothing() {
         assert_eq!(bench.role(), Role::Active);
     }
 }
+
+#[test]
+fn an_owner_that_answers_nobody_leaves_to_a_member_that_is_ready_and_abstains() {
+    let mut bench = Bench::active(false);
+    bench.group.on_serving("other.service", false, bench.now);
+    bench.take();
+    assert_eq!(bench.role(), Role::Active);
+    bench.hear(epoch(1, 1), shadow(false));
+    bench.group.on_serving("warm.service", false, bench.now);
+    bench.take();
+    let dropped = Action::DropVips { epoch: epoch(1, 1) };
+    assert!(!bench.actions.contains(&dropped), "nobody does better");
+    bench.hear(epoch(1, 1), shadow(true));
+    assert!(bench.actions.contains(&dropped));
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    let resigned = |body: &Body| {
+        matches!(
+            body,
+            Body::Resign {
+                cause: Cause::Unanswered
+            }
+        )
+    };
+    assert!(bench.said(resigned));
+    bench.group.on_serving("warm.service", true, bench.now);
+    bench.actions.clear();
+    bench.pass(SUSPECT * 3, Some((epoch(1, 1), shadow(true))));
+    let eligible = |body: &Body| matches!(body, Body::Beat { eligible: true, .. });
+    assert!(!bench.said(eligible), "it would look well without clients");
+}
