@@ -54,7 +54,7 @@ pub struct Args {
 
 const HELP: &str = "\
 Needs root. Boots two members, a witness and a client in namespaces of their own; a fault takes some
-four seconds. What was seen is printed also when it is interrupted. A violation is written to
+two seconds. What was seen is printed also when it is interrupted. A violation is written to
 target/prove with the frames and events around it.
 
   cargo xtask prove wire                                 200 faults
