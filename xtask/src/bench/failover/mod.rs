@@ -6,7 +6,6 @@
 mod case;
 mod figures;
 mod keepalived;
-mod random;
 mod results;
 mod run;
 mod schedule;
@@ -23,9 +22,9 @@ use serde_json::json;
 use super::Outcome;
 use crate::build;
 use crate::lab::{Lab, Options, boot_ns, interrupt, target};
+use crate::random::Random;
 use crate::setup::{self, Part};
 use case::Case;
-use random::Random;
 use results::Results;
 use run::Bench;
 use schedule::Plan;
