@@ -8,6 +8,7 @@ pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
 };
+pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -82,6 +83,8 @@ pub struct GroupSettings {
     pub lease: Duration,
     /// Whether the kernel silences the virtual IPs when the lease runs out.
     pub guard: bool,
+    /// What bounds automatic failover.
+    pub policy: PolicySettings,
 }
 
 /// One unit of a group.

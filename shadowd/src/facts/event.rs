@@ -71,6 +71,12 @@ pub enum EventKind {
     VipClaimed,
     /// This voter keeps the others out for another member than before.
     Voted,
+    /// Maintenance of this host began or ended.
+    Maintenance,
+    /// The group was frozen or is not any more.
+    Freeze,
+    /// The flap penalty grew, began to hold this host back, or ended to.
+    FlapPenalty,
 }
 
 impl fmt::Display for EventKind {
@@ -96,6 +102,9 @@ impl fmt::Display for EventKind {
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
             Self::Voted => "voted",
+            Self::Maintenance => "maintenance",
+            Self::Freeze => "freeze",
+            Self::FlapPenalty => "flap penalty",
         })
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
-    Role, TableStatus, UnitMode, Vip,
+    BootTime, CaptureCost, Cause, Epoch, HistoryStatus, HostId, Losses, Name, PolicyStatus,
+    ProbeStatus, Protection, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -67,6 +67,9 @@ pub struct GroupStatus {
     /// The kernel's guard of the virtual IPs; empty where nothing protects the group.
     #[serde(default)]
     pub guard: Vec<VipGuard>,
+    /// What bounds automatic failover.
+    #[serde(default)]
+    pub policy: PolicyStatus,
 }
 
 /// The lease of a group, as this member sees it.
@@ -119,6 +122,9 @@ pub struct MemberStatus {
     pub eligible: bool,
     /// Whether it is silent for longer than the group allows.
     pub suspected: bool,
+    /// Why it could not own the group, when it said so.
+    #[serde(default)]
+    pub reason: Option<Cause>,
 }
 
 /// One virtual IP on this host.

@@ -66,7 +66,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{Body, BootTime, Cause, Epoch, GroupMessage, HostId, Role};
+    use crate::facts::{Body, BootTime, Cause, Epoch, GroupMessage, HostId, PolicyWord, Role};
 
     fn body() -> impl Strategy<Value = Body> {
         let role = prop_oneof![
@@ -89,14 +89,23 @@ pub(super) mod tests {
                 any::<u8>(),
                 any::<bool>(),
                 lease.clone(),
-                any::<u64>()
+                any::<u64>(),
+                any::<[u32; 3]>(),
             )
-                .prop_map(|(role, priority, eligible, lease, electorate)| Body::Beat {
-                    role,
-                    priority,
-                    eligible,
-                    lease,
-                    electorate,
+                .prop_map(|(role, priority, eligible, lease, electorate, words)| {
+                    Body::Beat {
+                        role,
+                        priority,
+                        eligible,
+                        lease,
+                        electorate,
+                        policy: PolicyWord {
+                            definition: words[0],
+                            reason: words[1].is_multiple_of(2).then_some(Cause::Flapping),
+                            freeze_order: u64::from(words[1]),
+                            freeze_left_ms: words[2],
+                        },
+                    }
                 }),
             cause.prop_map(|cause| Body::Resign { cause }),
             host.clone().prop_map(|to| Body::Offer { to }),

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
     FlowCounts, GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name,
-    Observation, PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol, Role,
-    Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
+    Observation, PeerStatus, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection,
+    Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{
     AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
@@ -147,6 +147,7 @@ fn group() -> GroupStatus {
         priority,
         eligible: !suspected,
         suspected,
+        reason: None,
     };
     let vip = |vip: &str| VipStatus {
         vip: vip.parse().unwrap(),
@@ -179,6 +180,7 @@ fn group() -> GroupStatus {
         }],
         lease: None,
         guard: Vec::new(),
+        policy: PolicyStatus::default(),
     }
 }
 

@@ -52,13 +52,21 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
         EventKind::Voted => "voted",
+        EventKind::Maintenance => "maintenance",
+        EventKind::Freeze => "freeze",
+        EventKind::FlapPenalty => "flap_penalty",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
         EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => Tone::Bad,
-        EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
+        EventKind::PeerSuspected
+        | EventKind::UnitDown
+        | EventKind::LinkChanged
+        | EventKind::FlapPenalty
+        | EventKind::Maintenance
+        | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted

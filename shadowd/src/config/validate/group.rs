@@ -79,6 +79,7 @@ impl Source<'_> {
             witnesses,
             lease,
             guard: self.guard(group, protection)?,
+            policy: self.policy(group)?,
             name,
         };
         Ok((place, settings))

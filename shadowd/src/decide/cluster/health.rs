@@ -79,8 +79,14 @@ impl Group {
             Some(Cause::LinkLost)
         } else if unit_down {
             Some(Cause::UnitDied)
+        } else if self.outvoted() {
+            Some(Cause::DefinitionDiffers)
+        } else if self.in_maintenance(now) {
+            Some(Cause::Maintenance)
         } else if now < self.held_until {
             Some(Cause::StepFailed)
+        } else if self.flapping() {
+            Some(Cause::Flapping)
         } else {
             None
         }
