@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
     FlowCounts, GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name,
-    Observation, PeerStatus, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection,
-    Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
+    Observation, PeerStatus, PolicyOrder, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse,
+    Protection, Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse,
+    VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
-    SumQuery,
+    AtQuery, Code, HandoverDone, OrderDone, Record, Recorded, RecordedSum, Records, RecordsQuery,
+    Refusal, SumQuery,
 };
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
@@ -329,6 +330,24 @@ impl Answers for Fixed {
             records: 600,
             from_ms: query.from_ms,
             cut: false,
+        })
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        let kept = match order {
+            PolicyOrder::MaintenanceOn { force: false, .. } => {
+                let message = "no other member could own the group now";
+                return Err(Refusal::new(Code::NotEligible, message, "say --force"));
+            }
+            PolicyOrder::MaintenanceOn { .. } => true,
+            PolicyOrder::MaintenanceOff | PolicyOrder::Freeze { .. } | PolicyOrder::Unfreeze => {
+                false
+            }
+        };
+        Ok(OrderDone {
+            group,
+            handed_to: None,
+            kept,
         })
     }
 
