@@ -21,6 +21,7 @@ Examples:
   shadowctl top --at '10m ago'             what was active ten minutes ago
   shadowctl events --follow                what happens, as it happens
   sudo shadowctl failover handover web --to b
+  sudo shadowctl failover maintenance --all on --for 30m
   shadowctl --json status | jq '.groups[].role'
 
 Exit codes:

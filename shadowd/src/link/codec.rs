@@ -186,6 +186,39 @@ pub(super) mod tests {
         }
     }
 
+    /// The failover loop puts so many into one datagram; sealing adds 33 bytes.
+    #[test]
+    fn eight_of_the_longest_heartbeats_fit() {
+        let most = u64::MAX;
+        let message = GroupMessage {
+            group: "g".repeat(32).parse().unwrap(),
+            epoch: Epoch {
+                counter: most,
+                owner: HostId::from_bytes([255; 32]),
+            },
+            body: Body::Beat {
+                role: Role::Stopped,
+                priority: 255,
+                eligible: true,
+                lease: std::time::Duration::from_secs(600 * 16),
+                electorate: most,
+                policy: PolicyWord {
+                    definition: u32::MAX,
+                    reason: Some(Cause::DefinitionDiffers),
+                    freeze_order: most,
+                    freeze_left_ms: u32::MAX,
+                },
+            },
+        };
+        let datagram = Datagram {
+            sent: BootTime::from_nanos(most),
+            heard: Some(BootTime::from_nanos(most)),
+            messages: vec![message; 8],
+        };
+        let mut buffer = [0; Datagram::MAX_BYTES - 33];
+        encode(&datagram, &mut buffer).expect("they fit");
+    }
+
     #[test]
     fn bounds_hold_on_both_sides() {
         let message = GroupMessage {

@@ -124,7 +124,8 @@ impl Plan {
             // Of the same order as a run.
             flap: FlapSettings {
                 half_life: Duration::from_secs(rng.random_range(1..10)),
-                ..FlapSettings::default()
+                suppress: 1_500,
+                reuse: 500,
             },
         }
     }

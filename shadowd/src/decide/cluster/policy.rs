@@ -112,7 +112,7 @@ impl Group {
                 );
             }
             PolicyOrder::Unfreeze => {
-                let detail = "unfrozen by an operator".to_owned();
+                let detail = "not frozen any more: by an operator".to_owned();
                 self.set_freeze(self.next_freeze(), None, detail, now);
             }
         }
@@ -188,7 +188,7 @@ impl Group {
         let left = Duration::from_millis(u64::from(word.freeze_left_ms));
         let name = self.members[from].name.clone();
         let (freeze, detail) = if left.is_zero() {
-            (None, format!("not frozen, by the word of {name}"))
+            (None, format!("not frozen any more: by the word of {name}"))
         } else {
             let detail = format!("frozen for {} s, by the word of {name}", left.as_secs());
             let (until, reason) = (Some(now.after(left)), String::new());
@@ -291,7 +291,8 @@ impl Group {
         }
         if over(&self.policy.freeze) {
             let order = self.policy.freeze_order;
-            self.set_freeze(order, None, "its time is over".to_owned(), now);
+            let detail = "not frozen any more: its time is over".to_owned();
+            self.set_freeze(order, None, detail, now);
         }
         if self.policy.flap.ease(&self.settings.policy.flap, now) {
             self.policy.changes += 1;

@@ -94,7 +94,11 @@ fn maintenance_hands_the_group_over_and_keeps_it_away() {
     bench.hear(epoch(2, 2), active());
     bench.actions.clear();
     bench.pass(SUSPECT * 50, None);
-    assert_eq!(bench.took(), None, "b is silent, but this host is worked on");
+    assert_eq!(
+        bench.took(),
+        None,
+        "b is silent, but this host is worked on"
+    );
     bench.order(PolicyOrder::MaintenanceOff).unwrap();
     assert!(bench.took().is_some());
 }
