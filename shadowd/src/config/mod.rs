@@ -7,6 +7,7 @@ mod capture;
 mod error;
 pub mod file;
 pub mod pattern;
+mod policy;
 pub mod settings;
 mod validate;
 
@@ -211,9 +212,8 @@ mode = "warm"
         }
         let refusal = leased(2, "").expect_err("four voters");
         assert!(refusal.contains("odd number of voters"), "{refusal}");
-        let heartbeat = "heartbeat = \"10ms\"\nsuspect_after = \"20ms\"\n";
         let lease = |lines: &str| {
-            let read = leased(1, &format!("{heartbeat}{lines}"));
+            let read = leased(1, &format!("suspect_after = \"20ms\"\n{lines}"));
             read.map(|settings| settings.groups[0].lease.as_millis())
         };
         assert_eq!(lease(""), Ok(30));
@@ -221,6 +221,48 @@ mode = "warm"
         let refusal = lease("lease = \"29ms\"").expect_err("too short");
         assert!(refusal.contains("group.lease = \"29ms\""), "{refusal}");
         assert!(refusal.contains("from 30ms"), "{refusal}");
+    }
+
+    #[test]
+    fn failback_and_the_flap_budget_are_read_and_bounded() {
+        let read = |lines: &str| {
+            let text = sample().replacen("priority = 100", lines, 1);
+            let settings = parse(&text, Path::new("x")).map_err(|error| error.to_string())?;
+            Ok::<_, String>(settings.groups[0].policy)
+        };
+        let default = settings::PolicySettings::default();
+        assert_eq!(read("priority = 100"), Ok(default));
+        assert_eq!(read("failback = \"never\""), Ok(default));
+        let written = "failback = \"5m\"\nfailback_window = \"23:30-01:00\"\n\
+                       flap = { half_life = \"1h\", suppress = 4000, reuse = 500 }";
+        let policy = read(written).expect("it is legal");
+        assert_eq!(policy.failback.map(|span| span.as_secs()), Some(300));
+        let window = settings::DayWindow { from: 1410, to: 60 };
+        assert_eq!(policy.failback_window, Some(window));
+        assert_eq!((policy.flap.suppress, policy.flap.reuse), (4000, 500));
+        for (bad, key) in [
+            ("failback = \"soon\"", "group.failback ="),
+            ("failback = \"0s\"", "group.failback ="),
+            ("failback_window = \"02:00-04:00\"", "only with a failback"),
+            (
+                "failback = \"5m\"\nfailback_window = \"2-4\"",
+                "two different times",
+            ),
+            (
+                "failback = \"5m\"\nfailback_window = \"24:00-01:00\"",
+                "two different",
+            ),
+            (
+                "failback = \"5m\"\nfailback_window = \"02:00-02:00\"",
+                "two different",
+            ),
+            ("flap = { suppress = 999 }", "group.flap.suppress = 999"),
+            ("flap = { reuse = 2500 }", "less than suppress (2500)"),
+            ("flap = { half_life = \"0s\" }", "group.flap.half_life"),
+        ] {
+            let refusal = read(bad).expect_err(bad);
+            assert!(refusal.contains(key), "{bad}: {refusal}");
+        }
     }
 
     #[test]

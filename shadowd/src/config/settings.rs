@@ -8,6 +8,7 @@ pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
 };
+pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -88,6 +89,8 @@ pub struct GroupSettings {
     /// An owner one of whose units leaves its clients without an answer for so long gives the group
     /// up, 1 s to 10 min; none: that is not looked at.
     pub unanswered_after: Option<Duration>,
+    /// What bounds automatic failover.
+    pub policy: PolicySettings,
 }
 
 /// One unit of a group.

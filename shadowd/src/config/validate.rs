@@ -2,6 +2,7 @@
 
 mod capture;
 mod group;
+mod policy;
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Epoch, HostId, Name};
+use super::{BootTime, Epoch, HostId, Name, PolicyWord};
 
 /// What a member is to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,6 +65,14 @@ pub enum Cause {
     LeaseLost,
     /// Clients of a unit wait and are not answered, though it runs.
     Unanswered,
+    /// An operator put the host into maintenance.
+    Maintenance,
+    /// A member with a better priority was well for long enough.
+    Failback,
+    /// The group left this host too often: its flap penalty holds it back.
+    Flapping,
+    /// The members' configurations have other virtual IPs or members for the group.
+    DefinitionDiffers,
 }
 
 impl fmt::Display for Cause {
@@ -82,6 +90,10 @@ impl fmt::Display for Cause {
             Self::Joined => "joined",
             Self::LeaseLost => "lease_lost",
             Self::Unanswered => "unanswered",
+            Self::Maintenance => "maintenance",
+            Self::Failback => "failback",
+            Self::Flapping => "flapping",
+            Self::DefinitionDiffers => "definition_differs",
         })
     }
 }
@@ -231,6 +243,8 @@ pub enum Body {
         lease: Duration,
         /// Tells the set of voters that the sender counts from others.
         electorate: u64,
+        /// What bounds automatic failover.
+        policy: PolicyWord,
     },
     /// Last words: the sender has given the group up; its addresses are gone.
     Resign {

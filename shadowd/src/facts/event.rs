@@ -75,6 +75,12 @@ pub enum EventKind {
     Drained,
     /// This voter keeps the others out for another member than before.
     Voted,
+    /// Maintenance of this host began or ended.
+    Maintenance,
+    /// The group was frozen or is not any more.
+    Freeze,
+    /// The flap penalty grew, began to hold this host back, or ended to.
+    FlapPenalty,
 }
 
 impl fmt::Display for EventKind {
@@ -102,6 +108,9 @@ impl fmt::Display for EventKind {
             Self::Serving => "serving",
             Self::Drained => "drained",
             Self::Voted => "voted",
+            Self::Maintenance => "maintenance",
+            Self::Freeze => "freeze",
+            Self::FlapPenalty => "flap penalty",
         })
     }
 }

@@ -7,6 +7,7 @@ mod capture;
 mod cluster;
 mod event;
 mod ids;
+mod policy;
 mod status;
 mod time;
 
@@ -24,6 +25,10 @@ pub use cluster::{
 };
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
+pub use policy::{
+    FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
+    RememberedOrder,
+};
 pub use status::{
     CaptureStatus, DrainStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus,
     Status, UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,

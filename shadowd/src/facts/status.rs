@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
-    Role, TableStatus, UnitMode, Vip,
+    BootTime, CaptureCost, Cause, Epoch, HistoryStatus, HostId, Losses, Name, PolicyStatus,
+    ProbeStatus, Protection, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -70,6 +70,9 @@ pub struct GroupStatus {
     /// Connections that this host serves to their end after a planned handover.
     #[serde(default)]
     pub drain: Option<DrainStatus>,
+    /// What bounds automatic failover.
+    #[serde(default)]
+    pub policy: PolicyStatus,
 }
 
 /// Connections that outlast a handover.
@@ -131,6 +134,9 @@ pub struct MemberStatus {
     pub eligible: bool,
     /// Whether it is silent for longer than the group allows.
     pub suspected: bool,
+    /// Why it could not own the group, when it said so.
+    #[serde(default)]
+    pub reason: Option<Cause>,
 }
 
 /// One virtual IP on this host.

@@ -11,15 +11,15 @@ use super::history::History;
 use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, CaptureStatus, Event, GroupStatus, HostId, Name, Observation, PeerStatus, Protection,
-    Status, WitnessStatus,
+    BootTime, CaptureStatus, Event, GroupStatus, HostId, Name, Observation, PeerStatus,
+    PolicyOrder, Protection, Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
 use crate::serve::protocol::{
-    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery,
-    Refusal, SumQuery,
+    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded, RecordedSum, Records,
+    RecordsQuery, Refusal, SumQuery,
 };
 
 /// When a peer was heard and how far it is, by name.
@@ -252,6 +252,10 @@ impl Answers for Board {
 
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal> {
         self.history.recorded_sum(query)
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        super::policy::order(&self.inputs, group, order).await
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

@@ -52,6 +52,8 @@ pub struct GroupRunner {
     kernels: BTreeMap<Name, IpAddr>,
     probes: mpsc::Sender<IpAddr>,
     stored: Epoch,
+    /// The changes of the policy that were stored.
+    remembered: u64,
     /// Something worth showing has changed since it was last asked for.
     changed: bool,
 }
@@ -69,6 +71,7 @@ impl GroupRunner {
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
+            remembered: 0,
             core,
             vips,
             announcer,
@@ -192,6 +195,7 @@ impl GroupRunner {
         self.set_guard();
         self.end_drain(boot_time()).await;
         self.remember_epoch();
+        self.remember_policy();
         outgoing
     }
 
@@ -384,6 +388,23 @@ impl GroupRunner {
         let newest = self.core.newest_epoch();
         if newest > self.stored && self.recorder.epoch(self.name(), newest) {
             self.stored = newest;
+        }
+    }
+
+    fn remember_policy(&mut self) {
+        let changes = self.core.policy_changes();
+        if changes != self.remembered {
+            let memory = self.core.remembered(boot_time());
+            if self.recorder.remember_policy(self.name(), memory) {
+                self.remembered = changes;
+            }
+        }
+    }
+
+    /// The minute of the day, local time.
+    pub fn on_minute(&mut self, minute: u16, now: BootTime) {
+        if let Some(window) = self.core.settings().policy.failback_window {
+            self.core.on_failback_window(window.is_open(minute), now);
         }
     }
 

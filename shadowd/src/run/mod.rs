@@ -23,6 +23,7 @@ mod logging;
 mod neighbours;
 mod parts;
 mod peer;
+mod policy;
 mod record;
 mod start;
 mod witness;

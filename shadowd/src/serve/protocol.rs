@@ -4,6 +4,7 @@
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
 mod history;
+mod policy;
 
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ use crate::facts::{
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
     Records, RecordsQuery, SumQuery,
+};
+
+pub use policy::{
+    DEFAULT_FREEZE, FREEZE, FreezeRequest, MAINTENANCE, MAX_ORDER, MAX_REASON, MaintenanceRequest,
+    OrderDone, UNFREEZE, UnfreezeRequest,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -61,8 +67,13 @@ pub const ID: &str = "/v1/id";
 /// `POST` a [`HandoverRequest`]: [`HandoverDone`].
 pub const HANDOVER: &str = "/v1/groups/{group}/handover";
 
-/// The path of a handover of `group`, percent-encoded (RFC 3986 section 2.1).
+/// The path of a handover of `group`.
 pub fn handover_path(group: &Name) -> String {
+    group_path(HANDOVER, group)
+}
+
+/// `path` of `group`, percent-encoded (RFC 3986 section 2.1).
+pub fn group_path(path: &str, group: &Name) -> String {
     let mut encoded = String::with_capacity(group.as_str().len());
     for byte in group.as_str().bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -71,7 +82,7 @@ pub fn handover_path(group: &Name) -> String {
             encoded.push_str(&format!("%{byte:02X}"));
         }
     }
-    HANDOVER.replace("{group}", &encoded)
+    path.replace("{group}", &encoded)
 }
 
 /// The state of the daemon.

@@ -8,5 +8,7 @@ mod daemon;
 mod history;
 mod map;
 mod metrics;
+mod policy;
+mod scratch;
 mod shadowctl;
 mod socket;

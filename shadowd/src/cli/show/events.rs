@@ -54,6 +54,9 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Serving => "serving",
         EventKind::Drained => "drained",
         EventKind::Voted => "voted",
+        EventKind::Maintenance => "maintenance",
+        EventKind::Freeze => "freeze",
+        EventKind::FlapPenalty => "flap_penalty",
     }
 }
 
@@ -63,7 +66,10 @@ const fn tone(kind: EventKind) -> Tone {
         EventKind::PeerSuspected
         | EventKind::UnitDown
         | EventKind::LinkChanged
-        | EventKind::Serving => Tone::Warning,
+        | EventKind::Serving
+        | EventKind::FlapPenalty
+        | EventKind::Maintenance
+        | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted

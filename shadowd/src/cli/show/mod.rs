@@ -2,6 +2,7 @@
 
 mod capture;
 mod events;
+mod policy;
 mod probes;
 mod replay;
 mod status;

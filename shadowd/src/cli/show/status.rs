@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
+use super::policy::policy;
 use crate::facts::{
-    BootTime, CaptureStatus, DrainStatus, GroupStatus, HistoryStatus, Losses, PeerStatus,
-    Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
+    BootTime, CaptureStatus, DrainStatus, GroupStatus, HistoryStatus, Losses, MemberStatus,
+    PeerStatus, Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -121,11 +122,7 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
     };
     text.push_str(&protection);
     text.push('\n');
-    if !group.eligible {
-        let line = "  this host could not take over now: a unit or the link is down";
-        text.push_str(&paint.apply(Tone::Bad, line));
-        text.push('\n');
-    }
+    text.push_str(&policy(group, now, paint));
     text.push_str(&member_table(group).render(paint));
     text.push_str(&vip_table(group, now).render(paint));
     text.push_str(&unit_table(&group.units).render(paint));
@@ -240,11 +237,19 @@ fn member_table(group: &GroupStatus) -> Table {
             member.host.as_str().into(),
             role,
             member.priority.to_string().into(),
-            Cell::new(yes(member.eligible), bad(!member.eligible)),
+            Cell::new(may_own(member), bad(!member.eligible)),
             Cell::new(yes(member.suspected), bad(member.suspected)),
         ]);
     }
     table
+}
+
+/// Whether a member could own the group, and if not, why.
+fn may_own(member: &MemberStatus) -> String {
+    match member.reason {
+        Some(reason) if !member.eligible => format!("no: {reason}"),
+        _ => yes(member.eligible).to_owned(),
+    }
 }
 
 fn unit_table(units: &[UnitStatus]) -> Table {

@@ -84,6 +84,7 @@ impl Source<'_> {
             guard: self.guard(group, protection)?,
             drain: self.drain(group)?,
             unanswered_after: self.unanswered_after(group)?,
+            policy: self.policy(group)?,
             name,
         };
         Ok((place, settings))

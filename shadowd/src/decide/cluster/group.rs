@@ -18,10 +18,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::action::{Action, Done, Record, Step};
+use super::definition::definition;
 use super::handover::Offer;
 use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
+use super::policy::Policy;
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
 
@@ -139,6 +141,7 @@ pub struct Group {
     pub(super) lease: Option<Lease>,
     /// Where this member is on the link of the addresses, while connections can outlast a handover.
     pub(super) mac: Option<Mac>,
+    pub(super) policy: Policy,
     next_beat: BootTime,
 }
 
@@ -154,6 +157,10 @@ impl Group {
     ) -> Self {
         Self {
             lease: Lease::new(&settings, &me, &others, witnesses, newest, now),
+            policy: Policy::new(
+                definition(&settings, &me, &others),
+                settings.policy.failback_window.is_none(),
+            ),
             state: State::Joining {
                 until: now.after(settings.join_wait),
             },
@@ -296,6 +303,7 @@ impl Group {
     pub(super) fn review(&mut self, now: BootTime) {
         self.try_again(now);
         self.put_back(now);
+        self.review_policy(now);
         match self.state.clone() {
             State::Joining { until } => {
                 self.stop_forgotten();
@@ -310,6 +318,7 @@ impl Group {
                 self.note_running_units();
                 self.review_ownership(&active, now);
                 self.review_lease(now);
+                self.review_handover(now);
             }
             State::Leaving { .. } | State::Stopped => {}
         }
@@ -372,6 +381,7 @@ impl Group {
             eligible: self.trouble(self.last_run).is_none(),
             lease: self.wanted_lease(),
             electorate: self.lease.as_ref().map_or(0, |lease| lease.electorate),
+            policy: self.policy_word(self.last_run),
         };
         self.send_to_all(&body, self.newest);
         if self.owned().is_some() {

@@ -72,6 +72,16 @@ impl Group {
     /// why it was given up.
     pub fn hand_over(&mut self, to: Option<&Name>, now: BootTime) -> Result<Name, Refusal> {
         self.turn(now);
+        self.offer(to, Cause::Handover, now)
+    }
+
+    /// As [`Self::hand_over`]; `cause` says whose idea it was.
+    pub(super) fn offer(
+        &mut self,
+        to: Option<&Name>,
+        cause: Cause,
+        now: BootTime,
+    ) -> Result<Name, Refusal> {
         let State::Active(active) = &self.state else {
             return Err(Refusal::NotActive {
                 active: self.active().cloned(),
@@ -90,9 +100,10 @@ impl Group {
         if let State::Active(active) = &mut self.state {
             active.offer = Some(offer);
         }
+        self.policy.offered_for = Some(cause);
         self.record(
             EventKind::Handover,
-            Some(Cause::Handover),
+            Some(cause),
             format!("offered to {name}"),
             now,
         );
@@ -120,7 +131,8 @@ impl Group {
         if let Some(name) = to {
             let index = self.members.iter().position(|member| member.name == *name);
             let index = index.ok_or_else(|| Refusal::NoSuchMember(name.clone()))?;
-            let ready = self.members[index].ready();
+            // An operator may overrule the flap penalty.
+            let ready = self.members[index].ready() || self.members[index].holds_back();
             return if ready {
                 Ok(index)
             } else {
@@ -129,10 +141,7 @@ impl Group {
         }
         (0..self.members.len())
             .filter(|index| self.members[*index].ready())
-            .min_by_key(|index| {
-                let member = &self.members[*index];
-                (std::cmp::Reverse(member.priority()), member.id)
-            })
+            .min_by_key(|index| self.key_of(*index))
             .ok_or(Refusal::NobodyReady)
     }
 
@@ -210,6 +219,11 @@ impl Group {
         }
     }
 
+    /// Whether this member takes what another hands it: also with a flap penalty.
+    pub(super) fn may_take(&self, now: BootTime) -> bool {
+        matches!(self.trouble(now), None | Some(Cause::Flapping))
+    }
+
     /// The owner's addresses are gone and `to` is to own the group.
     pub(super) fn on_transfer(
         &mut self,
@@ -225,7 +239,7 @@ impl Group {
             if self.follows(from) {
                 self.reserved(now);
             }
-        } else if self.trouble(now).is_none() {
+        } else if self.may_take(now) {
             if let Some(drain) = transfer.drain.filter(|_| self.passes_back().is_some()) {
                 self.actions.push_back(Action::PassBack {
                     predecessor: drain.at,

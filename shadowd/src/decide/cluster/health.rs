@@ -101,8 +101,14 @@ impl Group {
         } else if self.owned().is_some() && !self.unanswered.is_empty() {
             // Of a member without clients nothing is known either way.
             Some(Cause::Unanswered)
+        } else if self.outvoted() {
+            Some(Cause::DefinitionDiffers)
+        } else if self.in_maintenance(now) {
+            Some(Cause::Maintenance)
         } else if now < self.held_until {
             Some(Cause::StepFailed)
+        } else if self.flapping() {
+            Some(Cause::Flapping)
         } else {
             None
         }

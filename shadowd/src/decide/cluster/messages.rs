@@ -77,7 +77,7 @@ impl Group {
                 }
             }
             Body::Offer { to } => {
-                if *to == self.me.id && self.follows(index) && self.trouble(now).is_none() {
+                if *to == self.me.id && self.follows(index) && self.may_take(now) {
                     let to = self.members[index].name.clone();
                     let epoch = self.newest;
                     let passes_back = self.passes_back();
@@ -113,6 +113,7 @@ impl Group {
             priority: 0,
             eligible: false,
             lease: Duration::ZERO,
+            reason: None,
         };
         let known = Said {
             heard: now,
@@ -125,17 +126,20 @@ impl Group {
                 priority,
                 eligible,
                 lease,
+                policy,
                 ..
             } => Said {
                 role: *role,
                 priority: *priority,
                 eligible: *eligible,
                 lease: *lease,
+                reason: policy.reason,
                 ..known
             },
             Body::Resign { .. } | Body::Transfer { .. } => Said {
                 role: Role::Shadow,
                 eligible: false,
+                reason: None,
                 ..known
             },
             Body::Offer { .. }
@@ -145,6 +149,13 @@ impl Group {
             | Body::Refuse { .. }
             | Body::Withdraw => known,
         };
+        if let Body::Beat { policy, .. } = body {
+            // 0: it does not say.
+            let differs = ![0, self.policy.definition].contains(&policy.definition);
+            self.note_definition(index, differs, now);
+            self.learn_policy(index, policy, now);
+        }
+        let member = &mut self.members[index];
         let role = said.role;
         member.said = Some(said);
         let back = std::mem::replace(&mut member.suspected, false) || before.is_none();

@@ -62,6 +62,13 @@ impl Group {
         now: BootTime,
     ) {
         let epoch = message.epoch;
+        // Who has another group of this name neither gets nor gives a vote for a claim.
+        if let Body::Ask { .. } | Body::Promise { .. } = &message.body
+            && self.members.get(voter).is_some_and(|member| member.differs)
+            && self.owned().is_none()
+        {
+            return;
+        }
         match &message.body {
             Body::Beat {
                 role: Role::Active,

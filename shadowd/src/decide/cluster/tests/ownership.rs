@@ -129,6 +129,7 @@ fn an_overtaken_message_changes_nothing_but_a_reboot_is_believed() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear_sent(1_000, epoch(1, 2), joining);
     assert_eq!(
@@ -196,6 +197,7 @@ fn a_dead_unit_is_kept_while_the_other_only_joins() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear(epoch(1, 1), joining);
     bench.group.on_unit(&name("warm.service"), false, bench.now);
@@ -252,6 +254,7 @@ fn an_owner_rises_above_a_newer_epoch_that_was_left() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear(epoch(7, 2), joining);
     assert_eq!(bench.took(), Some(epoch(8, 1)));
