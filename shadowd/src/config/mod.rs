@@ -187,7 +187,8 @@ mode = "warm"
     /// The sample with a lease from so many witnesses, and further lines in the group.
     fn leased(witnesses: u8, lines: &str) -> Result<settings::Settings, String> {
         let names: Vec<String> = (0..witnesses).map(|n| format!("\"w{n}\"")).collect();
-        let mut text = sample().replace(
+        let quick = sample().replace("suspect_after = \"30ms\"", "suspect_after = \"20ms\"");
+        let mut text = quick.replace(
             "protection = \"none\"",
             &format!(
                 "protection = \"lease\"\nwitnesses = [{}]\n{lines}",
@@ -213,7 +214,7 @@ mode = "warm"
         let refusal = leased(2, "").expect_err("four voters");
         assert!(refusal.contains("odd number of voters"), "{refusal}");
         let lease = |lines: &str| {
-            let read = leased(1, &format!("suspect_after = \"20ms\"\n{lines}"));
+            let read = leased(1, lines);
             read.map(|settings| settings.groups[0].lease.as_millis())
         };
         assert_eq!(lease(""), Ok(30));
