@@ -73,7 +73,7 @@ pub struct Group {
     /// What keeps the group from having two owners: `"lease"`, which takes three voters, or
     /// `"none"`; must be written.
     pub protection: Option<Spanned<String>>,
-    /// How long an owner goes on without the answers of a majority while all is well, 2 heartbeats
+    /// How long an owner goes on without the answers of a majority while all is well, 3 heartbeats
     /// to 10min. Default `suspect_after`.
     pub lease: Option<Spanned<String>>,
     /// Between heartbeats, 5ms to 10s. Default `100ms`.
@@ -85,6 +85,21 @@ pub struct Group {
     pub join_wait: Option<Spanned<String>>,
     /// Whether the kernel silences the virtual IPs when the lease runs out. Default true.
     pub guard: Option<Spanned<bool>>,
+    /// How long the old owner goes on serving the connections that it has after a planned handover,
+    /// `0s` (not at all) to `1h`. It takes a guard, and a group without cold units. Default `60s`.
+    pub drain: Option<Spanned<String>>,
+    /// An owner one of whose units leaves all clients that wait without an answer for so long gives
+    /// the group up, if another member is ready, 1s to 10min. Default: that is not looked at.
+    pub unanswered_after: Option<Spanned<String>>,
+    /// `"never"`, or for how long a member with a better priority has to be ready before it gets the
+    /// group back, 1s to 24h. Default `never`.
+    pub failback: Option<Spanned<String>>,
+    /// The part of the day in which it may get it back, local time, such as `"02:00-04:00"`. Default
+    /// any time.
+    pub failback_window: Option<Spanned<String>>,
+    /// `[group.flap]`: how failovers away from this member hold it back.
+    #[serde(default)]
+    pub flap: Flap,
     /// The interface of the virtual IPs. A witness needs none.
     pub interface: Option<Spanned<String>>,
     /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.
@@ -102,6 +117,19 @@ pub struct Unit {
     pub name: Spanned<String>,
     /// `"warm"` runs on every member, `"cold"` on the active only.
     pub mode: Spanned<String>,
+}
+
+/// `[group.flap]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    /// The penalty is halved in this time, 1s to 24h. Default `15m`.
+    pub half_life: Option<Spanned<String>>,
+    /// Above it this member is held back, 1000 to 100000, or 0: never; each failover away from it
+    /// adds 1000. Default 2500.
+    pub suppress: Option<Spanned<i64>>,
+    /// Below it this member is not held back any more, from 100, less than `suppress`. Default 1000.
+    pub reuse: Option<Spanned<i64>>,
 }
 
 /// `[capture]`.

@@ -3,6 +3,7 @@
 mod capture;
 mod group;
 mod notify;
+mod policy;
 
 use std::fmt::Debug;
 use std::path::Path;

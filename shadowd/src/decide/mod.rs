@@ -8,4 +8,5 @@ pub mod cluster;
 pub mod filter;
 pub mod map;
 pub mod notify;
+pub mod serving;
 mod unit_names;

@@ -13,14 +13,14 @@ use super::tap::Tap;
 use crate::config::settings::Settings;
 use crate::facts::{
     BootTime, CaptureStatus, Event, GroupStatus, HostId, LastNotice, Name, Observation, PeerStatus,
-    Protection, ReceiverStatus, Status, WitnessStatus,
+    PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
 use crate::serve::protocol::{
-    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery,
-    Refusal, SumQuery,
+    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded, RecordedSum, Records,
+    RecordsQuery, Refusal, SumQuery,
 };
 
 /// When a peer was heard and how far it is, by name.
@@ -317,6 +317,10 @@ impl Answers for Board {
             let message = "the daemon is stopping";
             Err(Refusal::new(Code::Stopping, message, "try again later"))
         })
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        super::policy::order(&self.inputs, group, order).await
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

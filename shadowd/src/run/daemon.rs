@@ -35,8 +35,29 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// # Errors
 /// With file, line, key, value and what is allowed.
-pub fn check_configuration(path: &Path) -> anyhow::Result<Settings> {
+pub fn check_file(path: &Path) -> anyhow::Result<Settings> {
     Ok(crate::config::load(path)?)
+}
+
+/// The same, and whether this host has what the configuration names: addresses, interfaces,
+/// networks of the virtual IPs, units.
+///
+/// # Errors
+/// As [`check_file`], or with what this host does not have.
+pub fn check_configuration(path: &Path) -> anyhow::Result<Settings> {
+    let settings = check_file(path)?;
+    // Without an identity there is none to confuse with a peer's.
+    let own = Identity::load_id(&settings.host.state_dir).ok();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let units = connect_units(&settings).await?;
+        check::check(&settings, own, units.as_deref()).await?;
+        check::check_networks(&settings).await
+    })?;
+    Ok(settings)
 }
 
 /// Makes this host's identity in `state_dir`, or reads the one that is there.
@@ -107,7 +128,7 @@ async fn daemon(
     let left_over = release_left_over(&settings).await?;
 
     let units = connect_units(&settings).await?;
-    check::check(&settings, identity.id(), units.as_deref()).await?;
+    check::check(&settings, Some(identity.id()), units.as_deref()).await?;
     let store = Store::open(&settings.host.state_dir)?;
     let epochs = stored_epochs(&store, &settings)?;
     let (recorder, record_thread) = Recorder::start(store)?;

@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
 use super::peer::PeerLink;
+use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
-use crate::facts::{BootTime, Datagram, GroupMessage, Name};
+use crate::facts::{BootTime, Datagram, GroupMessage, Name, PolicyOrder};
 use crate::link::Datagrams;
 use crate::observe::addresses::AddressReading;
 use crate::observe::carrier::CarrierReading;
@@ -38,6 +39,13 @@ pub enum Input {
     Unit(UnitReading),
     /// A process of this host ended.
     Exit(u32),
+    /// Whether clients of a unit are answered.
+    Serving {
+        /// The unit.
+        unit: String,
+        /// Whether they are.
+        serves: bool,
+    },
     /// An interface's link.
     Carrier(CarrierReading),
     /// A neighbour on an interface said something.
@@ -60,6 +68,17 @@ pub enum Input {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
     },
+    /// An operator's order for a group.
+    Order {
+        /// The group.
+        group: Name,
+        /// What is wanted.
+        order: PolicyOrder,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<OrderAnswer, Refusal>>,
+    },
+    /// The minute of the day, local time.
+    Minute(u16),
     /// The daemon is to stop.
     Stop,
 }
@@ -194,9 +213,14 @@ impl Failover {
                     group.on_exit(pid, now);
                 }
             }
+            Input::Serving { unit, serves } => {
+                for group in &mut self.groups {
+                    group.core.on_serving(&unit, serves, now);
+                }
+            }
             Input::Carrier(reading) => {
                 for group in self.groups_on(&reading.interface) {
-                    group.on_carrier(reading.up, now);
+                    group.on_carrier(reading.up, reading.mac, now);
                 }
             }
             Input::Neighbour(interface, heard) => {
@@ -215,6 +239,16 @@ impl Failover {
                 }
             }
             Input::HandOver { group, to, reply } => self.hand_over(&group, to, reply, now),
+            Input::Order {
+                group,
+                order,
+                reply,
+            } => drop(reply.send(self.order(&group, order, now))),
+            Input::Minute(minute) => {
+                for group in &mut self.groups {
+                    group.on_minute(minute, now);
+                }
+            }
             Input::Stop => {}
         }
     }
@@ -230,6 +264,40 @@ impl Failover {
         }
     }
 
+    fn group_named(&self, name: &Name) -> Result<usize, Refusal> {
+        let position = self.groups.iter().position(|group| group.name() == name);
+        position.ok_or_else(|| {
+            let message = format!("this host is not a member of a group {name}");
+            let remedy = "see `shadowctl status` for its groups";
+            Refusal::new(Code::UnknownGroup, message, remedy)
+        })
+    }
+
+    fn order(
+        &mut self,
+        name: &Name,
+        order: PolicyOrder,
+        now: BootTime,
+    ) -> Result<OrderAnswer, Refusal> {
+        let group = self.group_named(name)?;
+        let core = &mut self.groups[group].core;
+        let to = core.on_order(order, now);
+        let to = to.map_err(|refusal| policy::refused(&refusal))?;
+        let owner = core.active_epoch().is_some();
+        let handover = to.map(|to| {
+            let (reply, ended) = oneshot::channel();
+            let until = now.after(HANDOVER_WITHIN);
+            self.pending.push(Pending {
+                group,
+                to,
+                until,
+                reply,
+            });
+            ended
+        });
+        Ok(OrderAnswer { owner, handover })
+    }
+
     fn hand_over(
         &mut self,
         name: &Name,
@@ -237,11 +305,9 @@ impl Failover {
         reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
         now: BootTime,
     ) {
-        let Some(group) = self.groups.iter().position(|group| group.name() == name) else {
-            let message = format!("this host is not a member of a group {name}");
-            let remedy = "see `shadowctl status` for its groups";
-            let _ = reply.send(Err(Refusal::new(Code::UnknownGroup, message, remedy)));
-            return;
+        let group = match self.group_named(name) {
+            Ok(group) => group,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         match self.groups[group].core.hand_over(to.as_ref(), now) {
             Ok(to) => {

@@ -20,6 +20,7 @@ use super::record::Recorder;
 use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
 use crate::act::units::Units;
 use crate::config::settings::Settings;
+use crate::decide::serving::Serving;
 use crate::facts::{Epoch, Protection};
 use crate::link::{Identity, Keyring, Listener};
 use crate::serve::{MetricsListener, Socket};
@@ -79,6 +80,7 @@ impl Parts {
             Arc::clone(&self.board),
             self.totals.clone(),
             self.inputs.clone(),
+            self.serving(),
             Arc::clone(&stop_capture),
         );
         let (stop, stopped) = watch::channel(false);
@@ -106,6 +108,16 @@ impl Parts {
         while tasks.join_next().await.is_some() {}
         let _ = capture_thread.join();
         end
+    }
+
+    /// The units that are watched for whether they answer.
+    fn serving(&self) -> Serving {
+        let groups = self.settings.groups.iter();
+        let watched = groups.filter_map(|group| Some((group, group.unanswered_after?)));
+        Serving::new(watched.flat_map(|(group, patience)| {
+            let units = group.units.iter();
+            units.map(move |unit| (unit.name.to_string(), patience))
+        }))
     }
 
     fn failover(&self, jobs: Vec<mpsc::Sender<super::jobs::Job>>) -> FailoverStart {

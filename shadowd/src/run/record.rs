@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::tap::Tap;
 use crate::decide::cluster::Record;
-use crate::facts::{BootTime, Epoch, Event, EventKind, Name, Told};
+use crate::facts::{BootTime, Epoch, Event, EventKind, Name, PolicyMemory, Told};
 use crate::store::{Store, StoreError};
 
 /// Happenings that wait to be written; beyond it they are dropped and counted.
@@ -18,6 +18,7 @@ const QUEUE: usize = 4096;
 enum Entry {
     Event(Box<Event>),
     Epoch(Name, Epoch),
+    Policy(Name, u64, Box<PolicyMemory>),
     Stop,
 }
 
@@ -131,6 +132,19 @@ impl Recorder {
             .is_ok()
     }
 
+    /// Remembers what bounds failover of a group; false when it has to be asked again.
+    #[must_use]
+    pub fn remember_policy(&self, group: &Name, memory: PolicyMemory) -> bool {
+        let entry = Entry::Policy(group.clone(), wall_ms(), Box::new(memory));
+        self.queue.try_send(entry).is_ok()
+    }
+
+    /// What was remembered of a group, and when, in ms since 1970.
+    pub fn policy(&self, group: &Name) -> Result<Option<(u64, PolicyMemory)>, StoreError> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.policy(group)
+    }
+
     /// Events that a full queue or the store refused.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -160,7 +174,8 @@ impl Recorder {
     }
 }
 
-fn wall_ms() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -182,6 +197,12 @@ fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) 
                     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(cause) = store.set_epoch(&group, epoch) {
                         error!(%group, cause = %anyhow::Error::from(cause), "epoch not stored");
+                    }
+                }
+                Entry::Policy(group, at, memory) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(cause) = store.set_policy(&group, at, &memory) {
+                        error!(%group, cause = %anyhow::Error::from(cause), "policy not stored");
                     }
                 }
                 Entry::Stop => stop = true,
@@ -212,7 +233,10 @@ fn log(event: &Event) {
         EventKind::Failure
         | EventKind::LeaseLapsed
         | EventKind::VipClaimed
-        | EventKind::NoticeFailed => warn!(
+        | EventKind::NoticeFailed
+        | EventKind::FlapPenalty
+        | EventKind::Freeze
+        | EventKind::Maintenance => warn!(
             group,
             epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
         ),

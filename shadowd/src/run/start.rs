@@ -13,6 +13,7 @@ use super::group::GroupRunner;
 use super::guards::Guards;
 use super::jobs::{Job, Worker};
 use super::neighbours::Kernels;
+use super::policy;
 use super::record::Recorder;
 use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
@@ -166,8 +167,9 @@ impl FailoverStart {
         let others = self.peers(&settings.members);
         let witnesses = self.peers(&settings.witnesses);
         let now = boot_time();
-        let core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
+        let mut core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
+        policy::restore(&mut core, &recorder, now)?;
         let guard = self.guards.of(settings);
         let kernels = kernels
             .of(settings, &self.settings)
@@ -210,6 +212,7 @@ pub async fn watch_host(
     settings: &Settings,
     inputs: &mpsc::Sender<Input>,
 ) -> anyhow::Result<Watches> {
+    policy::watch_the_day(settings, inputs);
     let interfaces = settings
         .groups
         .iter()

@@ -98,7 +98,7 @@ impl Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{BootTime, Epoch, Protection, Role};
+    use crate::facts::{BootTime, Epoch, PolicyStatus, Protection, Role};
 
     fn group(counter: u64) -> GroupStatus {
         GroupStatus {
@@ -118,6 +118,8 @@ mod tests {
             units: Vec::new(),
             lease: None,
             guard: Vec::new(),
+            drain: None,
+            policy: PolicyStatus::default(),
         }
     }
 

@@ -48,6 +48,8 @@ impl WitnessRunner {
                 | Action::TakeVips { .. }
                 | Action::Announce { .. }
                 | Action::DropVips { .. }
+                | Action::HandOn { .. }
+                | Action::PassBack { .. }
                 | Action::StartUnits { .. }
                 | Action::StopUnits { .. } => {}
             }

@@ -6,6 +6,7 @@
 mod history;
 mod hooks;
 mod metrics;
+mod policy;
 pub mod protocol;
 mod routes;
 mod socket;
@@ -13,9 +14,10 @@ mod socket;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::facts::{Event, LastNotice, Name, Observation, Status};
+use crate::facts::{Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
-    AtQuery, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
+    AtQuery, HandoverDone, OrderDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
+    SumQuery,
 };
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
@@ -79,4 +81,15 @@ pub trait Answers: Send + Sync + 'static {
         group: Name,
         to: Option<Name>,
     ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
+
+    /// Takes an operator's order for `group`; returns when what it began has ended, as
+    /// [`Self::handover`] does.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn order(
+        &self,
+        group: Name,
+        order: PolicyOrder,
+    ) -> impl Future<Output = Result<OrderDone, Refusal>> + Send;
 }

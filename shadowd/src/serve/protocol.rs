@@ -4,6 +4,7 @@
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
 mod history;
+mod policy;
 
 use std::time::Duration;
 
@@ -17,6 +18,11 @@ use crate::facts::{
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
     Records, RecordsQuery, SumQuery,
+};
+
+pub use policy::{
+    DEFAULT_FREEZE, FREEZE, FreezeRequest, MAINTENANCE, MAX_ORDER, MAX_REASON, MaintenanceRequest,
+    OrderDone, UNFREEZE, UnfreezeRequest,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -71,7 +77,12 @@ pub const TEST_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The path of a handover of `group`.
 pub fn handover_path(group: &Name) -> String {
-    HANDOVER.replace("{group}", &segment(group))
+    group_path(HANDOVER, group)
+}
+
+/// `path` of `group`.
+pub fn group_path(path: &str, group: &Name) -> String {
+    path.replace("{group}", &segment(group))
 }
 
 /// The path of a test of the hook or the alert `name`.

@@ -6,6 +6,7 @@
 //! file that it does not understand, and it decides nothing.
 
 pub mod history;
+mod policy;
 mod rows;
 mod schema;
 mod told;
@@ -115,6 +116,24 @@ pub enum StoreError {
     /// An epoch could not be read.
     #[error("cannot read the epoch of group {group}")]
     Epoch {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What bounds failover of a group could not be read.
+    #[error("cannot read the policy of group {group}")]
+    Policy {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What bounds failover of a group could not be recorded; what was there stands.
+    #[error("cannot record the policy of group {group}")]
+    SetPolicy {
         /// The group.
         group: Name,
         /// Why.

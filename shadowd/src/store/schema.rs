@@ -18,7 +18,7 @@ use super::StoreError;
 const APPLICATION_ID: u32 = 0x7368_6477;
 
 /// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -34,6 +34,13 @@ const MIGRATIONS: [&str; 2] = [
         group_name TEXT PRIMARY KEY,
         counter INTEGER NOT NULL,
         owner BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE policies (
+        group_name TEXT PRIMARY KEY,
+        wall_ms INTEGER NOT NULL,
+        memory TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
     "

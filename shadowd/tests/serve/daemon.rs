@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use super::scratch::Scratch;
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
     FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses, MemberStatus,
-    Name, Observation, PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol,
-    Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
+    Name, Observation, PeerStatus, PolicyOrder, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse,
+    Protection, Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse,
+    VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
-    SumQuery,
+    AtQuery, Code, HandoverDone, OrderDone, Record, Recorded, RecordedSum, Records, RecordsQuery,
+    Refusal, SumQuery,
 };
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
 
-use super::scratch::Scratch;
 
 /// 2026-11-20 12:00:00 UTC, the only moment that is recorded.
 pub const RECORDED_MS: i64 = 1_795_176_000_000;
@@ -148,6 +149,7 @@ fn group() -> GroupStatus {
         priority,
         eligible: !suspected,
         suspected,
+        reason: None,
     };
     let vip = |vip: &str| VipStatus {
         vip: vip.parse().unwrap(),
@@ -180,6 +182,8 @@ fn group() -> GroupStatus {
         }],
         lease: None,
         guard: Vec::new(),
+        drain: None,
+        policy: PolicyStatus::default(),
     }
 }
 
@@ -333,6 +337,24 @@ impl Answers for Fixed {
 
     async fn test_receiver(&self, receiver: Name) -> Result<LastNotice, Refusal> {
         super::hooks::test(&receiver)
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        let kept = match order {
+            PolicyOrder::MaintenanceOn { force: false, .. } => {
+                let message = "no other member could own the group now";
+                return Err(Refusal::new(Code::NotEligible, message, "say --force"));
+            }
+            PolicyOrder::MaintenanceOn { .. } => true,
+            PolicyOrder::MaintenanceOff | PolicyOrder::Freeze { .. } | PolicyOrder::Unfreeze => {
+                false
+            }
+        };
+        Ok(OrderDone {
+            group,
+            handed_to: None,
+            kept,
+        })
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

@@ -9,6 +9,7 @@ mod history;
 mod hooks;
 mod map;
 mod metrics;
+mod policy;
 mod scratch;
 mod shadowctl;
 mod socket;

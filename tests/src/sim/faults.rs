@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use shadowd::config::settings::{FlapSettings, PolicySettings};
 use shadowd::facts::Protection;
 
 /// One thing that goes wrong, and its end.
@@ -29,6 +30,10 @@ pub enum Fault {
     Loss(u8),
     /// An operator hands the group over, to whoever is best.
     Handover,
+    /// An operator puts the host into maintenance, also when nobody else could own the group.
+    Maintenance(usize),
+    /// An operator freezes the group at the host, which ends by itself or by order at its end.
+    Freeze(usize),
 }
 
 /// A run's cluster, network and faults.
@@ -54,6 +59,10 @@ pub struct Plan {
     pub failing: u8,
     /// Each fault with its begin and its length.
     pub faults: Vec<(Duration, Duration, Fault)>,
+    /// Failback and the flap budget.
+    pub policy: PolicySettings,
+    /// Whether all members have the same priority.
+    pub equal: bool,
     /// When the last fault ends.
     pub healed_at: Duration,
 }
@@ -101,7 +110,23 @@ impl Plan {
                 0
             },
             faults,
+            policy: Self::policy(rng),
+            equal: rng.random_bool(0.3),
             healed_at: healed_at.unwrap_or(SETTLED),
+        }
+    }
+
+    fn policy(rng: &mut ChaCha8Rng) -> PolicySettings {
+        let failback = Duration::from_millis(rng.random_range(50..300));
+        PolicySettings {
+            failback: rng.random_bool(0.4).then_some(failback),
+            failback_window: None,
+            // Of the same order as a run.
+            flap: FlapSettings {
+                half_life: Duration::from_secs(rng.random_range(1..10)),
+                suppress: 1_500,
+                reuse: 500,
+            },
         }
     }
 
@@ -118,7 +143,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..11) {
+        match rng.random_range(0..13) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -128,6 +153,8 @@ impl Plan {
             6 => Fault::Isolate(host),
             7 => Fault::OneWay(host, (host + 1) % hosts),
             8 => Fault::Loss(rng.random_range(1..60)),
+            9 => Fault::Maintenance(member),
+            10 => Fault::Freeze(member),
             _ => Fault::Handover,
         }
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
 use shadowd::decide::cluster::{Action, Done, Group, Peer, Witness};
-use shadowd::facts::{Body, BootTime, Epoch, GroupMessage, HostId, Name, Protection, UnitMode};
+use shadowd::facts::{
+    Body, BootTime, Epoch, GroupMessage, HostId, Name, PolicyMemory, PolicyOrder, Protection,
+    UnitMode,
+};
 
 use super::faults::Plan;
 
@@ -37,6 +40,7 @@ pub enum Input {
         from: Name,
     },
     HandOver,
+    Order(PolicyOrder),
     Stop,
 }
 
@@ -127,11 +131,15 @@ impl Core {
             ) => witness.on_message(&from, sent, &message, now),
             (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
             (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
-            (Self::Member(group), Input::Carrier { up }) => group.on_carrier(up, now),
+            (Self::Member(group), Input::Carrier { up }) => {
+                group.on_link_address(Some([2; 6]));
+                group.on_carrier(up, now);
+            }
             (Self::Member(group), Input::KernelAnswers { from }) => {
                 group.on_kernel_answer(&from, now);
             }
             (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
+            (Self::Member(group), Input::Order(order)) => drop(group.on_order(order, now)),
             (Self::Member(group), Input::Stop) => group.on_stop(now),
             (Self::Witness(_), _) => {}
         }
@@ -174,6 +182,8 @@ pub struct Host {
     pub cold: bool,
     /// What the store would hand a new daemon.
     pub stored: Epoch,
+    /// And of what bounds failover: from when, in simulated time.
+    pub remembered: Option<(Duration, PolicyMemory)>,
     /// Until when the service manager works on unit jobs: it takes them one after the other.
     pub jobs_until: Duration,
     /// An address action is under way; inputs wait.
@@ -218,7 +228,7 @@ impl Host {
         let settings = GroupSettings {
             name: group(),
             members: others.iter().map(|other| other.name.clone()).collect(),
-            priority: u8::try_from(100 - index).unwrap_or(1),
+            priority: u8::try_from(if plan.equal { 100 } else { 100 - index }).unwrap_or(1),
             protection: plan.protection,
             heartbeat: HEARTBEAT,
             suspect_after: SUSPECT_AFTER,
@@ -229,6 +239,9 @@ impl Host {
             witnesses: witnesses.iter().map(|peer| peer.name.clone()).collect(),
             lease: SUSPECT_AFTER,
             guard: true,
+            drain: Duration::from_secs(60),
+            unanswered_after: None,
+            policy: plan.policy,
         };
         Self {
             peer: peer(index),
@@ -249,6 +262,7 @@ impl Host {
             warm: true,
             cold: false,
             stored: Epoch::NONE,
+            remembered: None,
             jobs_until: Duration::ZERO,
             busy: false,
             inbox: VecDeque::new(),
@@ -279,7 +293,10 @@ impl Host {
             let witness = Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
             Core::Witness(Box::new(witness))
         } else {
-            let group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            let mut group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            if let Some((at, memory)) = self.remembered.clone() {
+                group.restore(memory, now.saturating_sub(at), clock);
+            }
             Core::Member(Box::new(group))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });

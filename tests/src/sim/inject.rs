@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shadowd::facts::PolicyOrder;
+
 use super::faults::Fault;
 use super::host::{Input, name};
 use super::world::{Event, World};
@@ -23,6 +25,19 @@ impl World {
             Fault::Link(host) => self.link(host, false),
             Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
             Fault::Loss(percent) => self.loss = percent,
+            Fault::Maintenance(host) => {
+                let order = PolicyOrder::MaintenanceOn {
+                    span: None,
+                    reason: String::new(),
+                    force: true,
+                };
+                self.input(host, Input::Order(order));
+            }
+            Fault::Freeze(host) => {
+                let span = self.plan.faults[index].1;
+                let reason = String::new();
+                self.input(host, Input::Order(PolicyOrder::Freeze { span, reason }));
+            }
             Fault::Handover => {
                 for host in 0..self.hosts.len() {
                     self.input(host, Input::HandOver);
@@ -60,7 +75,21 @@ impl World {
             Fault::Link(host) => self.link(host, true),
             Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
             Fault::Loss(_) => self.loss = 0,
+            Fault::Maintenance(host) => self.order(host, PolicyOrder::MaintenanceOff),
+            Fault::Freeze(host) => self.order(host, PolicyOrder::Unfreeze),
             Fault::Handover => {}
+        }
+    }
+
+    /// An operator waits for a daemon that does not run.
+    pub(super) fn order(&mut self, host: usize, order: PolicyOrder) {
+        if self.hosts[host].core.is_some() {
+            self.input(host, Input::Order(order));
+        } else {
+            self.at(
+                self.now + Duration::from_millis(20),
+                Event::Order(host, order),
+            );
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, PolicyOrder};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
@@ -51,6 +51,7 @@ pub(super) enum Event {
         incarnation: u32,
         from: usize,
     },
+    Order(usize, PolicyOrder),
     Begin(usize),
     End(usize),
     Look,
@@ -241,6 +242,7 @@ impl World {
                     self.input(host, Input::KernelAnswers { from });
                 }
             }
+            Event::Order(host, order) => self.order(host, order),
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
             Event::Look | Event::Settle => {}
@@ -340,6 +342,9 @@ impl World {
         let host = &mut self.hosts[index];
         if let Some(core) = &host.core {
             host.stored = host.stored.max(core.newest_epoch());
+            if let Some(group) = core.member() {
+                host.remembered = Some((self.now, group.remembered(host.clock(self.now))));
+            }
         }
         let Some(core) = &host.core else { return };
         if !host.responsive() || host.busy {
@@ -394,6 +399,12 @@ impl World {
                     self.hosts[index].busy = true;
                     self.later(index, 100..3_000, Done::VipsDropped { epoch });
                 }
+                // Silent but for its connections, which are nothing new to anybody.
+                Action::HandOn { epoch, .. } => {
+                    self.hosts[index].busy = true;
+                    self.later(index, 1..100, Done::VipsDropped { epoch });
+                }
+                Action::PassBack { .. } => {}
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Probe { member } => self.probe(index, &member),

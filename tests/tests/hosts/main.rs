@@ -10,6 +10,7 @@ mod capture;
 mod faults;
 mod hooks;
 mod input;
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::IpAddr;

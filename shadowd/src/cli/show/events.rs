@@ -51,9 +51,14 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseLapsed => "lease_lapsed",
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
+        EventKind::Serving => "serving",
+        EventKind::Drained => "drained",
         EventKind::Voted => "voted",
         EventKind::Notified => "notified",
         EventKind::NoticeFailed => "notice_failed",
+        EventKind::Maintenance => "maintenance",
+        EventKind::Freeze => "freeze",
+        EventKind::FlapPenalty => "flap_penalty",
     }
 }
 
@@ -63,7 +68,13 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::LeaseLapsed
         | EventKind::VipClaimed
         | EventKind::NoticeFailed => Tone::Bad,
-        EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
+        EventKind::PeerSuspected
+        | EventKind::UnitDown
+        | EventKind::LinkChanged
+        | EventKind::Serving
+        | EventKind::FlapPenalty
+        | EventKind::Maintenance
+        | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted
@@ -72,6 +83,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Announced
         | EventKind::VipRemoved
         | EventKind::UnitAction
+        | EventKind::Drained
         | EventKind::Voted
         | EventKind::Notified
         | EventKind::Handover => Tone::Plain,

@@ -3,6 +3,7 @@
 mod capture;
 mod events;
 mod hooks;
+mod policy;
 mod probes;
 mod replay;
 mod status;

@@ -14,16 +14,18 @@
 //!                                        newer epoch, stop         (when the daemon stops)
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::action::{Action, Done, Record, Step};
+use super::definition::definition;
 use super::handover::Offer;
 use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
+use super::policy::Policy;
 use crate::config::settings::GroupSettings;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
 
 /// How often last words are said again, one heartbeat apart: datagrams get lost.
 pub(super) const LAST_WORDS_REPEATS: u8 = 3;
@@ -88,7 +90,11 @@ pub(super) enum Cold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     Resign(Cause),
-    Transfer { to: usize },
+    /// `drain`: where the other is on the link, if connections are served to their end.
+    Transfer {
+        to: usize,
+        drain: Option<Mac>,
+    },
     Yield,
     Stop,
 }
@@ -114,6 +120,8 @@ pub struct Group {
     pub(super) last_words: Option<LastWords>,
     pub(super) actions: VecDeque<Action>,
     pub(super) units: BTreeMap<Name, bool>,
+    /// Units whose clients wait and are not answered.
+    pub(super) unanswered: BTreeSet<Name>,
     pub(super) carrier: Option<bool>,
     /// Left-over cold units are being stopped.
     pub(super) stopping: bool,
@@ -131,6 +139,9 @@ pub struct Group {
     pub(super) next_put_back: BootTime,
     /// None when nothing protects the group.
     pub(super) lease: Option<Lease>,
+    /// Where this member is on the link of the addresses, while connections can outlast a handover.
+    pub(super) mac: Option<Mac>,
+    pub(super) policy: Policy,
     next_beat: BootTime,
 }
 
@@ -146,6 +157,10 @@ impl Group {
     ) -> Self {
         Self {
             lease: Lease::new(&settings, &me, &others, witnesses, newest, now),
+            policy: Policy::new(
+                definition(&settings, &me, &others),
+                settings.policy.failback_window.is_none(),
+            ),
             state: State::Joining {
                 until: now.after(settings.join_wait),
             },
@@ -159,6 +174,7 @@ impl Group {
             last_words: None,
             actions: VecDeque::new(),
             units: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             carrier: None,
             stopping: false,
             held_until: BootTime::default(),
@@ -170,6 +186,7 @@ impl Group {
             next_probe: now,
             put_back_at: None,
             next_put_back: now,
+            mac: None,
             settings,
         }
     }
@@ -286,6 +303,7 @@ impl Group {
     pub(super) fn review(&mut self, now: BootTime) {
         self.try_again(now);
         self.put_back(now);
+        self.review_policy(now);
         match self.state.clone() {
             State::Joining { until } => {
                 self.stop_forgotten();
@@ -300,6 +318,7 @@ impl Group {
                 self.note_running_units();
                 self.review_ownership(&active, now);
                 self.review_lease(now);
+                self.review_handover(now);
             }
             State::Leaving { .. } | State::Stopped => {}
         }
@@ -362,6 +381,7 @@ impl Group {
             eligible: self.trouble(self.last_run).is_none(),
             lease: self.wanted_lease(),
             electorate: self.lease.as_ref().map_or(0, |lease| lease.electorate),
+            policy: self.policy_word(self.last_run),
         };
         self.send_to_all(&body, self.newest);
         if self.owned().is_some() {

@@ -4,6 +4,8 @@
 //! socket: it asks for that by [`Action`] and is told what came of it by [`Done`].
 
 mod action;
+mod definition;
+mod flap;
 mod group;
 mod handover;
 mod health;
@@ -12,6 +14,7 @@ mod member;
 mod messages;
 mod neighbours;
 mod ownership;
+mod policy;
 mod silence;
 mod status;
 #[cfg(test)]

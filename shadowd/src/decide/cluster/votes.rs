@@ -62,6 +62,13 @@ impl Group {
         now: BootTime,
     ) {
         let epoch = message.epoch;
+        // Who has another group of this name neither gets nor gives a vote for a claim.
+        if let Body::Ask { .. } | Body::Promise { .. } = &message.body
+            && self.members.get(voter).is_some_and(|member| member.differs)
+            && self.owned().is_none()
+        {
+            return;
+        }
         match &message.body {
             Body::Beat {
                 role: Role::Active,
@@ -89,7 +96,7 @@ impl Group {
                     lease.own.transfer(epoch, *to, now);
                 }
             }
-            Body::Beat { .. } | Body::Offer { .. } | Body::Ready => {}
+            Body::Beat { .. } | Body::Offer { .. } | Body::Ready { .. } => {}
         }
     }
 
@@ -115,7 +122,7 @@ impl Group {
             Body::Beat { .. }
             | Body::Resign { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Transfer { .. }
             | Body::Ask { .. }
             | Body::Withdraw => {}

@@ -11,7 +11,9 @@ use super::group::Peer;
 use super::lease::{electorate_of, longest};
 use super::voter::{Refused, Voter};
 use crate::config::settings::GroupSettings;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Role};
+use crate::facts::{
+    Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, PolicyWord, Role,
+};
 
 /// Members have another set of voters: said once in this time.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
@@ -92,7 +94,7 @@ impl Witness {
             | Body::Transfer { .. }
             | Body::Beat { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Promise { .. }
             | Body::Refuse { .. } => {}
         }
@@ -163,6 +165,7 @@ impl Witness {
             eligible: false,
             lease: Duration::ZERO,
             electorate: self.electorate,
+            policy: PolicyWord::default(),
         };
         let epoch = self.voter.newest();
         for member in &self.members {

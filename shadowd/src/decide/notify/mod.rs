@@ -128,6 +128,11 @@ impl Notifier {
             | EventKind::LinkChanged
             | EventKind::LeaseLapsed
             | EventKind::LeaseHeld
+            | EventKind::Serving
+            | EventKind::Drained
+            | EventKind::Maintenance
+            | EventKind::Freeze
+            | EventKind::FlapPenalty
             | EventKind::Voted
             | EventKind::Notified
             | EventKind::NoticeFailed => return,

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::facts::{
     BootTime, CaptureStatus, Direction, Epoch, Flow, FlowCounts, GroupStatus, HostId, HostUse,
-    LinkCounters, PeerStatus, Pressure, ProbeLosses, ProbeStatus, Protection, Protocol, Resources,
-    Role, SyscallCounts, UnitTotals, UnitUse,
+    LinkCounters, PeerStatus, PolicyStatus, Pressure, ProbeLosses, ProbeStatus, Protection,
+    Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
 };
 
 /// One sample: name, labels, value.
@@ -170,6 +170,8 @@ fn status() -> Status {
             units: Vec::new(),
             lease: None,
             guard: Vec::new(),
+            drain: None,
+            policy: PolicyStatus::default(),
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {

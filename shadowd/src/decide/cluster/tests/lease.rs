@@ -141,6 +141,7 @@ fn a_transferred_lease_is_owned_at_once_until_it_ends() {
             body: Body::Transfer {
                 to: id(1),
                 deadline: sent.after(left),
+                drain: None,
             },
         };
         let echo = heard.then_some(bench.now);
