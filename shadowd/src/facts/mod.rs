@@ -7,6 +7,7 @@ mod capture;
 mod cluster;
 mod event;
 mod ids;
+mod pause;
 mod status;
 mod time;
 
@@ -22,6 +23,7 @@ pub use capture::{
 pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMode, Vip, VipError};
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
+pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use status::{
     CaptureStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus, Status,
     UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,

@@ -18,7 +18,8 @@ use super::StoreError;
 const APPLICATION_ID: u32 = 0x7368_6477;
 
 /// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
         boot_ns INTEGER NOT NULL,
@@ -34,7 +35,20 @@ const MIGRATIONS: [&str; 1] = ["
         counter INTEGER NOT NULL,
         owner BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE kept (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE promises (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The newest schema this build knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
