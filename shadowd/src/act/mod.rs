@@ -6,6 +6,7 @@
 pub mod announce;
 pub mod epochs;
 pub mod guard;
+pub mod own_job;
 mod sys;
 pub mod units;
 pub mod vip;

@@ -71,6 +71,10 @@ pub enum EventKind {
     VipClaimed,
     /// This voter keeps the others out for another member than before.
     Voted,
+    /// The daemon ends and will be back: the group stays here meanwhile.
+    Paused,
+    /// The daemon is back and goes on where the one before it paused.
+    Resumed,
 }
 
 impl fmt::Display for EventKind {
@@ -96,6 +100,8 @@ impl fmt::Display for EventKind {
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
             Self::Voted => "voted",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
         })
     }
 }

@@ -10,15 +10,16 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::failover::Input;
 use super::guards::Guards;
 use super::history::{History, Totals};
+use super::memory::{boot_id, recall, release_left_over};
 use super::parts::Parts;
-use super::record::Recorder;
+use super::record::{OnKept, Recorder};
 use super::{check, keep, logging};
 use crate::act::units::Units;
-use crate::act::vip::Vips;
 use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
-use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
+use crate::facts::{Epoch, EventKind, HostId};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
 use crate::observe::sys::{boot_time, return_large_allocations};
@@ -103,13 +104,20 @@ async fn daemon(
         Some(address) => Some(MetricsListener::bind(address, metrics)?),
         None => None,
     };
-    let left_over = release_left_over(&settings).await?;
+    let boot = boot_id()?;
+    let recalled = recall(&settings, &boot);
+    let (store, mut memory) = match recalled {
+        Ok((store, memory)) => (Ok(store), memory),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    let left_over = release_left_over(&settings, &mut memory).await?;
+    let store = store?;
 
     let units = connect_units(&settings).await?;
     check::check(&settings, identity.id(), units.as_deref()).await?;
-    let store = Store::open(&settings.host.state_dir)?;
     let epochs = stored_epochs(&store, &settings)?;
-    let (recorder, record_thread) = Recorder::start(store)?;
+    let (inputs, inbox) = mpsc::channel(INPUTS);
+    let (recorder, record_thread) = Recorder::start(store, boot.clone(), on_kept(&inputs))?;
     recorder.note(
         EventKind::DaemonStarted,
         None,
@@ -125,7 +133,6 @@ async fn daemon(
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
-    let (inputs, inbox) = mpsc::channel(INPUTS);
     let board = Arc::new(Board::new(
         settings.clone(),
         identity.id(),
@@ -141,6 +148,7 @@ async fn daemon(
         units,
         guards,
         epochs,
+        memory,
         keyring,
         recorder: recorder.clone(),
         totals,
@@ -149,6 +157,8 @@ async fn daemon(
         scrapes,
     };
     let end = parts.run(inbox, listener, socket, capturing).await;
+    // The first thing after the loop has ended, whatever else has to end: the kept is safe.
+    let end = end.and_then(|kept| Ok(recorder.keep(&boot, &kept)?));
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
@@ -199,20 +209,12 @@ fn missing_paths(settings: &Settings) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is
-/// removed before anything that takes time or may fail, so that it cannot answer beside the owner.
-async fn release_left_over(settings: &Settings) -> anyhow::Result<Vec<(Name, Vip)>> {
-    let mut released = Vec::new();
-    for group in &settings.groups {
-        // Without the interface there is no address; `check` refuses it in a moment.
-        let Ok(vips) = Vips::open(&group.interface) else {
-            continue;
-        };
-        for vip in vips.release_all(&group.vips).await? {
-            released.push((group.name.clone(), vip));
-        }
-    }
-    Ok(released)
+/// Tells the failover loop of a promise that is on the disk. A loop that has ended gives none.
+fn on_kept(inputs: &mpsc::Sender<Input>) -> OnKept {
+    let inputs = inputs.clone();
+    Box::new(move |group, promise| {
+        let _ = inputs.blocking_send(Input::PromiseKept(group, promise));
+    })
 }
 
 /// systemd is needed only when a group has units.

@@ -60,6 +60,7 @@ impl GroupRunner {
         recorder: Recorder,
         guard: Option<GroupGuard>,
         (kernels, probes): (BTreeMap<Name, IpAddr>, mpsc::Sender<IpAddr>),
+        held: Vec<Vip>,
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
@@ -67,7 +68,7 @@ impl GroupRunner {
             vips,
             announcer,
             repeats: None,
-            held: Vec::new(),
+            held,
             units: Vec::new(),
             jobs,
             recorder,
@@ -76,6 +77,11 @@ impl GroupRunner {
             probes,
             changed: true,
         }
+    }
+
+    /// Whether the daemon may end, as far as this group goes.
+    pub fn may_end(&self) -> bool {
+        self.core.stopped() || self.core.paused()
     }
 
     /// The group's name.
@@ -162,6 +168,10 @@ impl GroupRunner {
                 Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
                 Action::StartUnits { epoch } => self.unit_job(epoch, true),
                 Action::StopUnits { epoch } => self.unit_job(epoch, false),
+                Action::KeepPromise(promise) => {
+                    let group = self.name().clone();
+                    self.recorder.promise(&group, promise);
+                }
                 Action::Record(record) => {
                     let group = self.name().clone();
                     self.recorder.decision(&group, record);

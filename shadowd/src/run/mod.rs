@@ -19,11 +19,13 @@ mod history;
 mod jobs;
 mod keep;
 mod logging;
+mod memory;
 mod neighbours;
 mod parts;
 mod peer;
 mod record;
 mod start;
+mod stop;
 mod witness;
 
 pub use check::StartError;

@@ -17,6 +17,8 @@ pub enum Fault {
     Stall(usize),
     /// The daemon is stopped cleanly and started again.
     Stop(usize),
+    /// The daemon is restarted cleanly.
+    Restart(usize),
     /// The warm unit dies and comes back.
     Unit(usize),
     /// The interface loses its link.
@@ -118,7 +120,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..11) {
+        match rng.random_range(0..13) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -128,6 +130,7 @@ impl Plan {
             6 => Fault::Isolate(host),
             7 => Fault::OneWay(host, (host + 1) % hosts),
             8 => Fault::Loss(rng.random_range(1..60)),
+            11..=12 => Fault::Restart(host),
             _ => Fault::Handover,
         }
     }

@@ -8,6 +8,7 @@ use shadowd::decide::cluster::{Action, Done, Group, Peer, Witness};
 use shadowd::facts::{Body, BootTime, Epoch, GroupMessage, HostId, Name, Protection, UnitMode};
 
 use super::faults::Plan;
+use super::restart::Disk;
 
 /// Between heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -37,6 +38,7 @@ pub enum Input {
         from: Name,
     },
     HandOver,
+    Pause(Duration),
     Stop,
 }
 
@@ -132,7 +134,11 @@ impl Core {
                 group.on_kernel_answer(&from, now);
             }
             (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
+            (Self::Member(group), Input::Pause(away)) => group.on_pause(away, now),
             (Self::Member(group), Input::Stop) => group.on_stop(now),
+            (Self::Witness(witness), Input::Done(Done::PromiseKept(kept))) => {
+                witness.on_promise_kept(kept);
+            }
             (Self::Witness(_), _) => {}
         }
     }
@@ -174,6 +180,10 @@ pub struct Host {
     pub cold: bool,
     /// What the store would hand a new daemon.
     pub stored: Epoch,
+    /// What the store keeps for restarts.
+    pub disk: Disk,
+    /// The daemon was asked to end, and is started again.
+    pub restarting: bool,
     /// Until when the service manager works on unit jobs: it takes them one after the other.
     pub jobs_until: Duration,
     /// An address action is under way; inputs wait.
@@ -249,6 +259,8 @@ impl Host {
             warm: true,
             cold: false,
             stored: Epoch::NONE,
+            disk: Disk::default(),
+            restarting: false,
             jobs_until: Duration::ZERO,
             busy: false,
             inbox: VecDeque::new(),
@@ -264,22 +276,28 @@ impl Host {
         BootTime::from_nanos(u64::try_from(drifted).unwrap_or(u64::MAX))
     }
 
-    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does.
+    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does, but
+    /// not those that the daemon before it paused with.
     pub fn start_daemon(&mut self, now: Duration) {
         self.incarnation += 1;
-        self.vips = false;
+        self.restarting = false;
         self.busy = false;
         self.inbox.clear();
         self.timer = None;
         self.heard.fill(None);
         let clock = self.clock(now);
+        let memory = self.take_memory(clock);
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());
         self.core = Some(if self.is_witness {
-            let witness = Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            let mut witness =
+                Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            witness.remember(&memory);
             Core::Witness(Box::new(witness))
         } else {
-            let group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            let mut group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            let resumed = group.remember(&memory, clock);
+            self.vips &= resumed;
             Core::Member(Box::new(group))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, KeptPromise};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
@@ -20,6 +20,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// Owners that ended to be restarted, and kept the group.
+    pub pauses: u64,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,12 @@ pub(super) enum Event {
         boot: Duration,
         incarnation: u32,
         done: Done,
+    },
+    Kept {
+        host: usize,
+        boot: Duration,
+        incarnation: u32,
+        promise: KeptPromise,
     },
     KernelAnswers {
         host: usize,
@@ -231,6 +239,12 @@ impl World {
                 incarnation,
                 done,
             } => self.job(host, boot, incarnation, done),
+            Event::Kept {
+                host,
+                boot,
+                incarnation,
+                promise,
+            } => self.kept(host, boot, incarnation, promise),
             Event::KernelAnswers {
                 host,
                 incarnation,
@@ -267,7 +281,10 @@ impl World {
         match &done {
             Done::VipsTaken { .. } => here.vips = true,
             Done::VipsDropped { .. } => here.vips = false,
-            Done::UnitsStarted { .. } | Done::UnitsStopped { .. } | Done::Failed { .. } => {}
+            Done::UnitsStarted { .. }
+            | Done::UnitsStopped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         here.busy = false;
         here.inbox.push_front(Input::Done(done));
@@ -282,7 +299,10 @@ impl World {
         match &done {
             Done::UnitsStarted { .. } => self.hosts[host].cold = true,
             Done::UnitsStopped { .. } => self.hosts[host].cold = false,
-            Done::VipsTaken { .. } | Done::VipsDropped { .. } | Done::Failed { .. } => {}
+            Done::VipsTaken { .. }
+            | Done::VipsDropped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         let up = self.hosts[host].cold;
         let reading = Input::Unit {
@@ -333,6 +353,7 @@ impl World {
             host.set_guard();
             self.carry_out(index);
         }
+        self.end_if_paused(index);
         self.arm(index);
     }
 
@@ -398,6 +419,7 @@ impl World {
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Probe { member } => self.probe(index, &member),
                 Action::Announce { .. } => {}
+                Action::KeepPromise(promise) => self.keep_promise(index, promise),
                 Action::Record(record) => {
                     self.check_suspicion(index, &record);
                     self.say(|| format!("h{index} {record:?}"));
@@ -458,7 +480,7 @@ impl World {
             Done::VipsDropped { epoch } => (Step::DropVips, epoch),
             Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
             Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
-            Done::Failed { .. } => return done,
+            Done::PromiseKept(_) | Done::Failed { .. } => return done,
         };
         let why = "simulated".to_owned();
         Done::Failed { epoch, step, why }

@@ -52,6 +52,8 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
         EventKind::Voted => "voted",
+        EventKind::Paused => "paused",
+        EventKind::Resumed => "resumed",
     }
 }
 
@@ -68,6 +70,8 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::VipRemoved
         | EventKind::UnitAction
         | EventKind::Voted
+        | EventKind::Paused
+        | EventKind::Resumed
         | EventKind::Handover => Tone::Plain,
     }
 }

@@ -22,6 +22,7 @@ use super::handover::Offer;
 use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
+use super::pause::Pausing;
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
 
@@ -131,7 +132,9 @@ pub struct Group {
     pub(super) next_put_back: BootTime,
     /// None when nothing protects the group.
     pub(super) lease: Option<Lease>,
-    next_beat: BootTime,
+    /// The daemon is to end and be back soon.
+    pub(super) pausing: Option<Pausing>,
+    pub(super) next_beat: BootTime,
 }
 
 impl Group {
@@ -164,6 +167,7 @@ impl Group {
             held_until: BootTime::default(),
             retry: None,
             last_failure: None,
+            pausing: None,
             next_beat: now,
             listening_since: now,
             last_run: now,
@@ -199,6 +203,7 @@ impl Group {
                 self.stopping = false;
                 self.units_stopped(epoch, now);
             }
+            Done::PromiseKept(kept) => self.promise_kept(kept),
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
@@ -206,6 +211,7 @@ impl Group {
 
     /// The daemon is asked to stop: an owner gives the group up first.
     pub fn on_stop(&mut self, now: BootTime) {
+        self.pausing = None;
         match &self.state {
             State::Active(active) => {
                 let epoch = active.epoch;
@@ -235,6 +241,9 @@ impl Group {
             let pause = match self.state {
                 // Nothing is left but last words, and the service manager waits for them.
                 State::Stopped => self.settings.heartbeat.min(LAST_WORDS_PAUSE),
+                State::Active(_) if self.pausing.is_some() => {
+                    self.settings.heartbeat.min(LAST_WORDS_PAUSE)
+                }
                 State::Joining { .. }
                 | State::Shadow(_)
                 | State::Active(_)
@@ -308,6 +317,7 @@ impl Group {
         {
             self.claim(cause, now);
         }
+        self.review_pause(now);
     }
 
     /// What this member is to the others.
@@ -356,6 +366,11 @@ impl Group {
     /// Says this member's state to every other.
     pub(super) fn beat(&mut self) {
         self.renew_own_vote(self.last_run);
+        if let Some(body) = self.pause_body() {
+            self.send_to_all(&body, self.newest);
+            self.send_to_witnesses(&body, self.newest);
+            return;
+        }
         let body = Body::Beat {
             role: self.role(),
             priority: self.settings.priority,

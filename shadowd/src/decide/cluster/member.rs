@@ -33,6 +33,8 @@ pub(super) struct Said {
     pub eligible: bool,
     /// The lease it asked for: as an owner it may be silent for so long.
     pub lease: Duration,
+    /// It said that it will be silent for so long.
+    pub paused: Duration,
 }
 
 impl Member {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::action::Action;
 use super::group::{Group, State, Then, View};
 use super::member::Said;
+use super::pause::PAUSE_MAX;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
@@ -61,6 +62,7 @@ impl Group {
         self.vote(index, sent, message, now);
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
+            Body::Pause { .. } => self.on_beat(index, Role::Active, message.epoch, now),
             Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
             Body::Resign { cause } => {
                 // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
@@ -102,6 +104,7 @@ impl Group {
             priority: 0,
             eligible: false,
             lease: Duration::ZERO,
+            paused: Duration::ZERO,
         };
         let known = Said {
             heard: now,
@@ -120,11 +123,18 @@ impl Group {
                 priority: *priority,
                 eligible: *eligible,
                 lease: *lease,
+                paused: Duration::ZERO,
+                ..known
+            },
+            Body::Pause { silent, .. } => Said {
+                role: Role::Active,
+                paused: (*silent).min(PAUSE_MAX),
                 ..known
             },
             Body::Resign { .. } | Body::Transfer { .. } => Said {
                 role: Role::Shadow,
                 eligible: false,
+                paused: Duration::ZERO,
                 ..known
             },
             Body::Offer { .. }
@@ -156,6 +166,7 @@ impl Group {
             | Body::Resign { .. }
             | Body::Transfer { .. }
             | Body::Offer { .. }
+            | Body::Pause { .. }
             | Body::Ready => false,
         };
         if epoch <= self.newest || asked {
@@ -173,6 +184,7 @@ impl Group {
                 // It has named another, who may be taking over right now.
                 Body::Transfer { .. }
                 | Body::Offer { .. }
+                | Body::Pause { .. }
                 | Body::Ready
                 | Body::Ask { .. }
                 | Body::Promise { .. }
@@ -206,10 +218,11 @@ impl Group {
         let held = active.epoch;
         let owns = matches!(
             body,
-            Body::Beat {
-                role: Role::Active,
-                ..
-            }
+            Body::Pause { .. }
+                | Body::Beat {
+                    role: Role::Active,
+                    ..
+                }
         ) && epoch.owner == self.members[index].id;
         if owns {
             self.leave(held, Then::Yield, Cause::NewerEpoch, now);

@@ -9,9 +9,11 @@ mod handover;
 mod health;
 mod lease;
 mod member;
+mod memory;
 mod messages;
 mod neighbours;
 mod ownership;
+mod pause;
 mod silence;
 mod status;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod handover;
 mod lease;
 mod ownership;
+mod pause;
 
 use std::time::Duration;
 
