@@ -9,6 +9,7 @@
 mod capture;
 mod faults;
 mod input;
+mod restart;
 
 use std::io::{Read, Write};
 use std::net::IpAddr;

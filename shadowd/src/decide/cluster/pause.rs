@@ -28,7 +28,7 @@ const AGREE_WITHIN: Duration = Duration::from_secs(3);
 const MEMBERS_WITHIN: Duration = Duration::from_millis(1_500);
 /// More is asked for than is needed, by this and by 2 %: for drifting clocks, and for the time that
 /// asking takes.
-const MARGIN: Duration = Duration::from_millis(100);
+const MARGIN: Duration = Duration::from_millis(300);
 /// Where nobody answers it is said so often: datagrams get lost.
 const SAID: u8 = 3;
 
