@@ -13,13 +13,13 @@ use super::capture::Capturing;
 use super::failover::Input;
 use super::guards::Guards;
 use super::history::{History, Totals};
-use super::memory::{boot_id, recall, release_left_over};
+use super::memory::{boot_id, take_over};
 use super::parts::Parts;
 use super::record::{OnKept, Recorder};
 use super::{check, keep, logging};
 use crate::act::units::Units;
 use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
-use crate::facts::{Epoch, EventKind, HostId};
+use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
 use crate::observe::privileges;
 use crate::observe::sys::{boot_time, return_large_allocations};
@@ -105,29 +105,14 @@ async fn daemon(
         None => None,
     };
     let boot = boot_id()?;
-    let recalled = recall(&settings, &boot);
-    let (store, mut memory) = match recalled {
-        Ok((store, memory)) => (Ok(store), memory),
-        Err(error) => (Err(error), Vec::new()),
-    };
-    let left_over = release_left_over(&settings, &mut memory).await?;
-    let store = store?;
+    let (store, memory, left_over) = take_over(&settings, &boot).await?;
 
     let units = connect_units(&settings).await?;
     check::check(&settings, identity.id(), units.as_deref()).await?;
     let epochs = stored_epochs(&store, &settings)?;
     let (inputs, inbox) = mpsc::channel(INPUTS);
     let (recorder, record_thread) = Recorder::start(store, boot.clone(), on_kept(&inputs))?;
-    recorder.note(
-        EventKind::DaemonStarted,
-        None,
-        boot_time(),
-        format!("version {VERSION}"),
-    );
-    for (group, vip) in left_over {
-        let detail = format!("{vip} of group {group} was left over from an earlier run");
-        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
-    }
+    note_start(&recorder, &left_over);
 
     let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
@@ -167,6 +152,15 @@ async fn daemon(
         let _ = thread.join();
     }
     end
+}
+
+fn note_start(recorder: &Recorder, left_over: &[(Name, Vip)]) {
+    let version = format!("version {VERSION}");
+    recorder.note(EventKind::DaemonStarted, None, boot_time(), version);
+    for (group, vip) in left_over {
+        let detail = format!("{vip} of group {group} was left over from an earlier run");
+        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
+    }
 }
 
 /// What every status shows from the start.

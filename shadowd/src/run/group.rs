@@ -60,7 +60,6 @@ impl GroupRunner {
         recorder: Recorder,
         guard: Option<GroupGuard>,
         (kernels, probes): (BTreeMap<Name, IpAddr>, mpsc::Sender<IpAddr>),
-        held: Vec<Vip>,
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
@@ -68,7 +67,7 @@ impl GroupRunner {
             vips,
             announcer,
             repeats: None,
-            held,
+            held: Vec::new(),
             units: Vec::new(),
             jobs,
             recorder,
@@ -77,6 +76,11 @@ impl GroupRunner {
             probes,
             changed: true,
         }
+    }
+
+    /// The addresses are there already: the daemon before this one paused.
+    pub fn holding(self, held: Vec<Vip>) -> Self {
+        Self { held, ..self }
     }
 
     /// Whether the daemon may end, as far as this group goes.

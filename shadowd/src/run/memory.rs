@@ -19,12 +19,29 @@ pub fn boot_id() -> anyhow::Result<String> {
     Ok(text.context("cannot read the boot id")?.trim().to_owned())
 }
 
-/// Opens the store and takes what was kept in it, in the order of the groups and then of those
-/// that this host is a witness of.
+/// Opens the store, takes what was kept in it, in the order of the groups and then of those that
+/// this host is a witness of, and removes what an earlier daemon left on the interfaces.
 ///
 /// # Errors
-/// The store is not good, or does not let go of what was kept.
-pub fn recall(settings: &Settings, boot: &str) -> anyhow::Result<(Store, Vec<Memory>)> {
+/// The store is not good or does not let go of what was kept; then all addresses are gone. Or one
+/// of them cannot be removed.
+pub async fn take_over(
+    settings: &Settings,
+    boot: &str,
+) -> anyhow::Result<(Store, Vec<Memory>, Vec<(Name, Vip)>)> {
+    match recall(settings, boot) {
+        Ok((store, mut memory)) => {
+            let released = release_left_over(settings, &mut memory).await?;
+            Ok((store, memory, released))
+        }
+        Err(error) => {
+            release_left_over(settings, &mut []).await?;
+            Err(error)
+        }
+    }
+}
+
+fn recall(settings: &Settings, boot: &str) -> anyhow::Result<(Store, Vec<Memory>)> {
     let mut store = Store::open(&settings.host.state_dir)?;
     let memory = store.take_memory(boot, boot_time())?;
     let mut memory: BTreeMap<Name, Memory> = memory.into_iter().collect();
@@ -38,10 +55,7 @@ pub fn recall(settings: &Settings, boot: &str) -> anyhow::Result<(Store, Vec<Mem
 /// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is
 /// removed before anything that takes time or may fail, so that it cannot answer beside the owner.
 /// What it paused with stays for as long as nobody else can own it.
-///
-/// # Errors
-/// An address cannot be removed.
-pub async fn release_left_over(
+async fn release_left_over(
     settings: &Settings,
     memory: &mut [Memory],
 ) -> Result<Vec<(Name, Vip)>, VipError> {

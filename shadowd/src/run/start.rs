@@ -184,8 +184,8 @@ impl FailoverStart {
         let kernels = kernels
             .of(settings, &self.settings)
             .context("every interface of a group has its neighbours")?;
-        let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels, held);
-        Ok(runner)
+        let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
+        Ok(runner.holding(held))
     }
 
     fn witness(&self, number: usize, settings: &GroupSettings) -> WitnessRunner {
