@@ -22,6 +22,15 @@ pub struct Disk {
     promise: Option<(Duration, KeptPromise)>,
 }
 
+/// A promise on its way to a disk.
+#[derive(Debug)]
+pub(super) struct Written {
+    boot: Duration,
+    /// Which daemon waits for it.
+    incarnation: u32,
+    promise: KeptPromise,
+}
+
 impl Host {
     /// Takes what a daemon that starts is told, as the store hands it out: what was kept once, and
     /// in its boot only; a promise of an earlier boot from now on for its whole length.
@@ -96,22 +105,20 @@ impl World {
         let delay = Duration::from_micros(self.rng.random_range(100..8_000));
         let here = &self.hosts[host];
         let (boot, incarnation) = (here.booted, here.incarnation);
-        let event = Event::Kept {
-            host,
+        let written = Written {
             boot,
             incarnation,
             promise,
         };
-        self.at(self.now + delay, event);
+        self.at(self.now + delay, Event::Kept(host, written));
     }
 
-    pub(super) fn kept(
-        &mut self,
-        host: usize,
-        boot: Duration,
-        incarnation: u32,
-        promise: KeptPromise,
-    ) {
+    pub(super) fn kept(&mut self, host: usize, written: Written) {
+        let Written {
+            boot,
+            incarnation,
+            promise,
+        } = written;
         let here = &mut self.hosts[host];
         if !here.powered || here.booted != boot {
             return;

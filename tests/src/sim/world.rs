@@ -7,11 +7,12 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, KeptPromise};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
 use super::host::{Host, Input, group, name};
+use super::restart::Written;
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,12 +49,7 @@ pub(super) enum Event {
         incarnation: u32,
         done: Done,
     },
-    Kept {
-        host: usize,
-        boot: Duration,
-        incarnation: u32,
-        promise: KeptPromise,
-    },
+    Kept(usize, Written),
     KernelAnswers {
         host: usize,
         incarnation: u32,
@@ -239,12 +235,7 @@ impl World {
                 incarnation,
                 done,
             } => self.job(host, boot, incarnation, done),
-            Event::Kept {
-                host,
-                boot,
-                incarnation,
-                promise,
-            } => self.kept(host, boot, incarnation, promise),
+            Event::Kept(host, written) => self.kept(host, written),
             Event::KernelAnswers {
                 host,
                 incarnation,
