@@ -293,6 +293,14 @@ pub enum Body {
     },
     /// What was promised to the sender in the message's epoch is given back.
     Withdraw,
+    /// An owner's daemon will be silent for a while and then go on: a request as a heartbeat is,
+    /// and the silence is no evidence.
+    Pause {
+        /// For so long; at most 30 s are granted.
+        silent: Duration,
+        /// Tells the set of voters that the sender counts from others.
+        electorate: u64,
+    },
 }
 
 #[cfg(test)]

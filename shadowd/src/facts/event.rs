@@ -85,6 +85,10 @@ pub enum EventKind {
     Freeze,
     /// The flap penalty grew, began to hold this host back, or ended to.
     FlapPenalty,
+    /// The daemon ends and will be back: the group stays here meanwhile.
+    Paused,
+    /// The daemon is back and goes on where the one before it paused.
+    Resumed,
 }
 
 impl fmt::Display for EventKind {
@@ -117,6 +121,8 @@ impl fmt::Display for EventKind {
             Self::Maintenance => "maintenance",
             Self::Freeze => "freeze",
             Self::FlapPenalty => "flap penalty",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
         })
     }
 }

@@ -8,6 +8,7 @@ mod cluster;
 mod event;
 mod ids;
 mod notice;
+mod pause;
 mod policy;
 mod status;
 mod time;
@@ -30,6 +31,7 @@ pub use notice::{
     LastNotice, Notice, ReceiverCounts, ReceiverKind, ReceiverStatus, Severity, Told, Topic,
     TopicError,
 };
+pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
     RememberedOrder,

@@ -128,6 +128,10 @@ pub(super) mod tests {
             }),
             lease.prop_map(|wait| Body::Refuse { wait }),
             Just(Body::Withdraw),
+            (any::<u32>(), any::<u64>()).prop_map(|(silent_ms, electorate)| Body::Pause {
+                silent: std::time::Duration::from_millis(silent_ms.into()),
+                electorate,
+            }),
         ]
     }
 

@@ -16,7 +16,7 @@ use super::peer::PeerLink;
 use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
-use crate::facts::{BootTime, Datagram, GroupMessage, Name, PolicyOrder};
+use crate::facts::{BootTime, Datagram, GroupMessage, Kept, KeptPromise, Name, PolicyOrder};
 use crate::link::Datagrams;
 use crate::observe::addresses::AddressReading;
 use crate::observe::carrier::CarrierReading;
@@ -79,6 +79,10 @@ pub enum Input {
     },
     /// The minute of the day, local time.
     Minute(u16),
+    /// A promise of this group is on the disk.
+    PromiseKept(Name, KeptPromise),
+    /// The daemon is to stop, and the next one is to start at once: within so long.
+    Pause(Duration),
     /// The daemon is to stop.
     Stop,
 }
@@ -135,11 +139,12 @@ impl Failover {
         }
     }
 
-    /// Runs until it was told to stop and every group was given up.
+    /// Runs until it was told to stop and every group was given up, or paused; gives what the next
+    /// daemon is to know. Nothing was promised since.
     ///
     /// # Errors
     /// When the datagram socket fails for good.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    pub async fn run(mut self) -> std::io::Result<Vec<(Name, Kept)>> {
         let mut stopping = false;
         loop {
             let wait = self.next_deadline().since(boot_time());
@@ -154,6 +159,10 @@ impl Failover {
                         stopping = true;
                         self.stop(boot_time());
                     }
+                    Some(Input::Pause(away)) => {
+                        stopping = true;
+                        self.pause(away, boot_time());
+                    }
                     Some(input) => self.on_input(input, boot_time()),
                 },
                 () = tokio::time::sleep(wait) => self.on_timers(boot_time()),
@@ -161,8 +170,8 @@ impl Failover {
             self.carry_out().await;
             self.answer_handovers(boot_time());
             self.publish(boot_time());
-            if stopping && self.groups.iter().all(|group| group.core.stopped()) {
-                return Ok(());
+            if stopping && self.groups.iter().all(GroupRunner::may_end) {
+                return Ok(self.at_rest(boot_time()));
             }
         }
     }
@@ -249,7 +258,18 @@ impl Failover {
                     group.on_minute(minute, now);
                 }
             }
-            Input::Stop => {}
+            Input::PromiseKept(name, promise) => self.promise_kept(&name, promise, now),
+            Input::Pause(_) | Input::Stop => {}
+        }
+    }
+
+    fn promise_kept(&mut self, name: &Name, promise: KeptPromise, now: BootTime) {
+        for group in self.groups.iter_mut().filter(|group| group.name() == name) {
+            group.core.on_done(Done::PromiseKept(promise), now);
+        }
+        let witnessed = self.witnessed.iter_mut();
+        for witness in witnessed.filter(|witness| witness.name() == name) {
+            witness.core.on_promise_kept(promise);
         }
     }
 
@@ -296,6 +316,30 @@ impl Failover {
             ended
         });
         Ok(OrderAnswer { owner, handover })
+    }
+
+    fn pause(&mut self, away: Duration, now: BootTime) {
+        for group in &mut self.groups {
+            group.core.on_pause(away, now);
+        }
+    }
+
+    fn at_rest(&self, now: BootTime) -> Vec<(Name, Kept)> {
+        let groups = self.groups.iter().map(|group| {
+            let kept = Kept {
+                vote: group.core.vote_at_rest(),
+                pause: group.core.pause_at_rest(now),
+            };
+            (group.name().clone(), kept)
+        });
+        let witnessed = self.witnessed.iter().map(|witness| {
+            let kept = Kept {
+                vote: Some(witness.core.vote_at_rest()),
+                pause: None,
+            };
+            (witness.name().clone(), kept)
+        });
+        groups.chain(witnessed).collect()
     }
 
     fn hand_over(

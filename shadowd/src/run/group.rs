@@ -88,6 +88,16 @@ impl GroupRunner {
         }
     }
 
+    /// The addresses are there already: the daemon before this one paused.
+    pub fn holding(self, held: Vec<Vip>) -> Self {
+        Self { held, ..self }
+    }
+
+    /// Whether the daemon may end, as far as this group goes.
+    pub fn may_end(&self) -> bool {
+        self.core.stopped() || self.core.paused()
+    }
+
     /// The group's name.
     pub fn name(&self) -> &Name {
         &self.core.settings().name
@@ -185,6 +195,10 @@ impl GroupRunner {
                 Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
                 Action::StartUnits { epoch } => self.unit_job(epoch, true),
                 Action::StopUnits { epoch } => self.unit_job(epoch, false),
+                Action::KeepPromise(promise) => {
+                    let group = self.name().clone();
+                    self.recorder.promise(&group, promise);
+                }
                 Action::Record(record) => {
                     let group = self.name().clone();
                     self.recorder.decision(&group, record);

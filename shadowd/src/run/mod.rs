@@ -21,6 +21,7 @@ mod history;
 mod jobs;
 mod keep;
 mod logging;
+mod memory;
 mod neighbours;
 mod notify;
 mod parts;
@@ -28,6 +29,7 @@ mod peer;
 mod policy;
 mod record;
 mod start;
+mod stop;
 mod tap;
 mod witness;
 

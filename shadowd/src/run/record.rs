@@ -9,7 +9,9 @@ use tracing::{error, info, warn};
 
 use super::tap::Tap;
 use crate::decide::cluster::Record;
-use crate::facts::{BootTime, Epoch, Event, EventKind, Name, PolicyMemory, Told};
+use crate::facts::{
+    BootTime, Epoch, Event, EventKind, Kept, KeptPromise, Name, PolicyMemory, Told,
+};
 use crate::store::{Store, StoreError};
 
 /// Happenings that wait to be written; beyond it they are dropped and counted.
@@ -19,8 +21,12 @@ enum Entry {
     Event(Box<Event>),
     Epoch(Name, Epoch),
     Policy(Name, u64, Box<PolicyMemory>),
+    Promise(Name, KeptPromise),
     Stop,
 }
+
+/// Where a promise is reported that is on the disk.
+pub type OnKept = Box<dyn Fn(Name, KeptPromise) + Send>;
 
 /// Hands happenings to the recording thread; never waits.
 #[derive(Clone)]
@@ -33,14 +39,18 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts the recording thread, which owns the writes to `store`.
-    pub fn start(store: Store) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub fn start(
+        store: Store,
+        boot: String,
+        on_kept: OnKept,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, entries) = bounded(QUEUE);
         let store = Arc::new(Mutex::new(store));
         let dropped = Arc::<AtomicU64>::default();
         let (writer, lost) = (Arc::clone(&store), Arc::clone(&dropped));
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
-            .spawn(move || write_all(&entries, &writer, &lost))?;
+            .spawn(move || write_all(&entries, &writer, &lost, (&boot, &on_kept)))?;
         Ok((
             Self {
                 queue,
@@ -145,6 +155,21 @@ impl Recorder {
         store.policy(group)
     }
 
+    /// Keeps a promise: it is reported once it is on the disk. One that finds no room in the queue
+    /// is not given.
+    pub fn promise(&self, group: &Name, promise: KeptPromise) {
+        let _ = self.queue.try_send(Entry::Promise(group.clone(), promise));
+    }
+
+    /// Keeps what this daemon leaves to the next.
+    ///
+    /// # Errors
+    /// Nothing is kept.
+    pub fn keep(&self, boot: &str, groups: &[(Name, Kept)]) -> Result<(), StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.keep(boot, groups)
+    }
+
     /// Events that a full queue or the store refused.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -183,7 +208,12 @@ pub(super) fn wall_ms() -> u64 {
 }
 
 /// Takes everything that waits in one go, so that a burst costs one transaction.
-fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) {
+fn write_all(
+    entries: &Receiver<Entry>,
+    store: &Mutex<Store>,
+    lost: &AtomicU64,
+    (boot, on_kept): (&str, &OnKept),
+) {
     while let Ok(first) = entries.recv() {
         let mut events = Vec::new();
         let mut stop = false;
@@ -203,6 +233,15 @@ fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) 
                     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(cause) = store.set_policy(&group, at, &memory) {
                         error!(%group, cause = %anyhow::Error::from(cause), "policy not stored");
+                    }
+                }
+                Entry::Promise(group, promise) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    match store.keep_promise(boot, &group, &promise) {
+                        Ok(()) => on_kept(group, promise),
+                        Err(cause) => {
+                            error!(%group, cause = %anyhow::Error::from(cause), "promise not kept");
+                        }
                     }
                 }
                 Entry::Stop => stop = true,

@@ -21,7 +21,7 @@ use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::decide::cluster::{Group, Peer, Witness};
-use crate::facts::{Epoch, HostId, Name};
+use crate::facts::{Epoch, HostId, Kept, Memory, Name};
 use crate::link::{Datagrams, Keyring};
 use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
@@ -67,6 +67,8 @@ pub struct FailoverStart {
     pub id: HostId,
     /// The newest known epoch of each group, then of each group this host is a witness of.
     pub epochs: Vec<Epoch>,
+    /// What the daemon before this one left of each, in the same order.
+    pub memory: Vec<Memory>,
     /// What silences addresses without a lease.
     pub guards: Guards,
     /// The keys of the peers' datagrams.
@@ -82,7 +84,7 @@ pub struct FailoverStart {
 }
 
 /// How the failover thread ended.
-pub type FailoverEnd = oneshot::Receiver<anyhow::Result<()>>;
+pub type FailoverEnd = oneshot::Receiver<anyhow::Result<Vec<(Name, Kept)>>>;
 
 /// Starts the failover thread; returns once it has its sockets, with where it reports its end.
 pub async fn start_failover(
@@ -135,8 +137,8 @@ impl FailoverStart {
             groups.push(self.group(number, settings, &kernels).await?);
         }
         let witnessed = self.settings.witnessed.iter().enumerate();
-        let newest = &self.epochs[groups.len()..];
-        let witnessed = witnessed.map(|(number, settings)| self.witness(newest[number], settings));
+        let first = groups.len();
+        let witnessed = witnessed.map(|(number, settings)| self.witness(first + number, settings));
         let witnessed = witnessed.collect();
         Ok(Failover::new(
             groups,
@@ -168,6 +170,16 @@ impl FailoverStart {
         let witnesses = self.peers(&settings.witnesses);
         let now = boot_time();
         let mut core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
+        let memory = &self.memory[number];
+        let held = if core.remember(memory, now) {
+            vips.held(&settings.vips).await?
+        } else {
+            if memory.kept.pause.is_some() {
+                // The pause was too long, or is not good for what is configured now.
+                vips.release_all(&settings.vips).await?;
+            }
+            Vec::new()
+        };
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
         policy::restore(&mut core, &recorder, now)?;
         let guard = self.guards.of(settings);
@@ -175,14 +187,16 @@ impl FailoverStart {
             .of(settings, &self.settings)
             .context("every interface of a group has its neighbours")?;
         let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
-        Ok(runner)
+        Ok(runner.holding(held))
     }
 
-    fn witness(&self, newest: Epoch, settings: &GroupSettings) -> WitnessRunner {
+    fn witness(&self, number: usize, settings: &GroupSettings) -> WitnessRunner {
+        let newest = self.epochs[number];
         let members = self.peers(&settings.members);
         let others = self.peers(&settings.witnesses);
         let (me, now) = (self.me(), boot_time());
-        let core = Witness::new(settings.clone(), &me, members, &others, newest, now);
+        let mut core = Witness::new(settings.clone(), &me, members, &others, newest, now);
+        core.remember(&self.memory[number]);
         WitnessRunner::new(core, self.recorder.clone())
     }
 

@@ -6,6 +6,7 @@
 //! file that it does not understand, and it decides nothing.
 
 pub mod history;
+mod pause;
 mod policy;
 mod rows;
 mod schema;
@@ -134,6 +135,21 @@ pub enum StoreError {
     /// What bounds failover of a group could not be recorded; what was there stands.
     #[error("cannot record the policy of group {group}")]
     SetPolicy {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What this daemon leaves to the next could not be kept.
+    #[error("cannot keep what the next daemon needs")]
+    Keep(#[source] rusqlite::Error),
+    /// What the daemon before this one left could not be taken.
+    #[error("cannot take what the last daemon kept")]
+    Memory(#[source] rusqlite::Error),
+    /// A promise could not be kept.
+    #[error("cannot keep a promise of group {group}")]
+    KeepPromise {
         /// The group.
         group: Name,
         /// Why.
@@ -271,13 +287,20 @@ impl Store {
             group: group.clone(),
             source,
         };
-        self.connection
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(wrap)?;
-        let result = self.raise_epoch(group, epoch);
+        self.synchronously(|store| store.raise_epoch(group, epoch))
+            .map_err(wrap)
+    }
+
+    /// Whatever `write` commits is on the disk before this returns.
+    fn synchronously<T>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let result = write(self);
         // A failure here leaves FULL on: slower, never less safe.
         let _ = self.connection.pragma_update(None, "synchronous", "NORMAL");
-        result.map_err(wrap)
+        result
     }
 
     fn raise_epoch(&mut self, group: &Name, epoch: Epoch) -> rusqlite::Result<Epoch> {

@@ -18,7 +18,7 @@ use super::StoreError;
 const APPLICATION_ID: u32 = 0x7368_6477;
 
 /// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -52,6 +52,18 @@ const MIGRATIONS: [&str; 3] = [
         epoch INTEGER NOT NULL,
         sure INTEGER NOT NULL,
         PRIMARY KEY (receiver, group_name, subject)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE kept (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE promises (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
 ",
 ];

@@ -22,7 +22,6 @@ use shadowd::serve::protocol::{
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
 
-
 /// 2026-11-20 12:00:00 UTC, the only moment that is recorded.
 pub const RECORDED_MS: i64 = 1_795_176_000_000;
 /// No wait in these tests is longer.

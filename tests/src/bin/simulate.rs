@@ -29,11 +29,12 @@ fn main() -> ExitCode {
     let began = Instant::now();
     let sum = many::run(first, seeds, |_| {}, |line| println!("{line}"));
     println!(
-        "simulated {} runs ({} with a lease), {} steps, {} ownerships in {:.1} s, {} broken",
+        "simulated {} runs ({} with a lease), {} steps, {} ownerships, {} pauses in {:.1} s, {} broken",
         sum.runs,
         sum.leased,
         sum.steps,
         sum.claims,
+        sum.pauses,
         began.elapsed().as_secs_f64(),
         sum.broken
     );

@@ -18,6 +18,8 @@ pub enum Fault {
     Stall(usize),
     /// The daemon is stopped cleanly and started again.
     Stop(usize),
+    /// The daemon is restarted cleanly.
+    Restart(usize),
     /// The warm unit dies and comes back.
     Unit(usize),
     /// The interface loses its link.
@@ -143,7 +145,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..13) {
+        match rng.random_range(0..15) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -155,6 +157,7 @@ impl Plan {
             8 => Fault::Loss(rng.random_range(1..60)),
             9 => Fault::Maintenance(member),
             10 => Fault::Freeze(member),
+            11..=12 => Fault::Restart(host),
             _ => Fault::Handover,
         }
     }

@@ -11,6 +11,7 @@ use shadowd::facts::{
 };
 
 use super::faults::Plan;
+use super::restart::Disk;
 
 /// Between heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -41,6 +42,7 @@ pub enum Input {
     },
     HandOver,
     Order(PolicyOrder),
+    Pause(Duration),
     Stop,
 }
 
@@ -140,7 +142,11 @@ impl Core {
             }
             (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
             (Self::Member(group), Input::Order(order)) => drop(group.on_order(order, now)),
+            (Self::Member(group), Input::Pause(away)) => group.on_pause(away, now),
             (Self::Member(group), Input::Stop) => group.on_stop(now),
+            (Self::Witness(witness), Input::Done(Done::PromiseKept(kept))) => {
+                witness.on_promise_kept(kept);
+            }
             (Self::Witness(_), _) => {}
         }
     }
@@ -184,6 +190,10 @@ pub struct Host {
     pub stored: Epoch,
     /// And of what bounds failover: from when, in simulated time.
     pub remembered: Option<(Duration, PolicyMemory)>,
+    /// What the store keeps for restarts.
+    pub disk: Disk,
+    /// The daemon was asked to end, and is started again.
+    pub restarting: bool,
     /// Until when the service manager works on unit jobs: it takes them one after the other.
     pub jobs_until: Duration,
     /// An address action is under way; inputs wait.
@@ -263,6 +273,8 @@ impl Host {
             cold: false,
             stored: Epoch::NONE,
             remembered: None,
+            disk: Disk::default(),
+            restarting: false,
             jobs_until: Duration::ZERO,
             busy: false,
             inbox: VecDeque::new(),
@@ -278,25 +290,31 @@ impl Host {
         BootTime::from_nanos(u64::try_from(drifted).unwrap_or(u64::MAX))
     }
 
-    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does.
+    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does, but
+    /// not those that the daemon before it paused with.
     pub fn start_daemon(&mut self, now: Duration) {
         self.incarnation += 1;
-        self.vips = false;
+        self.restarting = false;
         self.busy = false;
         self.inbox.clear();
         self.timer = None;
         self.heard.fill(None);
         let clock = self.clock(now);
+        let memory = self.take_memory(clock);
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());
         self.core = Some(if self.is_witness {
-            let witness = Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            let mut witness =
+                Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            witness.remember(&memory);
             Core::Witness(Box::new(witness))
         } else {
             let mut group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
             if let Some((at, memory)) = self.remembered.clone() {
                 group.restore(memory, now.saturating_sub(at), clock);
             }
+            let resumed = group.remember(&memory, clock);
+            self.vips &= resumed;
             Core::Member(Box::new(group))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });

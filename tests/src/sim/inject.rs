@@ -20,7 +20,11 @@ impl World {
                 self.input(host, Input::Stop);
             }
             // A witness has nothing to give up.
-            Fault::Stop(host) => self.hosts[host].end_daemon(),
+            Fault::Stop(host) => {
+                let now = self.now;
+                self.hosts[host].end_cleanly(now);
+            }
+            Fault::Restart(host) => self.begin_restart(host),
             Fault::Unit(host) => self.warm(host, false),
             Fault::Link(host) => self.link(host, false),
             Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
@@ -57,12 +61,16 @@ impl World {
                     self.restart(host);
                 }
             }
-            Fault::Kill(host) | Fault::Stop(host) => {
+            Fault::Kill(host) | Fault::Stop(host) | Fault::Restart(host) => {
                 let here = &self.hosts[host];
                 let ended = here.core.as_ref().is_none_or(|core| core.stopped());
                 if here.powered && ended {
+                    if !matches!(fault, Fault::Kill(_)) {
+                        let now = self.now;
+                        self.hosts[host].end_cleanly(now);
+                    }
                     self.restart(host);
-                } else if matches!(fault, Fault::Stop(_)) && here.powered {
+                } else if matches!(fault, Fault::Stop(_) | Fault::Restart(_)) && here.powered {
                     // Still giving the group up: the service manager waits for that.
                     self.at(self.now + Duration::from_millis(10), Event::End(index));
                 }

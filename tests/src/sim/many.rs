@@ -23,6 +23,8 @@ pub struct Sum {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// Owners that were restarted and kept the group.
+    pub pauses: u64,
     /// Runs that broke an invariant.
     pub broken: u64,
     /// The first of them, with what they broke.
@@ -77,6 +79,7 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
         Ok(outcome) => {
             sum.steps += outcome.steps;
             sum.claims += outcome.claims;
+            sum.pauses += outcome.pauses;
         }
         Err(violation) => {
             sum.broken += 1;

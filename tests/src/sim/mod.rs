@@ -9,6 +9,7 @@ mod host;
 mod inject;
 pub mod many;
 mod network;
+mod restart;
 mod world;
 
 pub use check::Violation;

@@ -12,6 +12,7 @@ use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, PolicyOrder};
 use super::check::{Checker, Violation};
 use super::faults::Plan;
 use super::host::{Host, Input, group, name};
+use super::restart::Written;
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// Owners that ended to be restarted, and kept the group.
+    pub pauses: u64,
 }
 
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub(super) enum Event {
         incarnation: u32,
         done: Done,
     },
+    Kept(usize, Written),
     KernelAnswers {
         host: usize,
         incarnation: u32,
@@ -232,6 +236,7 @@ impl World {
                 incarnation,
                 done,
             } => self.job(host, boot, incarnation, done),
+            Event::Kept(host, written) => self.kept(host, written),
             Event::KernelAnswers {
                 host,
                 incarnation,
@@ -269,7 +274,10 @@ impl World {
         match &done {
             Done::VipsTaken { .. } => here.vips = true,
             Done::VipsDropped { .. } => here.vips = false,
-            Done::UnitsStarted { .. } | Done::UnitsStopped { .. } | Done::Failed { .. } => {}
+            Done::UnitsStarted { .. }
+            | Done::UnitsStopped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         here.busy = false;
         here.inbox.push_front(Input::Done(done));
@@ -284,7 +292,10 @@ impl World {
         match &done {
             Done::UnitsStarted { .. } => self.hosts[host].cold = true,
             Done::UnitsStopped { .. } => self.hosts[host].cold = false,
-            Done::VipsTaken { .. } | Done::VipsDropped { .. } | Done::Failed { .. } => {}
+            Done::VipsTaken { .. }
+            | Done::VipsDropped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         let up = self.hosts[host].cold;
         let reading = Input::Unit {
@@ -335,6 +346,7 @@ impl World {
             host.set_guard();
             self.carry_out(index);
         }
+        self.end_if_paused(index);
         self.arm(index);
     }
 
@@ -409,6 +421,7 @@ impl World {
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
                 Action::Probe { member } => self.probe(index, &member),
                 Action::Announce { .. } => {}
+                Action::KeepPromise(promise) => self.keep_promise(index, promise),
                 Action::Record(record) => {
                     self.check_suspicion(index, &record);
                     self.say(|| format!("h{index} {record:?}"));
@@ -469,7 +482,7 @@ impl World {
             Done::VipsDropped { epoch } => (Step::DropVips, epoch),
             Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
             Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
-            Done::Failed { .. } => return done,
+            Done::PromiseKept(_) | Done::Failed { .. } => return done,
         };
         let why = "simulated".to_owned();
         Done::Failed { epoch, step, why }

@@ -10,6 +10,7 @@ mod capture;
 mod faults;
 mod hooks;
 mod input;
+mod restart;
 mod wire;
 
 use std::io::{Read, Write};

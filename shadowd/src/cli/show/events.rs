@@ -59,6 +59,8 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Maintenance => "maintenance",
         EventKind::Freeze => "freeze",
         EventKind::FlapPenalty => "flap_penalty",
+        EventKind::Paused => "paused",
+        EventKind::Resumed => "resumed",
     }
 }
 
@@ -86,6 +88,8 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Drained
         | EventKind::Voted
         | EventKind::Notified
+        | EventKind::Paused
+        | EventKind::Resumed
         | EventKind::Handover => Tone::Plain,
     }
 }

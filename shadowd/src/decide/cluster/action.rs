@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, Mac, Name};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, KeptPromise, Mac, Name};
 
 /// Something to do. Actions are to be carried out in the order they are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,9 @@ pub enum Action {
         /// The epoch they ran in.
         epoch: Epoch,
     },
+    /// Keep a promise on the disk, so that it can be given. Answered, once it is there, by
+    /// [`Done::PromiseKept`].
+    KeepPromise(KeptPromise),
     /// Write down what happened.
     Record(Record),
 }
@@ -97,6 +100,8 @@ pub enum Done {
         /// The action's epoch.
         epoch: Epoch,
     },
+    /// The promise is on the disk.
+    PromiseKept(KeptPromise),
     /// A step did not succeed.
     Failed {
         /// The action's epoch.

@@ -23,6 +23,7 @@ use super::handover::Offer;
 use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
+use super::pause::Pausing;
 use super::policy::Policy;
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
@@ -142,7 +143,9 @@ pub struct Group {
     /// Where this member is on the link of the addresses, while connections can outlast a handover.
     pub(super) mac: Option<Mac>,
     pub(super) policy: Policy,
-    next_beat: BootTime,
+    /// The daemon is to end and be back soon.
+    pub(super) pausing: Option<Pausing>,
+    pub(super) next_beat: BootTime,
 }
 
 impl Group {
@@ -180,6 +183,7 @@ impl Group {
             held_until: BootTime::default(),
             retry: None,
             last_failure: None,
+            pausing: None,
             next_beat: now,
             listening_since: now,
             last_run: now,
@@ -216,6 +220,7 @@ impl Group {
                 self.stopping = false;
                 self.units_stopped(epoch, now);
             }
+            Done::PromiseKept(kept) => self.promise_kept(kept),
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
@@ -223,6 +228,7 @@ impl Group {
 
     /// The daemon is asked to stop: an owner gives the group up first.
     pub fn on_stop(&mut self, now: BootTime) {
+        self.pausing = None;
         match &self.state {
             State::Active(active) => {
                 let epoch = active.epoch;
@@ -252,6 +258,9 @@ impl Group {
             let pause = match self.state {
                 // Nothing is left but last words, and the service manager waits for them.
                 State::Stopped => self.settings.heartbeat.min(LAST_WORDS_PAUSE),
+                State::Active(_) if self.pausing.is_some() => {
+                    self.settings.heartbeat.min(LAST_WORDS_PAUSE)
+                }
                 State::Joining { .. }
                 | State::Shadow(_)
                 | State::Active(_)
@@ -327,6 +336,7 @@ impl Group {
         {
             self.claim(cause, now);
         }
+        self.review_pause(now);
     }
 
     /// What this member is to the others.
@@ -375,6 +385,11 @@ impl Group {
     /// Says this member's state to every other.
     pub(super) fn beat(&mut self) {
         self.renew_own_vote(self.last_run);
+        if let Some(body) = self.pause_body() {
+            self.send_to_all(&body, self.newest);
+            self.send_to_witnesses(&body, self.newest);
+            return;
+        }
         let body = Body::Beat {
             role: self.role(),
             priority: self.settings.priority,

@@ -87,7 +87,7 @@ impl Group {
                 active: self.active().cloned(),
             });
         };
-        if active.offer.is_some() {
+        if active.offer.is_some() || self.pausing.is_some() {
             return Err(Refusal::Busy);
         }
         let to = self.successor(to)?;

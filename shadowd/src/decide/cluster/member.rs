@@ -39,6 +39,8 @@ pub(super) struct Said {
     pub lease: Duration,
     /// Why it is not eligible.
     pub reason: Option<Cause>,
+    /// It said that it will be silent for so long.
+    pub paused: Duration,
 }
 
 impl Member {

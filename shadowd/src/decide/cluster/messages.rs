@@ -6,6 +6,7 @@ use super::action::Action;
 use super::group::{Group, State, Then, View};
 use super::handover::Transfer;
 use super::member::Said;
+use super::pause::PAUSE_MAX;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
@@ -62,6 +63,7 @@ impl Group {
         self.vote(index, sent, message, now);
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
+            Body::Pause { .. } => self.on_beat(index, Role::Active, message.epoch, now),
             Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
             Body::Resign { cause } => {
                 // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
@@ -114,6 +116,7 @@ impl Group {
             eligible: false,
             lease: Duration::ZERO,
             reason: None,
+            paused: Duration::ZERO,
         };
         let known = Said {
             heard: now,
@@ -134,12 +137,19 @@ impl Group {
                 eligible: *eligible,
                 lease: *lease,
                 reason: policy.reason,
+                paused: Duration::ZERO,
+                ..known
+            },
+            Body::Pause { silent, .. } => Said {
+                role: Role::Active,
+                paused: (*silent).min(PAUSE_MAX),
                 ..known
             },
             Body::Resign { .. } | Body::Transfer { .. } => Said {
                 role: Role::Shadow,
                 eligible: false,
                 reason: None,
+                paused: Duration::ZERO,
                 ..known
             },
             Body::Offer { .. }
@@ -178,6 +188,7 @@ impl Group {
             | Body::Resign { .. }
             | Body::Transfer { .. }
             | Body::Offer { .. }
+            | Body::Pause { .. }
             | Body::Ready { .. } => false,
         };
         if epoch <= self.newest || asked {
@@ -195,6 +206,7 @@ impl Group {
                 // It has named another, who may be taking over right now.
                 Body::Transfer { .. }
                 | Body::Offer { .. }
+                | Body::Pause { .. }
                 | Body::Ready { .. }
                 | Body::Ask { .. }
                 | Body::Promise { .. }
@@ -228,10 +240,11 @@ impl Group {
         let held = active.epoch;
         let owns = matches!(
             body,
-            Body::Beat {
-                role: Role::Active,
-                ..
-            }
+            Body::Pause { .. }
+                | Body::Beat {
+                    role: Role::Active,
+                    ..
+                }
         ) && epoch.owner == self.members[index].id;
         if owns {
             self.leave(held, Then::Yield, Cause::NewerEpoch, now);

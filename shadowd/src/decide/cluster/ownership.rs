@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::action::Action;
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
 use super::health::HOLD_AFTER_FAILURE;
-use super::lease::Lease;
+use super::lease::{Lease, longest};
 use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.
@@ -177,10 +177,10 @@ impl Group {
         // A transfer stops the cold units before the addresses go; every other way after, because
         // the service is lost or owned elsewhere already and the others need the word first.
         let mut stop_units = self.has_cold_units();
-        let deadline = self
-            .lease
-            .as_ref()
-            .map_or_else(BootTime::default, Lease::deadline);
+        // What a voter promised for longer it may have forgotten when the successor counts on it.
+        let promised = now.after(longest(&self.settings));
+        let deadline = self.lease.as_ref().map(Lease::deadline);
+        let deadline = deadline.unwrap_or_default().min(promised);
         match then {
             Then::Resign(cause) => {
                 self.release_lease(dropped);

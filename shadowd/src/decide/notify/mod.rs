@@ -134,6 +134,8 @@ impl Notifier {
             | EventKind::Freeze
             | EventKind::FlapPenalty
             | EventKind::Voted
+            | EventKind::Paused
+            | EventKind::Resumed
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };

@@ -3,6 +3,7 @@
 mod handover;
 mod lease;
 mod ownership;
+mod pause;
 mod policy;
 
 use std::time::Duration;
