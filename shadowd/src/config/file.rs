@@ -86,7 +86,7 @@ pub struct Group {
     /// Whether the kernel silences the virtual IPs when the lease runs out. Default true.
     pub guard: Option<Spanned<bool>>,
     /// How long the old owner goes on serving the connections that it has after a planned handover,
-    /// `0s` (not at all) to `1h`. It takes a guard, and a group without cold units. Default `60s`.
+    /// `0s` (not at all) to `1h`. It takes a guard. Default `60s`.
     pub drain: Option<Spanned<String>>,
     /// An owner one of whose units leaves all clients that wait without an answer for so long gives
     /// the group up, if another member is ready, 1s to 10min. Default: that is not looked at.

@@ -14,6 +14,8 @@ pub(super) struct Offer {
     pub until: BootTime,
     /// The other is ready: the cold units are being stopped.
     pub ready: bool,
+    /// Where it is on the link, if connections are to outlast the handover.
+    pub successor: Option<Mac>,
 }
 
 /// What a former owner leaves to the next one.
@@ -96,6 +98,7 @@ impl Group {
             to,
             until: now.after(self.grace()),
             ready: false,
+            successor: None,
         };
         if let State::Active(active) = &mut self.state {
             active.offer = Some(offer);
@@ -153,9 +156,7 @@ impl Group {
 
     /// Where this member is, if it takes part in serving connections to their end.
     pub(super) fn passes_back(&self) -> Option<Mac> {
-        // A service that may run once only has no connections left when it is stopped.
-        let drains = !self.settings.drain.is_zero() && !self.has_cold_units();
-        self.mac.filter(|_| drains)
+        self.mac.filter(|_| !self.settings.drain.is_zero())
     }
 
     /// The offered member said that it is ready.
@@ -175,6 +176,7 @@ impl Group {
         if cold {
             // Stopping may take as long as the units need; the offer no longer lapses.
             offer.until = BootTime::from_nanos(u64::MAX);
+            offer.successor = drain;
             active.cold = Cold::Down;
             self.actions.push_back(Action::StopUnits { epoch });
         } else {
@@ -193,7 +195,7 @@ impl Group {
         {
             let then = Then::Transfer {
                 to: offer.to,
-                drain: None,
+                drain: offer.successor,
             };
             self.leave(stopped, then, Cause::Handover, now);
         }
