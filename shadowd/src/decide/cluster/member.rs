@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::rhythm::Rhythm;
 use crate::facts::{BootTime, Cause, HostId, Name, Role};
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
@@ -15,6 +16,8 @@ pub(super) struct Member {
     pub id: HostId,
     /// What it last said; none before its first message.
     pub said: Option<Said>,
+    /// How regularly its heartbeats arrive.
+    pub rhythm: Rhythm,
     /// Silent for longer than the group allows, as of the last look.
     pub suspected: bool,
     /// When its kernel last answered.
@@ -43,12 +46,29 @@ pub(super) struct Said {
     pub paused: Duration,
 }
 
+impl Said {
+    /// What a member is before it has told more.
+    pub const fn first(heard: BootTime, sent: BootTime) -> Self {
+        Self {
+            heard,
+            sent,
+            role: Role::Shadow,
+            priority: 0,
+            eligible: false,
+            lease: Duration::ZERO,
+            reason: None,
+            paused: Duration::ZERO,
+        }
+    }
+}
+
 impl Member {
     pub fn new(name: Name, id: HostId) -> Self {
         Self {
             name,
             id,
             said: None,
+            rhythm: Rhythm::default(),
             suspected: false,
             kernel_answered: None,
             contested: false,

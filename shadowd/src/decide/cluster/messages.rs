@@ -106,22 +106,16 @@ impl Group {
 
     /// Takes down that the member lives, and what it says of itself.
     fn heard(&mut self, index: usize, sent: BootTime, body: &Body, now: BootTime) {
+        let (listening, irregular) = (self.listening_since, self.irregular());
         let member = &mut self.members[index];
+        if matches!(body, Body::Beat { .. }) {
+            member.rhythm.beat(now, listening, irregular);
+        }
         let before = member.said;
-        let unknown = Said {
-            heard: now,
-            sent,
-            role: Role::Shadow,
-            priority: 0,
-            eligible: false,
-            lease: Duration::ZERO,
-            reason: None,
-            paused: Duration::ZERO,
-        };
         let known = Said {
             heard: now,
             sent,
-            ..before.unwrap_or(unknown)
+            ..before.unwrap_or_else(|| Said::first(now, sent))
         };
         let said = match body {
             Body::Beat {

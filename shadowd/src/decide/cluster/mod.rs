@@ -17,6 +17,7 @@ mod neighbours;
 mod ownership;
 mod pause;
 mod policy;
+mod rhythm;
 mod silence;
 mod status;
 #[cfg(test)]

@@ -6,6 +6,9 @@ use super::group::{Group, State, View};
 use super::lease::STRETCH_MAX;
 use crate::facts::{BootTime, Cause, EventKind};
 
+/// Irregular heartbeats stretch the bound of silence so many times at most.
+const IRREGULAR_MAX: u32 = 4;
+
 impl Group {
     /// Every input begins with this: it notices that this process itself did not run.
     pub(super) fn turn(&mut self, now: BootTime) {
@@ -39,14 +42,21 @@ impl Group {
         permitted.max(paused.unwrap_or_default())
     }
 
-    /// How long `member` may be silent by its word alone: an owner for as long as it asked to be
-    /// kept alone.
+    /// How long `member` may be silent by its word and its habit: an owner for as long as it asked
+    /// to be kept alone, and whoever is heard irregularly for as long as was learned.
     pub(super) fn permitted(&self, member: usize) -> Duration {
         let asked = self.members[member]
             .said
             .map_or(Duration::ZERO, |said| said.lease);
         let longest = self.settings.lease * STRETCH_MAX;
-        self.settings.suspect_after.max(asked.min(longest))
+        let learned = self.members[member].rhythm.expected();
+        let told = asked.min(longest).max(learned.min(self.irregular()));
+        self.settings.suspect_after.max(told)
+    }
+
+    /// No rhythm makes more patient than this, and what is longer is an outage.
+    pub(super) fn irregular(&self) -> Duration {
+        self.settings.suspect_after * IRREGULAR_MAX
     }
 
     /// Since when `member`, watched since `since`, says nothing that this process could hear.

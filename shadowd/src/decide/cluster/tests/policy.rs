@@ -247,7 +247,8 @@ fn a_member_that_a_group_leaves_too_often_is_held_back_while_another_could_own_i
     for _ in 0..2 {
         bench.flap();
         assert!(bench.group.status(bench.now).eligible);
-        bench.pass(SUSPECT * 2, None);
+        // Here it is heard irregularly, which makes patient.
+        bench.pass(SUSPECT * 5, None);
         assert_eq!(bench.role(), Role::Active, "b is silent");
         let epoch = bench.group.newest_epoch();
         bench.done(Done::VipsTaken { epoch });
