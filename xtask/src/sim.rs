@@ -52,7 +52,7 @@ pub fn many(seeds: u64, first: u64, tally: &mut Tally) -> Result<()> {
 fn simulate(arguments: &[String], tally: &mut Tally) -> Result<()> {
     // The whole workspace, because a choice of packages would resolve other features and compile
     // the dependencies again.
-    let build = ["build", "--release", "--workspace", "--bins"];
+    let build = ["build", "--release", "--workspace", "--bin", "simulate"];
     run(cargo().args(build))?;
     let program = target().join("release/simulate");
     if !program.exists() {

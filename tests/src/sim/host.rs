@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
-use shadowd::decide::cluster::{Action, Done, Group, Peer, Witness};
+use shadowd::decide::cluster::{Action, Done, Echo, Group, Peer, Witness};
 use shadowd::facts::{Body, BootTime, Epoch, GroupMessage, HostId, Name, Protection, UnitMode};
 
 use super::faults::Plan;
@@ -138,13 +138,6 @@ impl Core {
     }
 }
 
-/// What a host heard of another: for the echo of its clock.
-#[derive(Clone, Copy)]
-pub struct Heard {
-    pub at: BootTime,
-    pub sent: BootTime,
-}
-
 /// A host.
 pub struct Host {
     pub peer: Peer,
@@ -159,8 +152,8 @@ pub struct Host {
     /// Until when the kernel lets it answer for the addresses, on its own clock. Outlives the
     /// daemon.
     pub guard: BootTime,
-    /// What the daemon last heard of each host.
-    pub heard: Vec<Option<Heard>>,
+    /// What the daemon keeps of each host's clock, to echo it.
+    pub echoes: Vec<Echo>,
     /// Counts starts of the daemon: what was under way for an earlier one is void.
     pub incarnation: u32,
     /// Simulated time at which the host booted: its boot clock's zero.
@@ -239,7 +232,7 @@ impl Host {
             core: None,
             drift_ppm: 0,
             guard: BootTime::default(),
-            heard: vec![None; plan.hosts()],
+            echoes: vec![Echo::default(); plan.hosts()],
             incarnation: 0,
             booted: Duration::ZERO,
             powered: true,
@@ -259,9 +252,10 @@ impl Host {
     /// This host's boot clock at simulated time `now`. Hosts' clocks differ by design.
     pub fn clock(&self, now: Duration) -> BootTime {
         let nanos = now.saturating_sub(self.booted).as_nanos();
-        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
-        let drifted = nanos + nanos * i128::from(self.drift_ppm) / 1_000_000 + 1_000_000;
-        BootTime::from_nanos(u64::try_from(drifted).unwrap_or(u64::MAX))
+        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+        // Runs take seconds and clocks are off by some per cent: nowhere near the end of the numbers.
+        let drifted = nanos + nanos * self.drift_ppm / 1_000_000 + 1_000_000;
+        BootTime::from_nanos(u64::try_from(drifted).unwrap_or_default())
     }
 
     /// Starts the daemon: it removes left-over addresses before anything else, as `run` does.
@@ -271,7 +265,7 @@ impl Host {
         self.busy = false;
         self.inbox.clear();
         self.timer = None;
-        self.heard.fill(None);
+        self.echoes.fill(Echo::default());
         let clock = self.clock(now);
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());

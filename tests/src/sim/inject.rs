@@ -10,6 +10,7 @@ impl World {
     pub(super) fn begin(&mut self, index: usize) {
         let fault = self.plan.faults[index].2.clone();
         self.say(|| format!("begin {fault:?}"));
+        self.touched = u32::MAX;
         match fault {
             Fault::Crash(host) => self.hosts[host].power_off(),
             Fault::Kill(host) => self.hosts[host].end_daemon(),
@@ -34,6 +35,7 @@ impl World {
     pub(super) fn end(&mut self, index: usize) {
         let fault = self.plan.faults[index].2.clone();
         self.say(|| format!("end {fault:?}"));
+        self.touched = u32::MAX;
         match fault {
             Fault::Crash(host) => {
                 if !self.hosts[host].powered {

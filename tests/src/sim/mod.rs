@@ -9,6 +9,7 @@ mod host;
 mod inject;
 pub mod many;
 mod network;
+mod queue;
 mod world;
 
 pub use check::Violation;

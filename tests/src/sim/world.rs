@@ -1,17 +1,16 @@
 //! The event loop: simulated time, the network between the hosts, and what actions do.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage};
+use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, Name};
 
 use super::check::{Checker, Violation};
 use super::faults::Plan;
 use super::host::{Host, Input, group, name};
+use super::queue::Queue;
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -66,9 +65,10 @@ pub struct World {
     pub(super) loss: u8,
     pub(super) plan: Plan,
     pub(super) rng: ChaCha8Rng,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: std::collections::BTreeMap<u64, Event>,
-    numbered: u64,
+    queue: Queue<Event>,
+    group: Name,
+    /// Hosts to which something happened in this step.
+    pub(super) touched: u32,
     pub(super) outcome: Outcome,
     trace: Option<Vec<String>>,
     /// A suspicion that what has arrived would have cleared.
@@ -138,9 +138,9 @@ impl World {
             cuts: vec![vec![0; plan.hosts()]; plan.hosts()],
             loss: 0,
             rng,
-            queue: BinaryHeap::new(),
-            events: std::collections::BTreeMap::new(),
-            numbered: 0,
+            queue: Queue::new(),
+            group: group(),
+            touched: 0,
             outcome: Outcome::default(),
             trace: traced.then(Vec::new),
             unjust: None,
@@ -168,15 +168,14 @@ impl World {
     }
 
     pub(super) fn at(&mut self, time: Duration, event: Event) {
-        self.numbered += 1;
-        self.queue.push(Reverse((time, self.numbered)));
-        self.events.insert(self.numbered, event);
+        self.queue.push(time, event);
     }
 
     fn next(&mut self) -> Option<Event> {
-        let Reverse((time, number)) = self.queue.pop()?;
+        let (time, event) = self.queue.pop()?;
         self.now = time;
-        self.events.remove(&number)
+        self.touched = 0;
+        Some(event)
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -309,6 +308,7 @@ impl World {
 
     /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
     pub(super) fn turn(&mut self, index: usize) {
+        self.touched |= 1 << index;
         let clock = self.hosts[index].clock(self.now);
         let plan_is_broken = self.plan.broken;
         self.carry_out(index);
@@ -379,7 +379,7 @@ impl World {
             match action {
                 Action::Send { to, epoch, body } => {
                     let message = GroupMessage {
-                        group: group(),
+                        group: self.group.clone(),
                         epoch,
                         body,
                     };

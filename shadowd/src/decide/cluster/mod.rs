@@ -4,6 +4,7 @@
 //! socket: it asks for that by [`Action`] and is told what came of it by [`Done`].
 
 mod action;
+mod echo;
 mod group;
 mod handover;
 mod health;
@@ -21,6 +22,7 @@ mod votes;
 mod witness;
 
 pub use action::{Action, Done, Record, Step};
+pub use echo::Echo;
 pub use group::{Group, Peer};
 pub use handover::Refusal;
 pub use witness::Witness;
