@@ -299,6 +299,28 @@ fn a_stopped_owner_gives_the_group_up_before_it_ends() {
     assert!(bench.group.stopped());
 }
 
+/// A late report of a step that nobody wants any more used to end the wait for the next attempt: a
+/// member that leaves would have kept the addresses for good.
+#[test]
+fn addresses_that_would_not_go_are_removed_again_whatever_else_fails() {
+    let mut bench = Bench::active(true);
+    let failed = |step| Done::Failed {
+        epoch: epoch(1, 1),
+        step,
+        why: "no".to_owned(),
+    };
+    bench.done(failed(Step::TakeVips));
+    bench.done(failed(Step::DropVips));
+    bench.done(failed(Step::StartUnits));
+    bench.actions.clear();
+    bench.pass(
+        Duration::from_millis(150),
+        Some((epoch(1, 1), shadow(true))),
+    );
+    let again = Action::DropVips { epoch: epoch(1, 1) };
+    assert!(bench.actions.contains(&again), "{:?}", bench.actions);
+}
+
 #[test]
 fn a_report_of_an_epoch_that_is_over_changes_nothing() {
     let mut bench = Bench::active(false);
