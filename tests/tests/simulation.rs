@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use shadowd::facts::Protection;
-use shadowd_tests::sim::{Fault, World, many};
+use shadowd_tests::sim::{Broken, Fault, World, many};
 
 /// Runs of a default test, whose build is not made for speed.
 const SEEDS: u64 = 500;
@@ -31,7 +31,7 @@ fn no_seed_breaks_an_invariant() {
 fn a_broken_rule_is_found() {
     const WITHIN: u64 = 10_000;
     let found = (0..WITHIN).find_map(|seed| {
-        let broken = World::run_with(seed, false, |plan| plan.broken = true);
+        let broken = World::run_with(seed, false, |plan| plan.broken = Some(Broken::EarlyGrant));
         broken.err().map(|violation| (seed, violation))
     });
     let (seed, violation) = found.expect("a witness that breaks its promise is found");

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
 use shadowd::decide::cluster::{Action, Done, Echo, Group, Peer, Witness};
-use shadowd::facts::{Body, BootTime, Epoch, GroupMessage, HostId, Name, Protection, UnitMode};
+use shadowd::facts::{BootTime, Epoch, GroupMessage, HostId, Name, UnitMode};
 
+use super::broken::Broken;
 use super::faults::Plan;
 
 /// Between heartbeats.
@@ -87,24 +88,6 @@ impl Core {
         self.member().is_none_or(Group::stopped)
     }
 
-    /// Breaks the rule on purpose: whoever asks a witness finds that nobody was promised anything.
-    /// Giving back what another member holds is a message like any other, which only he may send.
-    pub fn break_promise(&mut self, input: &Input, now: BootTime) {
-        if let Self::Witness(witness) = self
-            && let Input::Message { message, .. } = input
-            && matches!(message.body, Body::Ask { .. })
-            && let Some((name, _)) = witness.holder(now)
-        {
-            let (name, epoch) = (name.clone(), witness.newest_epoch());
-            let withdrawn = GroupMessage {
-                group: group(),
-                epoch,
-                body: Body::Withdraw,
-            };
-            witness.on_message(&name, now, &withdrawn, now);
-        }
-    }
-
     pub fn input(&mut self, input: Input, now: BootTime) {
         match (self, input) {
             (
@@ -145,6 +128,10 @@ pub struct Host {
     others: Vec<Peer>,
     witnesses: Vec<Peer>,
     is_witness: bool,
+    /// Its configuration has the voters of after the change.
+    pub changed: bool,
+    /// It is a voter, by its own configuration.
+    pub configured: bool,
     /// The running daemon's core; none while it does not run.
     pub core: Option<Core>,
     /// By how much this host's clock is fast, in millionths.
@@ -152,14 +139,26 @@ pub struct Host {
     /// Until when the kernel lets it answer for the addresses, on its own clock. Outlives the
     /// daemon.
     pub guard: BootTime,
+    /// Whether the kernel minds the guard.
+    guarded: bool,
+    /// A witness starts as if it had been silent for long.
+    no_quiet: bool,
     /// What the daemon keeps of each host's clock, to echo it.
     pub echoes: Vec<Echo>,
     /// Counts starts of the daemon: what was under way for an earlier one is void.
     pub incarnation: u32,
+    /// Counts starts of the machine: unit jobs of an earlier one are void.
+    pub boots: u32,
     /// Simulated time at which the host booted: its boot clock's zero.
     pub booted: Duration,
+    /// Simulated time at which the daemon started.
+    pub started: Duration,
     pub powered: bool,
     pub stalled: bool,
+    /// Since when the virtual machine is paused.
+    pub paused: Option<Duration>,
+    /// The daemon was asked to stop.
+    pub stopping: bool,
     pub link: bool,
     /// Whether the virtual IPs are on the interface.
     pub vips: bool,
@@ -174,6 +173,10 @@ pub struct Host {
     pub inbox: VecDeque<Input>,
     /// When the armed timer fires.
     pub timer: Option<Duration>,
+    /// The epoch it asked for last, and until when it has promised another host to keep out all
+    /// others: what broken rules need to know.
+    pub asked: Epoch,
+    pub vote_given_until: BootTime,
 }
 
 /// The group's name.
@@ -186,57 +189,71 @@ pub fn name(text: &str) -> Name {
     text.parse().expect("the simulation uses legal names")
 }
 
+fn peer(index: usize) -> Peer {
+    Peer {
+        name: name(&format!("h{index}")),
+        id: HostId::from_bytes([u8::try_from(index + 1).unwrap_or(u8::MAX); 32]),
+    }
+}
+
+fn names(peers: &[Peer]) -> Vec<Name> {
+    peers.iter().map(|peer| peer.name.clone()).collect()
+}
+
+/// All but the voters.
+fn settings(index: usize, plan: &Plan) -> GroupSettings {
+    let mut units = vec![UnitSettings {
+        name: name("warm.service"),
+        mode: UnitMode::Warm,
+    }];
+    if plan.cold_unit {
+        units.push(UnitSettings {
+            name: name("cold.service"),
+            mode: UnitMode::Cold,
+        });
+    }
+    GroupSettings {
+        name: group(),
+        members: Vec::new(),
+        priority: u8::try_from(100 - index).unwrap_or(1),
+        protection: plan.protection,
+        heartbeat: HEARTBEAT,
+        suspect_after: SUSPECT_AFTER,
+        join_wait: JOIN_WAIT,
+        interface: "eth0".to_owned(),
+        vips: vec!["192.0.2.10/24".parse().expect("a legal address")],
+        units,
+        witnesses: Vec::new(),
+        lease: plan.lease,
+        guard: true,
+    }
+}
+
 impl Host {
     /// Host number `index` of the plan's members and witnesses.
     pub fn new(index: usize, plan: &Plan) -> Self {
-        let peer = |index: usize| Peer {
-            name: name(&format!("h{index}")),
-            id: HostId::from_bytes([u8::try_from(index + 1).unwrap_or(u8::MAX); 32]),
-        };
-        let but_me = |range: std::ops::Range<usize>| -> Vec<Peer> {
-            range.filter(|other| *other != index).map(peer).collect()
-        };
-        let others = but_me(0..plan.members);
-        let witnesses = but_me(plan.members..plan.hosts());
-        let mut units = vec![UnitSettings {
-            name: name("warm.service"),
-            mode: UnitMode::Warm,
-        }];
-        if plan.cold_unit {
-            units.push(UnitSettings {
-                name: name("cold.service"),
-                mode: UnitMode::Cold,
-            });
-        }
-        let settings = GroupSettings {
-            name: group(),
-            members: others.iter().map(|other| other.name.clone()).collect(),
-            priority: u8::try_from(100 - index).unwrap_or(1),
-            protection: plan.protection,
-            heartbeat: HEARTBEAT,
-            suspect_after: SUSPECT_AFTER,
-            join_wait: JOIN_WAIT,
-            interface: "eth0".to_owned(),
-            vips: vec!["192.0.2.10/24".parse().expect("a legal address")],
-            units,
-            witnesses: witnesses.iter().map(|peer| peer.name.clone()).collect(),
-            lease: SUSPECT_AFTER,
-            guard: true,
-        };
-        Self {
+        let mut host = Self {
             peer: peer(index),
-            settings,
-            others,
-            witnesses,
+            settings: settings(index, plan),
+            others: Vec::new(),
+            witnesses: Vec::new(),
             is_witness: index >= plan.members,
+            changed: false,
+            configured: true,
             core: None,
-            drift_ppm: 0,
+            drift_ppm: plan.drift_ppm[index],
             guard: BootTime::default(),
+            guarded: plan.is_leased() && plan.broken != Some(Broken::NoGuard),
+            no_quiet: plan.broken == Some(Broken::NoQuiet),
             echoes: vec![Echo::default(); plan.hosts()],
             incarnation: 0,
+            boots: 0,
             booted: Duration::ZERO,
+            started: Duration::ZERO,
             powered: true,
             stalled: false,
+            paused: None,
+            stopping: false,
             link: true,
             vips: false,
             warm: true,
@@ -246,11 +263,36 @@ impl Host {
             busy: false,
             inbox: VecDeque::new(),
             timer: None,
-        }
+            asked: Epoch::NONE,
+            vote_given_until: BootTime::default(),
+        };
+        host.configure(plan, false);
+        host
+    }
+
+    /// Writes the configuration with the voters of before or after the change. A daemon that runs
+    /// goes on with what it has read.
+    pub fn configure(&mut self, plan: &Plan, changed: bool) {
+        let outside = plan.outside(changed);
+        let but_me = |range: std::ops::Range<usize>| -> Vec<Peer> {
+            let mut peers: Vec<Peer> = range
+                .filter(|other| Some(*other) != outside)
+                .map(peer)
+                .collect();
+            peers.retain(|other| other.id != self.peer.id);
+            peers
+        };
+        self.others = but_me(0..plan.members);
+        self.witnesses = but_me(plan.members..plan.hosts());
+        self.settings.members = names(&self.others);
+        self.settings.witnesses = names(&self.witnesses);
+        self.configured = outside.map(peer).as_ref() != Some(&self.peer);
+        self.changed = changed;
     }
 
     /// This host's boot clock at simulated time `now`. Hosts' clocks differ by design.
     pub fn clock(&self, now: Duration) -> BootTime {
+        let now = self.paused.map_or(now, |since| now.min(since));
         let nanos = now.saturating_sub(self.booted).as_nanos();
         let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
         // Runs take seconds and clocks are off by some per cent: nowhere near the end of the numbers.
@@ -260,7 +302,12 @@ impl Host {
 
     /// Starts the daemon: it removes left-over addresses before anything else, as `run` does.
     pub fn start_daemon(&mut self, now: Duration) {
+        if !self.configured {
+            return;
+        }
         self.incarnation += 1;
+        self.started = now;
+        self.stopping = false;
         self.vips = false;
         self.busy = false;
         self.inbox.clear();
@@ -270,6 +317,9 @@ impl Host {
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());
         self.core = Some(if self.is_witness {
+            let before = u64::try_from(self.quiet().as_nanos()).unwrap_or_default();
+            let before = if self.no_quiet { before } else { 0 };
+            let clock = BootTime::from_nanos(clock.as_nanos().saturating_sub(before));
             let witness = Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
             Core::Witness(Box::new(witness))
         } else {
@@ -293,6 +343,7 @@ impl Host {
         self.incarnation += 1;
         self.busy = false;
         self.stalled = false;
+        self.stopping = false;
         self.inbox.clear();
         self.timer = None;
     }
@@ -301,15 +352,39 @@ impl Host {
     pub fn power_off(&mut self) {
         self.end_daemon();
         self.powered = false;
+        self.paused = None;
         self.vips = false;
         self.cold = false;
         self.guard = BootTime::default();
     }
 
+    /// The machine is switched on.
+    pub fn power_on(&mut self, now: Duration) {
+        self.powered = true;
+        self.boots += 1;
+        self.booted = now;
+    }
+
+    /// The virtual machine goes on, and so does its clock.
+    pub fn resume(&mut self, now: Duration) {
+        if let Some(since) = self.paused.take() {
+            self.booted += now - since;
+        }
+    }
+
     /// Whether its kernel answers for the addresses.
     pub fn answers(&self, now: Duration) -> bool {
-        let open = self.settings.protection == Protection::None || self.clock(now) < self.guard;
-        self.vips && self.powered && open
+        let open = !self.guarded || self.clock(now) < self.guard;
+        self.vips && self.powered && self.paused.is_none() && open
+    }
+
+    /// For how long it will, if nothing changes.
+    pub fn answers_for(&self, now: Duration) -> Duration {
+        if !self.guarded {
+            return Duration::MAX;
+        }
+        let left = self.guard.since(self.clock(now));
+        left.mul_f64(1e6 / (1_000_000 + self.drift_ppm) as f64)
     }
 
     /// The group's core, if it is a member and runs.
@@ -324,8 +399,13 @@ impl Host {
         }
     }
 
+    /// How long its daemon promises nothing after it started: 16 leases (`lease.rs`).
+    pub fn quiet(&self) -> Duration {
+        self.settings.lease * 16
+    }
+
     /// Whether its daemon can act now.
     pub fn responsive(&self) -> bool {
-        self.core.is_some() && !self.stalled && self.powered
+        self.core.is_some() && !self.stalled && self.powered && self.paused.is_none()
     }
 }

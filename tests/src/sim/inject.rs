@@ -15,15 +15,24 @@ impl World {
             Fault::Crash(host) => self.hosts[host].power_off(),
             Fault::Kill(host) => self.hosts[host].end_daemon(),
             Fault::Stall(host) => self.hosts[host].stalled = true,
-            Fault::Stop(host) if self.hosts[host].member().is_some() => {
-                self.input(host, Input::Stop);
+            Fault::Stop(host) => self.stop(host),
+            Fault::Reconfigure(host) => {
+                self.hosts[host].configure(&self.plan, true);
+                self.stop(host);
             }
-            // A witness has nothing to give up.
-            Fault::Stop(host) => self.hosts[host].end_daemon(),
+            Fault::Pause(host) => {
+                let now = self.now;
+                self.hosts[host].paused.get_or_insert(now);
+            }
             Fault::Unit(host) => self.warm(host, false),
             Fault::Link(host) => self.link(host, false),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
+            Fault::Isolate(_)
+            | Fault::OneWay(..)
+            | Fault::Deaf(_)
+            | Fault::Mute(_)
+            | Fault::Split(_) => self.cut(&fault, true),
             Fault::Loss(percent) => self.loss = percent,
+            Fault::Late(percent) => self.late = percent,
             Fault::Handover => {
                 for host in 0..self.hosts.len() {
                     self.input(host, Input::HandOver);
@@ -39,17 +48,17 @@ impl World {
         match fault {
             Fault::Crash(host) => {
                 if !self.hosts[host].powered {
-                    self.hosts[host].powered = true;
-                    self.hosts[host].booted = self.now;
+                    let now = self.now;
+                    self.hosts[host].power_on(now);
                     self.restart(host);
                 }
             }
-            Fault::Kill(host) | Fault::Stop(host) => {
+            Fault::Kill(host) | Fault::Stop(host) | Fault::Reconfigure(host) => {
                 let here = &self.hosts[host];
                 let ended = here.core.as_ref().is_none_or(|core| core.stopped());
                 if here.powered && ended {
                     self.restart(host);
-                } else if matches!(fault, Fault::Stop(_)) && here.powered {
+                } else if !matches!(fault, Fault::Kill(_)) && here.powered {
                     // Still giving the group up: the service manager waits for that.
                     self.at(self.now + Duration::from_millis(10), Event::End(index));
                 }
@@ -58,11 +67,31 @@ impl World {
                 self.hosts[host].stalled = false;
                 self.turn(host);
             }
+            Fault::Pause(host) => {
+                let now = self.now;
+                self.hosts[host].resume(now);
+                self.turn(host);
+            }
             Fault::Unit(host) => self.warm(host, true),
             Fault::Link(host) => self.link(host, true),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
+            Fault::Isolate(_)
+            | Fault::OneWay(..)
+            | Fault::Deaf(_)
+            | Fault::Mute(_)
+            | Fault::Split(_) => self.cut(&fault, false),
             Fault::Loss(_) => self.loss = 0,
+            Fault::Late(_) => self.late = 0,
             Fault::Handover => {}
+        }
+    }
+
+    fn stop(&mut self, host: usize) {
+        if self.hosts[host].member().is_some() {
+            self.hosts[host].stopping = true;
+            self.input(host, Input::Stop);
+        } else {
+            // A witness has nothing to give up.
+            self.hosts[host].end_daemon();
         }
     }
 
@@ -94,6 +123,9 @@ impl World {
                 let hit = match fault {
                     Fault::Isolate(host) => from != to && (from == *host || to == *host),
                     Fault::OneWay(first, second) => from == *first && to == *second,
+                    Fault::Deaf(host) => from != to && to == *host,
+                    Fault::Mute(host) => from != to && from == *host,
+                    Fault::Split(set) => (set >> from) & 1 != (set >> to) & 1,
                     _ => false,
                 };
                 if hit {

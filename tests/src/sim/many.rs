@@ -23,6 +23,13 @@ pub struct Sum {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// Runs in which two hosts answered at once.
+    pub both: u64,
+    /// For how long at most, and in which seed.
+    pub longest_both: (Duration, u64),
+    /// How long at most nobody answered while a majority was well, and in which seed: with nobody
+    /// else who disturbs it, and with somebody.
+    pub longest_dark: [(Duration, u64); 2],
     /// Runs that broke an invariant.
     pub broken: u64,
     /// The first of them, with what they broke.
@@ -77,6 +84,12 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
         Ok(outcome) => {
             sum.steps += outcome.steps;
             sum.claims += outcome.claims;
+            sum.both += u64::from(!outcome.both.is_zero());
+            sum.longest_both = sum.longest_both.max((outcome.both, seed));
+            let dark = [outcome.dark, outcome.dark_disturbed];
+            for (longest, dark) in sum.longest_dark.iter_mut().zip(dark) {
+                *longest = (dark, seed).max(*longest);
+            }
         }
         Err(violation) => {
             sum.broken += 1;

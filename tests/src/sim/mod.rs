@@ -3,6 +3,7 @@
 //! A seed gives the cluster, the network and the faults. Invariants are checked after every step.
 //! Nothing here decides anything about ownership: the core under test is `shadowd::decide::cluster`.
 
+mod broken;
 mod check;
 mod faults;
 mod host;
@@ -10,8 +11,10 @@ mod inject;
 pub mod many;
 mod network;
 mod queue;
+mod service;
 mod world;
 
+pub use broken::Broken;
 pub use check::Violation;
-pub use faults::{Fault, Plan};
+pub use faults::{Beyond, Change, Fault, Plan};
 pub use world::{Outcome, World};

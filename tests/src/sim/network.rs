@@ -7,6 +7,9 @@ use shadowd::facts::{BootTime, GroupMessage, Name};
 
 use super::world::{Event, World};
 
+/// A late datagram takes up to so long: several leases and heartbeats overtake it.
+const LATEST_MICROS: u64 = 250_000;
+
 impl World {
     /// A daemon reads what arrives at once; one that does not run, or is stalled, later or never.
     pub(super) fn note_heard(&mut self, to: usize, from: usize, sent: BootTime) {
@@ -31,6 +34,7 @@ impl World {
                 message.epoch.counter, message.body
             )
         });
+        self.note_sent(from, to, &message);
         let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
         for _ in 0..copies {
             let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
@@ -38,6 +42,8 @@ impl World {
                 continue;
             }
             let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+            let late = self.late > 0 && self.rng.random_range(0..100) < self.late;
+            let micros = if late { LATEST_MICROS } else { micros };
             let delay = Duration::from_micros(self.rng.random_range(50..=micros));
             let sent = self.hosts[from].clock(self.now);
             let heard = self.hosts[from].echoes[to].at(sent);
@@ -63,7 +69,8 @@ impl World {
         let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
             self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
         });
-        let up = self.hosts[to].powered && self.hosts[to].link && self.hosts[from].link;
+        let running = self.hosts[to].powered && self.hosts[to].paused.is_none();
+        let up = running && self.hosts[to].link && self.hosts[from].link;
         if lost || !up {
             return;
         }
@@ -81,6 +88,9 @@ impl World {
     /// Whether datagrams pass between two hosts in both directions, none lost.
     pub(super) fn connected(&self, one: usize, other: usize) -> bool {
         let linked = self.hosts[one].link && self.hosts[other].link;
-        linked && self.loss == 0 && self.cuts[one][other] == 0 && self.cuts[other][one] == 0
+        linked
+            && self.loss + self.late == 0
+            && self.cuts[one][other] == 0
+            && self.cuts[other][one] == 0
     }
 }

@@ -7,10 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
 use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, Name};
 
+use super::broken::{self, Broken};
 use super::check::{Checker, Violation};
 use super::faults::Plan;
-use super::host::{Host, Input, group, name};
+use super::host::{Host, Input, SUSPECT_AFTER, group, name};
 use super::queue::Queue;
+use super::service::Service;
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +21,12 @@ pub struct Outcome {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// How long, at most, two hosts answered at once: zero within the bound on clocks.
+    pub both: Duration,
+    /// How long, at most, nobody answered while a majority was well and nobody else disturbed it.
+    pub dark: Duration,
+    /// As `dark`, but others may disturb.
+    pub dark_disturbed: Duration,
 }
 
 #[derive(Debug)]
@@ -41,7 +49,7 @@ pub(super) enum Event {
     },
     Job {
         host: usize,
-        boot: Duration,
+        boots: u32,
         incarnation: u32,
         done: Done,
     },
@@ -63,6 +71,7 @@ pub struct World {
     /// How many cuts lie on the way from one host to another.
     pub(super) cuts: Vec<Vec<u32>>,
     pub(super) loss: u8,
+    pub(super) late: u8,
     pub(super) plan: Plan,
     pub(super) rng: ChaCha8Rng,
     queue: Queue<Event>,
@@ -77,10 +86,12 @@ pub struct World {
 
 /// When runs begin, so that hosts can have booted before.
 const START: Duration = Duration::from_secs(100);
-/// Steps of a run; one without storms takes some thousands.
+/// Steps of a run with leases as long as usual; one without storms takes some thousands.
 const STEPS_MAX: u64 = 60_000;
-/// Between two looks at a healed cluster: one that is well twice needs no more time.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at a healed cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// One that is well at so many looks in a row needs no more time.
+const LOOKS: u32 = 4;
 /// Time to settle after the last fault, at most: then the end state is judged.
 pub const SETTLE: Duration = Duration::from_millis(2_000);
 
@@ -101,6 +112,7 @@ impl World {
         change(&mut plan);
         let mut world = Self::new(plan, rng, traced);
         let mut checker = Checker::new(&world.plan);
+        let mut service = Service::new(&world);
         let mut result = Ok(());
         let mut well = 0;
         while let Some(event) = world.next() {
@@ -109,6 +121,9 @@ impl World {
             world.outcome.steps += 1;
             world.handle(event);
             result = checker.step(&world).and_then(|()| world.quiet_enough());
+            if world.plan.is_leased() && result.is_ok() {
+                result = service.step(&world);
+            }
             if result.is_ok() && (look || last) {
                 let end = checker.end(&world);
                 well = if end.is_ok() { well + 1 } else { 0 };
@@ -116,27 +131,25 @@ impl World {
                     result = end;
                 }
             }
-            if last || well == 2 || result.is_err() {
+            if last || well == LOOKS || result.is_err() {
                 break;
             }
         }
         for line in world.trace.iter().flatten() {
             println!("{line}");
         }
+        service.note(&mut world.outcome);
         result.map(|()| world.outcome)
     }
 
     fn new(plan: Plan, rng: ChaCha8Rng, traced: bool) -> Self {
-        let hosts = (0..plan.hosts()).map(|index| {
-            let mut host = Host::new(index, &plan);
-            host.drift_ppm = plan.drift_ppm[index];
-            host
-        });
+        let hosts = (0..plan.hosts()).map(|index| Host::new(index, &plan));
         let mut world = Self {
             now: START,
             hosts: hosts.collect(),
             cuts: vec![vec![0; plan.hosts()]; plan.hosts()],
             loss: 0,
+            late: 0,
             rng,
             queue: Queue::new(),
             group: group(),
@@ -197,18 +210,10 @@ impl World {
                 heard,
                 message,
             } => {
-                if self.hosts[to].link && self.hosts[from].link {
+                let linked = self.hosts[to].link && self.hosts[from].link;
+                if linked && self.hosts[to].paused.is_none() {
                     self.note_heard(to, from, sent);
-                    let from = self.hosts[from].peer.name.clone();
-                    self.input(
-                        to,
-                        Input::Message {
-                            from,
-                            sent,
-                            heard,
-                            message,
-                        },
-                    );
+                    self.hand_in(to, from, (sent, heard), message);
                 }
             }
             Event::Timer { host, incarnation } => {
@@ -226,10 +231,10 @@ impl World {
             } => self.done(host, incarnation, done),
             Event::Job {
                 host,
-                boot,
+                boots,
                 incarnation,
                 done,
-            } => self.job(host, boot, incarnation, done),
+            } => self.job(host, boots, incarnation, done),
             Event::KernelAnswers {
                 host,
                 incarnation,
@@ -248,12 +253,14 @@ impl World {
 
     /// Messages never answer each other without end.
     fn quiet_enough(&self) -> Result<(), Violation> {
-        if self.outcome.steps <= STEPS_MAX {
+        let usual = self.plan.lease.as_nanos() / SUSPECT_AFTER.as_nanos();
+        let most = STEPS_MAX * u64::try_from(usual).unwrap_or(1);
+        if self.outcome.steps <= most {
             return Ok(());
         }
         Err(Violation {
             at: self.now,
-            what: format!("{STEPS_MAX} steps and no end"),
+            what: format!("{most} steps and no end"),
         })
     }
 
@@ -274,8 +281,8 @@ impl World {
     }
 
     /// A unit job ended. Its report and the reading of the unit's state come in either order.
-    fn job(&mut self, host: usize, boot: Duration, incarnation: u32, done: Done) {
-        if !self.hosts[host].powered || self.hosts[host].booted != boot {
+    fn job(&mut self, host: usize, boots: u32, incarnation: u32, done: Done) {
+        if !self.hosts[host].powered || self.hosts[host].boots != boots {
             return;
         }
         match &done {
@@ -310,7 +317,7 @@ impl World {
     pub(super) fn turn(&mut self, index: usize) {
         self.touched |= 1 << index;
         let clock = self.hosts[index].clock(self.now);
-        let plan_is_broken = self.plan.broken;
+        let grants_early = self.plan.broken == Some(Broken::EarlyGrant);
         self.carry_out(index);
         while self.hosts[index].responsive() && !self.hosts[index].busy {
             let host = &mut self.hosts[index];
@@ -318,8 +325,8 @@ impl World {
                 break;
             };
             let Some(core) = &mut host.core else { break };
-            if plan_is_broken {
-                core.break_promise(&input, clock);
+            if grants_early {
+                broken::grant_early(core, &input, clock);
             }
             core.input(input, clock);
             host.set_guard();
@@ -388,11 +395,11 @@ impl World {
                 Action::TakeVips { epoch, .. } => {
                     self.outcome.claims += 1;
                     self.hosts[index].busy = true;
-                    self.later(index, 100..3_000, Done::VipsTaken { epoch });
+                    self.later(index, Done::VipsTaken { epoch });
                 }
                 Action::DropVips { epoch } => {
                     self.hosts[index].busy = true;
-                    self.later(index, 100..3_000, Done::VipsDropped { epoch });
+                    self.later(index, Done::VipsDropped { epoch });
                 }
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
                 Action::StopUnits { epoch } => self.cold(index, epoch, false),
@@ -435,12 +442,12 @@ impl World {
         let micros = self.rng.random_range(2_000..40_000);
         let host = &mut self.hosts[index];
         host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
-        let (at, boot, incarnation) = (host.jobs_until, host.booted, host.incarnation);
+        let (at, boots, incarnation) = (host.jobs_until, host.boots, host.incarnation);
         self.at(
             at,
             Event::Job {
                 host: index,
-                boot,
+                boots,
                 incarnation,
                 done,
             },
@@ -464,9 +471,10 @@ impl World {
         Done::Failed { epoch, step, why }
     }
 
-    fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
+    fn later(&mut self, host: usize, done: Done) {
         let done = self.perhaps_failed(done);
-        let delay = Duration::from_micros(self.rng.random_range(micros));
+        let slowest = u64::try_from(self.plan.slowest.as_micros()).unwrap_or(u64::MAX);
+        let delay = Duration::from_micros(self.rng.random_range(100..slowest));
         let incarnation = self.hosts[host].incarnation;
         self.at(
             self.now + delay,
