@@ -71,7 +71,7 @@ impl Broken {
         plan.protection = Protection::Lease;
         plan.failing = 0;
         (plan.members, plan.witnesses) = match self {
-            Self::EpochAgain => (3, 2),
+            Self::FewerVotes => (2, 3),
             _ => (2, 1),
         };
         plan.drift_ppm.resize(plan.hosts(), 0);
@@ -98,18 +98,14 @@ impl Broken {
                 let cut = cut.map(|fault| (begin, length, fault));
                 cut.into_iter().chain((1..8).map(kill)).collect()
             }
-            Self::FewerVotes => vec![
-                (begin, length, Fault::Split(1)),
-                (begin, length, Fault::Split(2)),
-            ],
+            Self::FewerVotes => vec![(begin, length, Fault::Split(0b00101))],
             Self::EpochAgain => {
+                // Two that do not hear each other ask the same witness again and again, and its
+                // answers are late.
                 plan.lease = Duration::from_millis(400);
-                let begin = plan.lease * 16 + Duration::from_secs(1);
-                vec![
-                    (begin, length * 6, Fault::Crash(0)),
-                    (begin, length * 6, Fault::Late(70)),
-                    (begin + length, length * 2, Fault::Loss(40)),
-                ]
+                let (begin, length) = (plan.lease * 16 - length, length * 6);
+                let cut = [Fault::OneWay(0, 1), Fault::OneWay(1, 0), Fault::Late(60)];
+                cut.map(|fault| (begin, length, fault)).to_vec()
             }
             Self::OwnVoteTwice => {
                 let stall = length / 2;

@@ -57,7 +57,9 @@ pub fn run(
                     if seed >= end {
                         return;
                     }
-                    one(seed, &change, &sum);
+                    if let Some(violation) = one(seed, &change, &sum) {
+                        say(&violation);
+                    }
                     let mut said = said.lock().expect("no thread panics while it holds this");
                     if said.elapsed() >= PROGRESS {
                         *said = Instant::now();
@@ -71,7 +73,8 @@ pub fn run(
         .expect("no thread panics while it holds this")
 }
 
-fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
+/// Runs one seed; returns what it broke.
+fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) -> Option<String> {
     let leased = std::cell::Cell::new(false);
     let outcome = World::run_with(seed, false, |plan| {
         change(plan);
@@ -92,12 +95,15 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
             }
         }
         Err(violation) => {
+            let violation = format!("seed {seed}: {violation}");
             sum.broken += 1;
             if sum.violations.len() < KEPT {
-                sum.violations.push(format!("seed {seed}: {violation}"));
+                sum.violations.push(violation.clone());
             }
+            return Some(violation);
         }
     }
+    None
 }
 
 fn progress(sum: &Mutex<Sum>, seeds: u64, began: Instant) -> String {
