@@ -130,6 +130,8 @@ pub struct Host {
     is_witness: bool,
     /// Its configuration has the voters of after the change.
     pub changed: bool,
+    /// So has the daemon that runs.
+    pub runs_changed: bool,
     /// It is a voter, by its own configuration.
     pub configured: bool,
     /// The running daemon's core; none while it does not run.
@@ -239,6 +241,7 @@ impl Host {
             witnesses: Vec::new(),
             is_witness: index >= plan.members,
             changed: false,
+            runs_changed: false,
             configured: true,
             core: None,
             drift_ppm: plan.drift_ppm[index],
@@ -307,6 +310,7 @@ impl Host {
         }
         self.incarnation += 1;
         self.started = now;
+        self.runs_changed = self.changed;
         self.stopping = false;
         self.vips = false;
         self.busy = false;
