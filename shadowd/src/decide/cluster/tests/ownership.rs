@@ -299,6 +299,19 @@ fn a_stopped_owner_gives_the_group_up_before_it_ends() {
     assert!(bench.group.stopped());
 }
 
+/// What the others said meanwhile may still wait to be read, behind what is read first.
+#[test]
+fn a_member_that_did_not_run_while_it_should_have_listened_does_not_claim_at_once() {
+    let mut bench = Bench::new(false);
+    bench.now = bench.now.after(JOIN * 2);
+    bench.group.on_unit(&name("warm.service"), true, bench.now);
+    bench.take();
+    assert_eq!(bench.took(), None);
+    bench.hear(epoch(1, 2), active());
+    bench.pass(JOIN * 2, Some((epoch(1, 2), active())));
+    assert_eq!(bench.took(), None, "it follows the owner");
+}
+
 /// A late report of a step that nobody wants any more used to end the wait for the next attempt: a
 /// member that leaves would have kept the addresses for good.
 #[test]
