@@ -192,21 +192,29 @@ impl World {
         (sent, heard): (BootTime, Option<BootTime>),
         mut message: GroupMessage,
     ) {
-        let copy = self
-            .plan
-            .broken
-            .and_then(|broken| self.bend(broken, to, from, sent, &mut message));
-        for from in [Some(from), copy].into_iter().flatten() {
-            let from = self.hosts[from].peer.name.clone();
+        let bend = |broken| self.bend(broken, to, from, sent, &mut message);
+        if let Some(other) = self.plan.broken.and_then(bend) {
             let message = message.clone();
-            let input = Input::Message {
-                from,
-                sent,
-                heard,
-                message,
-            };
-            self.input(to, input);
+            self.hand_on(to, other, (sent, heard), message);
         }
+        self.hand_on(to, from, (sent, heard), message);
+    }
+
+    fn hand_on(
+        &mut self,
+        to: usize,
+        from: usize,
+        (sent, heard): (BootTime, Option<BootTime>),
+        message: GroupMessage,
+    ) {
+        let from = self.hosts[from].peer.name.clone();
+        let input = Input::Message {
+            from,
+            sent,
+            heard,
+            message,
+        };
+        self.input(to, input);
     }
 
     /// Bends a message; returns the voter whose word it is also taken for.

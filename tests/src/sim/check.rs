@@ -53,7 +53,7 @@ impl Checker {
             owned: None,
         };
         Self {
-            only_handovers: plan.only_handovers(),
+            only_handovers: plan.only_handovers() && plan.beyond.is_none(),
             // A heartbeat tells the loser, which then drops its addresses.
             // Where removing fails, it is tried again every 100 ms.
             overlap_bound: Duration::from_millis(10 + 10 + 6)

@@ -7,7 +7,7 @@ use super::faults::Beyond;
 use super::world::{Outcome, World};
 
 /// While a majority is well and nobody else disturbs it, somebody answers again within this.
-pub const DARK_MAX: Duration = Duration::from_millis(2_000);
+pub const DARK_MAX: Duration = Duration::from_millis(1_000);
 
 /// Follows a run with a lease.
 #[derive(Default)]
