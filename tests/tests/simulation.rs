@@ -80,7 +80,7 @@ fn clocks_beyond_the_bound_cost_what_they_are_wrong() {
     for beyond in [Beyond::Drift(80), Beyond::Pause] {
         let sum = many::run(
             0,
-            200,
+            100,
             |plan| plan.exceed(beyond),
             |line| println!("{line}"),
         );

@@ -84,7 +84,8 @@ impl Checker {
         if holders > 1 {
             one_answers(world)?;
         }
-        if holders > 1 || self.overlapped {
+        let within = world.plan.beyond.is_none();
+        if within && (holders > 1 || self.overlapped) {
             self.overlapped = holders > 1;
             self.two_owners_end(world)?;
         }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use super::check::Violation;
 use super::faults::Beyond;
+use super::host::SUSPECT_AFTER;
 use super::world::{Outcome, World};
 
-/// While a majority is well and nobody else disturbs it, somebody answers again within this.
+/// While a majority is well and nobody else disturbs it, somebody answers again within this, where
+/// leases are as long as usual.
 pub const DARK_MAX: Duration = Duration::from_millis(1_000);
 
 /// Follows a run with a lease.
@@ -97,9 +99,10 @@ impl Service {
             // What is left of the lease when the clock goes on.
             Some(Beyond::Pause) => longest,
         };
+        let leases = world.plan.lease.as_secs_f64() / SUSPECT_AFTER.as_secs_f64();
         let what = if self.longest.both > bound {
             format!("two answered for {:?}", self.longest.both)
-        } else if self.longest.dark > DARK_MAX {
+        } else if self.longest.dark > DARK_MAX.mul_f64(leases) {
             format!(
                 "nobody answered for {:?} although a majority was well",
                 self.longest.dark
