@@ -64,6 +64,11 @@ impl Broken {
         }
     }
 
+    /// Whether any run was ever seen to find it (docs/testing.md).
+    pub fn can_be_found(self) -> bool {
+        self != Self::InheritAll
+    }
+
     /// Makes a random plan one in which this rule matters.
     pub fn direct(self, plan: &mut Plan) {
         plan.broken = Some(self);
