@@ -20,7 +20,7 @@ use shadowd::act::announce::{AnnounceError, Announcer};
 use shadowd::act::vip::{VipError, Vips};
 use shadowd::ethernet::frames::{self, ArpForm};
 use shadowd::facts::{Epoch, HostId, Vip};
-use shadowd::observe::carrier::{CarrierReading, CarrierWatch};
+use shadowd::observe::carrier::CarrierWatch;
 
 /// Gives `namespace` a fresh neighbour entry for `vip` that names another owner. Without a state it
 /// would be permanent, and only an operator may change such an entry.
@@ -339,14 +339,17 @@ fn carrier_is_read_at_start_and_followed() {
             let names = vec![LINK.to_owned(), "absent".to_owned()];
             let (_watch, mut readings) = CarrierWatch::start(names).await.expect("netlink");
             let mut next = async |interface: &str, up: bool| {
-                let wanted = CarrierReading {
-                    interface: interface.to_owned(),
-                    up,
+                let seen = async {
+                    loop {
+                        let reading = readings.recv().await.expect("the watch runs");
+                        if (reading.interface.as_str(), reading.up) == (interface, up) {
+                            return reading.mac;
+                        }
+                    }
                 };
-                let seen =
-                    async { while readings.recv().await.expect("the watch runs") != wanted {} };
                 let seen = tokio::time::timeout(DEADLINE, seen).await;
-                assert!(seen.is_ok(), "no reading {wanted:?}");
+                let mac = seen.unwrap_or_else(|_| panic!("no reading of {interface}, {up}"));
+                assert!(!up || mac.is_some(), "an Ethernet interface has an address");
             };
             next("absent", false).await;
             next(LINK, true).await;

@@ -113,3 +113,29 @@ fn an_owner_that_wakes_during_an_ask_does_not_count_its_own_vote() {
     );
     assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
 }
+
+/// Orders that contradict each other and what happens anyway: never two that answer, and one owner
+/// once the orders have ended.
+#[test]
+fn orders_of_operators_among_crashes_leave_one_owner() {
+    let sum = many::run(
+        0,
+        200,
+        |plan| {
+            let ms = Duration::from_millis;
+            let first = ms(750 + 11 * u64::from(plan.duplicated));
+            plan.policy.failback = Some(ms(60));
+            plan.faults = vec![
+                (first, ms(400), Fault::Maintenance(0)),
+                (first + ms(90), ms(300), Fault::Freeze(1)),
+                (first + ms(150), ms(120), Fault::Crash(1)),
+                (first + ms(500), ms(150), Fault::Maintenance(1)),
+                (first + ms(560), ms(200), Fault::Isolate(0)),
+                (first + ms(800), ms(20), Fault::Handover),
+            ];
+            plan.healed_at = first + ms(820);
+        },
+        |line| println!("{line}"),
+    );
+    assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
+}

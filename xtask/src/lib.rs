@@ -9,6 +9,8 @@ pub mod demo;
 pub mod lab;
 pub mod lint;
 pub mod probe;
+pub mod prove;
+pub mod random;
 pub mod setup;
 pub mod sim;
 pub mod test;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use xtask::setup::Part;
-use xtask::{bench, build, demo, lab, lint, probe, setup, sim, test};
+use xtask::{bench, build, demo, lab, lint, probe, prove, setup, sim, test};
 
 /// Build, check and try shadowd.
 ///
@@ -39,6 +39,8 @@ enum Task {
     /// The client that measures outages; the lab starts it inside its client namespace
     #[command(hide = true)]
     Probe(probe::Args),
+    /// Captures every frame and shows that no two hosts answer for a virtual IP at the same instant
+    Prove(prove::Args),
     /// Measure, always as a ratio to a peer in the same run
     Bench(bench::Args),
     /// Holds connections open for the bench `ticks`, which has too few descriptors for all of them
@@ -63,6 +65,9 @@ fn main() -> ExitCode {
             setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| demo::run(args))
         }
         Task::Probe(args) => probe::run(args),
+        Task::Prove(args) => {
+            setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| prove::run(&args))
+        }
         Task::Bench(args) => bench::run(args),
         Task::Hold(args) => bench::ticks::hold(&args),
     };

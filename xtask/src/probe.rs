@@ -25,7 +25,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use crate::lab::boot_ns;
 use held::Held;
 pub use held::HeldReport;
-pub use meter::{Meter, Window};
+pub use meter::{Meter, PROGRAM, Window};
 use request::Requests;
 use tally::Tally;
 pub use tally::{Report, TargetReport};

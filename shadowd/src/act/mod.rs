@@ -6,6 +6,9 @@
 pub mod announce;
 pub mod epochs;
 pub mod guard;
+pub mod hooks;
+pub mod own_job;
 mod sys;
 pub mod units;
 pub mod vip;
+pub mod webhook;

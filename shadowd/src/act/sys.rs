@@ -17,7 +17,11 @@ pub(super) struct SharedSlot {
     pub deadline_ns: AtomicU64,
     pub dropped_rx: AtomicU64,
     pub dropped_tx: AtomicU64,
-    reserved: AtomicU64,
+    pub passed: AtomicU64,
+    pub successor: AtomicU64,
+    pub successor_until_ns: AtomicU64,
+    pub predecessor: AtomicU64,
+    pub predecessor_until_ns: AtomicU64,
 }
 
 const _: () = {
@@ -25,6 +29,11 @@ const _: () = {
     assert!(offset_of!(SharedSlot, deadline_ns) == offset_of!(Slot, deadline_ns));
     assert!(offset_of!(SharedSlot, dropped_rx) == offset_of!(Slot, dropped_rx));
     assert!(offset_of!(SharedSlot, dropped_tx) == offset_of!(Slot, dropped_tx));
+    assert!(offset_of!(SharedSlot, passed) == offset_of!(Slot, passed));
+    assert!(offset_of!(SharedSlot, successor) == offset_of!(Slot, successor));
+    assert!(offset_of!(SharedSlot, successor_until_ns) == offset_of!(Slot, successor_until_ns));
+    assert!(offset_of!(SharedSlot, predecessor) == offset_of!(Slot, predecessor));
+    assert!(offset_of!(SharedSlot, predecessor_until_ns) == offset_of!(Slot, predecessor_until_ns));
 };
 
 /// All slots of one interface, mapped until this is dropped.

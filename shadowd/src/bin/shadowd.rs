@@ -12,7 +12,8 @@ use clap::Parser;
     version,
     after_help = "Examples:\n  \
         shadowd --config /etc/shadowd/shadowd.toml          run (usually by `systemctl start shadowd`)\n  \
-        shadowd --config /etc/shadowd/shadowd.toml --check  check the file and exit\n  \
+        shadowd --config /etc/shadowd/shadowd.toml --check  check it on this host and exit\n  \
+        shadowd --config b.toml --check --file-only         check the file of another host\n  \
         shadowd --create-identity                           make this host's identity and print it\n  \
         shadowd --remove-guards                             let the kernel answer for all addresses again\n\n\
         Exit codes: 0 ended as asked or the file is good, 1 failed or the file is bad, 2 usage.\n\
@@ -22,9 +23,13 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/shadowd/shadowd.toml")]
     config: PathBuf,
-    /// Check the configuration file and exit; changes nothing.
+    /// Check the configuration file, and that this host has the interfaces, networks and units that
+    /// it names; exit; changes nothing.
     #[arg(long)]
     check: bool,
+    /// Check the file alone, such as that of another host.
+    #[arg(long, requires = "check")]
+    file_only: bool,
     /// Make this host's identity if there is none, print it and exit.
     #[arg(long, conflicts_with = "check")]
     create_identity: bool,
@@ -47,7 +52,12 @@ fn main() -> ExitCode {
     let result = if arguments.create_identity {
         shadowd::run::create_identity(&arguments.state_dir).map(|id| println!("{id}"))
     } else if arguments.check {
-        shadowd::run::check_configuration(&arguments.config).map(|settings| {
+        let check = if arguments.file_only {
+            shadowd::run::check_file
+        } else {
+            shadowd::run::check_configuration
+        };
+        check(&arguments.config).map(|settings| {
             let (groups, peers) = (settings.groups.len(), settings.peers.len());
             println!(
                 "{}: good, {groups} groups, {peers} peers",

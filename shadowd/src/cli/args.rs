@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::failover::Failover;
 use super::time::{Moment, moment};
 use crate::facts::Name;
 use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
@@ -21,6 +22,7 @@ Examples:
   shadowctl top --at '10m ago'             what was active ten minutes ago
   shadowctl events --follow                what happens, as it happens
   sudo shadowctl failover handover web --to b
+  sudo shadowctl failover maintenance --all on --for 30m
   shadowctl --json status | jq '.groups[].role'
 
 Exit codes:
@@ -164,6 +166,16 @@ Examples:
   shadowctl events --since 1500
   shadowctl --json events --follow | jq -c 'select(.kind == \"claimed\")'")]
     Events(EventsArguments),
+    /// Hooks and alerts: what they are at, and what came of the last notice
+    #[command(after_help = "\
+OK were taken well, FAILED ended badly, were killed at their deadline or were given up, SKIPPED were
+overtaken by newer ones. What a hook printed: journalctl -u shadowd-hook-NAME
+
+Examples:
+  shadowctl hooks
+  sudo shadowctl hooks test dns
+  shadowctl --json hooks | jq '.receivers[] | {name, last}'")]
+    Hooks(HooksArguments),
     /// This host's identity, as the peers' configurations name it
     #[command(after_help = "\
 Without a running daemon the identity is read from the state directory.
@@ -191,6 +203,28 @@ pub struct Watch {
     /// Show it again each SECONDS, until interrupted
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
+}
+
+/// Arguments of `hooks`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct HooksArguments {
+    /// Repetition.
+    #[command(flatten)]
+    pub watch: Watch,
+    /// What to do instead of showing them.
+    #[command(subcommand)]
+    pub command: Option<HooksCommand>,
+}
+
+/// What can be done with hooks and alerts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HooksCommand {
+    /// Tell one of them a test, and wait for what comes of it
+    Test {
+        /// The hook or the alert
+        name: Name,
+    },
 }
 
 /// What `top` sorts by.
@@ -393,25 +427,6 @@ pub struct IdArguments {
     pub state_dir: PathBuf,
 }
 
-/// Changes of ownership.
-#[derive(Debug, Subcommand)]
-pub enum Failover {
-    /// Give a group that this host owns to another member, without a gap
-    #[command(after_help = "\
-Run it on the active host, as root. The other member is made ready first, so nobody waits.
-
-Examples:
-  sudo shadowctl failover handover web
-  sudo shadowctl failover handover web --to b")]
-    Handover {
-        /// The group
-        group: Name,
-        /// The host that shall take over; the best member if left out
-        #[arg(long, value_name = "HOST")]
-        to: Option<Name>,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -437,7 +452,14 @@ mod tests {
     #[test]
     fn numbers_out_of_range_are_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split(' '));
-        assert!(parse("shadowctl events --limit 10000").is_ok());
+        for good in [
+            "shadowctl events --limit 10000",
+            "shadowctl failover maintenance --all on",
+            "shadowctl failover maintenance web off",
+            "shadowctl failover freeze web --for 30m",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
         for bad in [
             "shadowctl events --limit 0",
             "shadowctl events --limit 10001",
@@ -456,6 +478,11 @@ mod tests {
             "shadowctl units --at now --watch 1",
             "shadowctl replay --speed 0",
             "shadowctl failover handover a/b",
+            "shadowctl failover maintenance on",
+            "shadowctl failover maintenance web",
+            "shadowctl failover maintenance web on --all",
+            "shadowctl failover maintenance web on --for 31days",
+            "shadowctl failover freeze web --for 0s",
             "shadowctl",
         ] {
             assert!(parse(bad).is_err(), "{bad}");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::client::CallError;
 use super::human::clean;
+use crate::facts::Name;
 use crate::serve::protocol::Code;
 
 /// Why a command did not succeed.
@@ -38,6 +39,12 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
+    /// A hook or an alert was tried and did not end well.
+    #[error("the test of {name} did not end well: see what it printed with `journalctl`")]
+    Test {
+        /// Its name.
+        name: Name,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -61,7 +68,7 @@ impl Failure {
                 | CallError::TimedOut { .. },
             )
             | Self::NoIdentity { .. } => 3,
-            Self::File { .. } | Self::Output(_) => 1,
+            Self::Test { .. } | Self::File { .. } | Self::Output(_) => 1,
         }
     }
 

@@ -6,8 +6,10 @@
 pub mod args;
 mod choose;
 pub mod client;
+mod failover;
 mod failure;
 mod history;
+mod hooks;
 mod human;
 mod map;
 mod show;
@@ -25,13 +27,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::decide::map::{self as graph, MapLimits};
-use crate::facts::{HostId, Name, Observation};
-use crate::serve::protocol::{
-    self, Events, Flows, HandoverDone, HandoverRequest, Id, MAX_EVENTS, Top, Units,
-};
+use crate::facts::{HostId, Observation};
+use crate::serve::protocol::{self, Events, Flows, Id, MAX_EVENTS, Top, Units};
 use args::{
-    Arguments, Command, EventsArguments, Failover, FlowsArguments, MapArguments, Sort,
-    TopArguments, UnitsArguments, Watch,
+    Arguments, Command, EventsArguments, FlowsArguments, MapArguments, Sort, TopArguments,
+    UnitsArguments, Watch,
 };
 use client::{CallError, Client};
 use table::Paint;
@@ -86,21 +86,6 @@ impl Screen<'_> {
     }
 }
 
-async fn handover(
-    client: &Client,
-    screen: &mut Screen<'_>,
-    group: &Name,
-    to: Option<Name>,
-) -> Result<(), Failure> {
-    let path = protocol::handover_path(group);
-    let done: HandoverDone = client.post(&path, &HandoverRequest { to }).await?;
-    let text = format!(
-        "group {}: {} -> {}, epoch {}, {} ms\n",
-        done.group, done.from, done.to, done.epoch, done.took_ms
-    );
-    screen.show(&done, text)
-}
-
 /// Runs one command. `terminal` says whether `out` is one.
 ///
 /// # Errors
@@ -139,15 +124,14 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             })
             .await
         }
+        Command::Hooks(wanted) => hooks::hooks(&client, screen, wanted).await,
         Command::Events(wanted) => events(&client, screen, wanted).await,
         Command::Id(wanted) => {
             let answer = identity(&client, &wanted.state_dir).await?;
             let text = format!("{}\n", answer.id);
             screen.show(&answer, text)
         }
-        Command::Failover(Failover::Handover { group, to }) => {
-            handover(&client, screen, &group, to).await
-        }
+        Command::Failover(wanted) => failover::run(&client, screen, wanted).await,
         Command::Completion { shell } => {
             // Into memory first: the generator panics when its output is closed.
             let mut script = Vec::new();

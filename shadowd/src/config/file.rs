@@ -24,6 +24,12 @@ pub struct File {
     /// `[history]`: what of it is recorded.
     #[serde(default)]
     pub history: History,
+    /// `[[hook]]`: each command that is told what happens.
+    #[serde(default)]
+    pub hook: Vec<Hook>,
+    /// `[[alert]]`: each way to tell people and other systems.
+    #[serde(default)]
+    pub alert: Vec<Alert>,
 }
 
 /// `[host]`.
@@ -67,7 +73,7 @@ pub struct Group {
     /// What keeps the group from having two owners: `"lease"`, which takes three voters, or
     /// `"none"`; must be written.
     pub protection: Option<Spanned<String>>,
-    /// How long an owner goes on without the answers of a majority while all is well, 2 heartbeats
+    /// How long an owner goes on without the answers of a majority while all is well, 3 heartbeats
     /// to 10min. Default `suspect_after`.
     pub lease: Option<Spanned<String>>,
     /// Between heartbeats, 5ms to 10s. Default `100ms`.
@@ -79,6 +85,21 @@ pub struct Group {
     pub join_wait: Option<Spanned<String>>,
     /// Whether the kernel silences the virtual IPs when the lease runs out. Default true.
     pub guard: Option<Spanned<bool>>,
+    /// How long the old owner goes on serving the connections that it has after a planned handover,
+    /// `0s` (not at all) to `1h`. It takes a guard. Default `60s`.
+    pub drain: Option<Spanned<String>>,
+    /// An owner one of whose units leaves all clients that wait without an answer for so long gives
+    /// the group up, if another member is ready, 1s to 10min. Default: that is not looked at.
+    pub unanswered_after: Option<Spanned<String>>,
+    /// `"never"`, or for how long a member with a better priority has to be ready before it gets the
+    /// group back, 1s to 24h. Default `never`.
+    pub failback: Option<Spanned<String>>,
+    /// The part of the day in which it may get it back, local time, such as `"02:00-04:00"`. Default
+    /// any time.
+    pub failback_window: Option<Spanned<String>>,
+    /// `[group.flap]`: how failovers away from this member hold it back.
+    #[serde(default)]
+    pub flap: Flap,
     /// The interface of the virtual IPs. A witness needs none.
     pub interface: Option<Spanned<String>>,
     /// The virtual IPs with prefix lengths, 1 to 32 of them. A witness needs none.
@@ -96,6 +117,19 @@ pub struct Unit {
     pub name: Spanned<String>,
     /// `"warm"` runs on every member, `"cold"` on the active only.
     pub mode: Spanned<String>,
+}
+
+/// `[group.flap]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    /// The penalty is halved in this time, 1s to 24h. Default `15m`.
+    pub half_life: Option<Spanned<String>>,
+    /// Above it this member is held back, 1000 to 100000, or 0: never; each failover away from it
+    /// adds 1000. Default 2500.
+    pub suppress: Option<Spanned<i64>>,
+    /// Below it this member is not held back any more, from 100, less than `suppress`. Default 1000.
+    pub reuse: Option<Spanned<i64>>,
 }
 
 /// `[capture]`.
@@ -212,4 +246,60 @@ pub struct History {
     /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
     /// minutes. Default `2h`, or `max_age` if that is shorter.
     pub full_resolution: Option<Spanned<String>>,
+}
+
+/// `[[hook]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// Its name, 1 to 32 letters, digits, `-` and `_`.
+    pub name: Spanned<String>,
+    /// The program, by its absolute path, and its arguments.
+    pub command: Spanned<Vec<Spanned<String>>>,
+    /// The groups it is told about. Default all.
+    pub groups: Option<Spanned<Vec<Spanned<String>>>>,
+    /// What it is told. Default `active`, `shadow`, `stopped`.
+    pub events: Option<Spanned<Vec<Spanned<String>>>>,
+    /// When it is killed with all it started, 1s to 1h. Default `30s`.
+    pub deadline: Option<Spanned<String>>,
+    /// The user it runs as. Default root.
+    pub user: Option<Spanned<String>>,
+}
+
+/// `[[alert]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    /// Its name, 1 to 32 letters, digits, `-` and `_`.
+    pub name: Spanned<String>,
+    /// Where JSON is sent by `POST`: `http://` or `https://`.
+    pub webhook: Option<Spanned<String>>,
+    /// A file that only root may read, with one header line to send along. Default none.
+    pub header_file: Option<Spanned<String>>,
+    /// A mail instead of a webhook.
+    pub mail: Option<Mail>,
+    /// The groups it is told about. Default all.
+    pub groups: Option<Spanned<Vec<Spanned<String>>>>,
+    /// The least that it is told: `"info"`, `"warning"` or `"critical"`. Default `warning`.
+    pub severity: Option<Spanned<String>>,
+    /// How long one try may take, 1s to 1min. Default `10s`.
+    pub deadline: Option<Spanned<String>>,
+    /// How long it is tried again, up to 1day. Default `1h`.
+    pub retry_for: Option<Spanned<String>>,
+    /// When the same is told again at the earliest, up to 1day. Default `5min`.
+    pub repeat_after: Option<Spanned<String>>,
+    /// How many may go at once, 1 to 1000. Default 10.
+    pub burst: Option<Spanned<i64>>,
+    /// How long until one more may go, 1s to 1day. Default `1min`.
+    pub one_more_after: Option<Spanned<String>>,
+}
+
+/// `mail` of `[[alert]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    /// What takes the message on its standard input, such as `["/usr/sbin/sendmail", "-t"]`.
+    pub command: Spanned<Vec<Spanned<String>>>,
+    /// Whom it is for.
+    pub to: Spanned<String>,
 }

@@ -6,7 +6,9 @@
 mod capture;
 mod error;
 pub mod file;
+mod notify;
 pub mod pattern;
+mod policy;
 pub mod settings;
 mod validate;
 
@@ -180,6 +182,88 @@ mode = "warm"
             let refusal = refusal(old, new);
             let place = format!("shadowd.toml:{line}: {key} = ");
             assert!(refusal.starts_with(&place), "{new}: {refusal}");
+        }
+    }
+
+    /// The sample with a lease from so many witnesses, and further lines in the group.
+    fn leased(witnesses: u8, lines: &str) -> Result<settings::Settings, String> {
+        let names: Vec<String> = (0..witnesses).map(|n| format!("\"w{n}\"")).collect();
+        let quick = sample().replace("suspect_after = \"30ms\"", "suspect_after = \"20ms\"");
+        let mut text = quick.replace(
+            "protection = \"none\"",
+            &format!(
+                "protection = \"lease\"\nwitnesses = [{}]\n{lines}",
+                names.join(", ")
+            ),
+        );
+        for number in 0..witnesses {
+            let id = crate::facts::HostId::from_bytes([100 + number; 32]);
+            let address = 100 + number;
+            text.push_str(&format!(
+                "\n[[peer]]\nname = \"w{number}\"\nid = \"{id}\"\naddress = \"192.0.2.{address}:7373\"\n"
+            ));
+        }
+        parse(&text, Path::new("x")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn voters_are_odd_and_a_lease_outlasts_three_heartbeats() {
+        for (witnesses, good) in [(0, false), (1, true), (2, false), (3, true), (4, false)] {
+            let read = leased(witnesses, "");
+            assert_eq!(read.is_ok(), good, "{witnesses} witnesses: {read:?}");
+        }
+        let refusal = leased(2, "").expect_err("four voters");
+        assert!(refusal.contains("odd number of voters"), "{refusal}");
+        let lease = |lines: &str| {
+            let read = leased(1, lines);
+            read.map(|settings| settings.groups[0].lease.as_millis())
+        };
+        assert_eq!(lease(""), Ok(30));
+        assert_eq!(lease("lease = \"30ms\""), Ok(30));
+        let refusal = lease("lease = \"29ms\"").expect_err("too short");
+        assert!(refusal.contains("group.lease = \"29ms\""), "{refusal}");
+        assert!(refusal.contains("from 30ms"), "{refusal}");
+    }
+
+    #[test]
+    fn failback_and_the_flap_budget_are_read_and_bounded() {
+        let read = |lines: &str| {
+            let text = sample().replacen("priority = 100", lines, 1);
+            let settings = parse(&text, Path::new("x")).map_err(|error| error.to_string())?;
+            Ok::<_, String>(settings.groups[0].policy)
+        };
+        let default = settings::PolicySettings::default();
+        assert_eq!(read("priority = 100"), Ok(default));
+        assert_eq!(read("failback = \"never\""), Ok(default));
+        let written = "failback = \"5m\"\nfailback_window = \"23:30-01:00\"\n\
+                       flap = { half_life = \"1h\", suppress = 4000, reuse = 500 }";
+        let policy = read(written).expect("it is legal");
+        assert_eq!(policy.failback.map(|span| span.as_secs()), Some(300));
+        let window = settings::DayWindow { from: 1410, to: 60 };
+        assert_eq!(policy.failback_window, Some(window));
+        assert_eq!((policy.flap.suppress, policy.flap.reuse), (4000, 500));
+        for (bad, key) in [
+            ("failback = \"soon\"", "group.failback ="),
+            ("failback = \"0s\"", "group.failback ="),
+            ("failback_window = \"02:00-04:00\"", "only with a failback"),
+            (
+                "failback = \"5m\"\nfailback_window = \"2-4\"",
+                "two different times",
+            ),
+            (
+                "failback = \"5m\"\nfailback_window = \"24:00-01:00\"",
+                "two different",
+            ),
+            (
+                "failback = \"5m\"\nfailback_window = \"02:00-02:00\"",
+                "two different",
+            ),
+            ("flap = { suppress = 999 }", "group.flap.suppress = 999"),
+            ("flap = { reuse = 2500 }", "less than suppress (2500)"),
+            ("flap = { half_life = \"0s\" }", "group.flap.half_life"),
+        ] {
+            let refusal = read(bad).expect_err(bad);
+            assert!(refusal.contains(key), "{bad}: {refusal}");
         }
     }
 

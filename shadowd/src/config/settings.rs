@@ -8,6 +8,10 @@ pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
 };
+pub use super::notify::{
+    AlertSettings, AlertWay, CommandSettings, HookSettings, NotifySettings, WebhookSettings,
+};
+pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -27,6 +31,8 @@ pub struct Settings {
     pub metrics: MetricsSettings,
     /// What of it is recorded.
     pub history: HistorySettings,
+    /// Who is told what happens.
+    pub notify: NotifySettings,
 }
 
 /// This host.
@@ -82,6 +88,14 @@ pub struct GroupSettings {
     pub lease: Duration,
     /// Whether the kernel silences the virtual IPs when the lease runs out.
     pub guard: bool,
+    /// How long the old owner serves its connections after a planned handover, at most 1 h; zero:
+    /// not at all.
+    pub drain: Duration,
+    /// An owner one of whose units leaves its clients without an answer for so long gives the group
+    /// up, 1 s to 10 min; none: that is not looked at.
+    pub unanswered_after: Option<Duration>,
+    /// What bounds automatic failover.
+    pub policy: PolicySettings,
 }
 
 /// One unit of a group.

@@ -2,6 +2,8 @@
 
 mod capture;
 mod group;
+mod notify;
+mod policy;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -15,7 +17,7 @@ use super::file;
 use super::settings::{
     GroupSettings, HistorySettings, HostSettings, MetricsSettings, PeerSettings, Settings,
 };
-use crate::facts::HostId;
+use crate::facts::{HostId, Name};
 use group::Place;
 
 const MAX_PEERS: usize = 64;
@@ -50,6 +52,8 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let capture = source.capture(&file.capture)?;
     let metrics = source.metrics(&file.metrics, &host)?;
     let history = source.history(&file.history)?;
+    let own: Vec<Name> = groups.iter().map(|group| group.name.clone()).collect();
+    let notify = source.notify(&file, &own)?;
     Ok(Settings {
         host,
         peers,
@@ -58,6 +62,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         capture,
         metrics,
         history,
+        notify,
     })
 }
 

@@ -7,4 +7,6 @@ pub mod aggregate;
 pub mod cluster;
 pub mod filter;
 pub mod map;
+pub mod notify;
+pub mod serving;
 mod unit_names;

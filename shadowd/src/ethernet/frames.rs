@@ -6,8 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// An Ethernet address.
-pub type Mac = [u8; 6];
+use crate::facts::Mac;
 
 /// An ARP frame.
 pub type ArpFrame = [u8; 42];

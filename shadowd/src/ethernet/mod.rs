@@ -8,4 +8,4 @@ pub mod frames;
 pub mod socket;
 pub mod statement;
 
-pub use frames::Mac;
+pub use crate::facts::Mac;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Epoch, HostId, Name};
+use super::{BootTime, Epoch, HostId, Name, PolicyWord};
 
 /// What a member is to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,6 +63,16 @@ pub enum Cause {
     Joined,
     /// A majority of the voters did not answer for too long.
     LeaseLost,
+    /// Clients of a unit wait and are not answered, though it runs.
+    Unanswered,
+    /// An operator put the host into maintenance.
+    Maintenance,
+    /// A member with a better priority was well for long enough.
+    Failback,
+    /// The group left this host too often: its flap penalty holds it back.
+    Flapping,
+    /// The members' configurations have other virtual IPs or members for the group.
+    DefinitionDiffers,
 }
 
 impl fmt::Display for Cause {
@@ -79,9 +89,17 @@ impl fmt::Display for Cause {
             Self::StepFailed => "step_failed",
             Self::Joined => "joined",
             Self::LeaseLost => "lease_lost",
+            Self::Unanswered => "unanswered",
+            Self::Maintenance => "maintenance",
+            Self::Failback => "failback",
+            Self::Flapping => "flapping",
+            Self::DefinitionDiffers => "definition_differs",
         })
     }
 }
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
 
 /// What keeps a group from having two owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +213,20 @@ pub struct GroupMessage {
     pub body: Body,
 }
 
+/// Who goes on serving the connections of an address that it has given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// Where it is on the link of the address.
+    pub at: Mac,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+impl Drain {
+    /// Nobody serves connections for longer, whatever another host says.
+    pub const LONGEST: Duration = Duration::from_secs(3_600);
+}
+
 /// The kinds of [`GroupMessage`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
@@ -211,6 +243,8 @@ pub enum Body {
         lease: Duration,
         /// Tells the set of voters that the sender counts from others.
         electorate: u64,
+        /// What bounds automatic failover.
+        policy: PolicyWord,
     },
     /// Last words: the sender has given the group up; its addresses are gone.
     Resign {
@@ -222,14 +256,20 @@ pub enum Body {
         /// The member that shall take over.
         to: HostId,
     },
-    /// The asked member's cold units run: it is ready to take over.
-    Ready,
+    /// The asked member is ready to take over.
+    Ready {
+        /// Where it is on the link of the addresses, if it passes segments of connections that it
+        /// does not know back to who has begun them.
+        passes_back: Option<Mac>,
+    },
     /// The active's addresses are gone: `to` owns the group in the next epoch.
     Transfer {
         /// The member that takes over.
         to: HostId,
         /// Until when the sender was promised to be alone, on its own clock: `to` inherits it.
         deadline: BootTime,
+        /// The sender goes on serving the connections that it has begun.
+        drain: Option<Drain>,
     },
     /// The sender wants to own the group in the message's epoch: a voter that promises keeps all
     /// others out for so long.
@@ -253,6 +293,14 @@ pub enum Body {
     },
     /// What was promised to the sender in the message's epoch is given back.
     Withdraw,
+    /// An owner's daemon will be silent for a while and then go on: a request as a heartbeat is,
+    /// and the silence is no evidence.
+    Pause {
+        /// For so long; at most 30 s are granted.
+        silent: Duration,
+        /// Tells the set of voters that the sender counts from others.
+        electorate: u64,
+    },
 }
 
 #[cfg(test)]

@@ -69,8 +69,26 @@ pub enum EventKind {
     LeaseHeld,
     /// Another host says that it has a virtual IP of a group that this host owns.
     VipClaimed,
+    /// The clients of a unit are left without an answer, or answered again.
+    Serving,
+    /// The connections that outlast a handover have ended, or were ended; `detail` says which.
+    Drained,
     /// This voter keeps the others out for another member than before.
     Voted,
+    /// A hook or an alert was told something.
+    Notified,
+    /// A hook or an alert could not be told, or ended badly; `detail` says which and why.
+    NoticeFailed,
+    /// Maintenance of this host began or ended.
+    Maintenance,
+    /// The group was frozen or is not any more.
+    Freeze,
+    /// The flap penalty grew, began to hold this host back, or ended to.
+    FlapPenalty,
+    /// The daemon ends and will be back: the group stays here meanwhile.
+    Paused,
+    /// The daemon is back and goes on where the one before it paused.
+    Resumed,
 }
 
 impl fmt::Display for EventKind {
@@ -95,7 +113,16 @@ impl fmt::Display for EventKind {
             Self::LeaseLapsed => "lease lapsed",
             Self::LeaseHeld => "lease held",
             Self::VipClaimed => "virtual IP claimed",
+            Self::Serving => "serving",
+            Self::Drained => "drained",
             Self::Voted => "voted",
+            Self::Notified => "notified",
+            Self::NoticeFailed => "notice failed",
+            Self::Maintenance => "maintenance",
+            Self::Freeze => "freeze",
+            Self::FlapPenalty => "flap penalty",
+            Self::Paused => "paused",
+            Self::Resumed => "resumed",
         })
     }
 }

@@ -7,6 +7,9 @@ mod capture;
 mod cluster;
 mod event;
 mod ids;
+mod notice;
+mod pause;
+mod policy;
 mod status;
 mod time;
 
@@ -19,11 +22,22 @@ pub use capture::{
     ProcessReading, ProcessUse, Protocol, Resources, Sample, SyscallCounts, SyscallDelta,
     TableStatus, Timing, UnitTotals, UnitUse,
 };
-pub use cluster::{Body, Cause, Datagram, GroupMessage, Protection, Role, UnitMode, Vip, VipError};
+pub use cluster::{
+    Body, Cause, Datagram, Drain, GroupMessage, Mac, Protection, Role, UnitMode, Vip, VipError,
+};
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
+pub use notice::{
+    LastNotice, Notice, ReceiverCounts, ReceiverKind, ReceiverStatus, Severity, Told, Topic,
+    TopicError,
+};
+pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
+pub use policy::{
+    FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
+    RememberedOrder,
+};
 pub use status::{
-    CaptureStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus, Status,
-    UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,
+    CaptureStatus, DrainStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus,
+    Status, UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,
 };
 pub use time::BootTime;

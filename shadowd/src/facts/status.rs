@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, CaptureCost, Epoch, HistoryStatus, HostId, Losses, Name, ProbeStatus, Protection,
-    Role, TableStatus, UnitMode, Vip,
+    BootTime, CaptureCost, Cause, Epoch, HistoryStatus, HostId, Losses, Name, PolicyStatus,
+    ProbeStatus, Protection, ReceiverStatus, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -34,6 +34,9 @@ pub struct Status {
     pub capture: CaptureStatus,
     /// Sentences an operator should read: degraded probes, missing protection, failed steps.
     pub warnings: Vec<String>,
+    /// Hooks and alerts.
+    #[serde(default)]
+    pub receivers: Vec<ReceiverStatus>,
 }
 
 /// One group, as this member sees it.
@@ -67,6 +70,21 @@ pub struct GroupStatus {
     /// The kernel's guard of the virtual IPs; empty where nothing protects the group.
     #[serde(default)]
     pub guard: Vec<VipGuard>,
+    /// Connections that this host serves to their end after a planned handover.
+    #[serde(default)]
+    pub drain: Option<DrainStatus>,
+    /// What bounds automatic failover.
+    #[serde(default)]
+    pub policy: PolicyStatus,
+}
+
+/// Connections that outlast a handover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// They are ended then.
+    pub until: BootTime,
+    /// How many there were at the last look; none before the first.
+    pub connections: Option<usize>,
 }
 
 /// The lease of a group, as this member sees it.
@@ -119,6 +137,9 @@ pub struct MemberStatus {
     pub eligible: bool,
     /// Whether it is silent for longer than the group allows.
     pub suspected: bool,
+    /// Why it could not own the group, when it said so.
+    #[serde(default)]
+    pub reason: Option<Cause>,
 }
 
 /// One virtual IP on this host.
@@ -143,6 +164,8 @@ pub struct VipGuard {
     pub dropped_rx: u64,
     /// Packets in its name that were dropped instead of sent.
     pub dropped_tx: u64,
+    /// Packets for it that were passed on to the host that serves their connections.
+    pub passed: u64,
 }
 
 /// One unit of a group on this host.

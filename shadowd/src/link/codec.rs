@@ -66,7 +66,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::facts::{Body, BootTime, Cause, Epoch, GroupMessage, HostId, Role};
+    use crate::facts::{
+        Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, PolicyWord, Role,
+    };
 
     fn body() -> impl Strategy<Value = Body> {
         let role = prop_oneof![
@@ -82,6 +84,8 @@ pub(super) mod tests {
             Just(Cause::Joined)
         ];
         let lease = any::<u64>().prop_map(std::time::Duration::from_nanos);
+        let drain = (any::<[u8; 6]>(), lease.clone()).prop_map(|(at, lasts)| Drain { at, lasts });
+        let drain = proptest::option::of(drain);
         let host = any::<[u8; 32]>().prop_map(HostId::from_bytes);
         prop_oneof![
             (
@@ -89,21 +93,32 @@ pub(super) mod tests {
                 any::<u8>(),
                 any::<bool>(),
                 lease.clone(),
-                any::<u64>()
+                any::<u64>(),
+                any::<[u32; 3]>(),
             )
-                .prop_map(|(role, priority, eligible, lease, electorate)| Body::Beat {
-                    role,
-                    priority,
-                    eligible,
-                    lease,
-                    electorate,
+                .prop_map(|(role, priority, eligible, lease, electorate, words)| {
+                    Body::Beat {
+                        role,
+                        priority,
+                        eligible,
+                        lease,
+                        electorate,
+                        policy: PolicyWord {
+                            definition: words[0],
+                            reason: words[1].is_multiple_of(2).then_some(Cause::Flapping),
+                            freeze_order: u64::from(words[1]),
+                            freeze_left_ms: words[2],
+                        },
+                    }
                 }),
             cause.prop_map(|cause| Body::Resign { cause }),
             host.clone().prop_map(|to| Body::Offer { to }),
-            Just(Body::Ready),
-            (host, any::<u64>()).prop_map(|(to, deadline)| Body::Transfer {
+            proptest::option::of(any::<[u8; 6]>())
+                .prop_map(|passes_back| Body::Ready { passes_back }),
+            (host, any::<u64>(), drain).prop_map(|(to, deadline, drain)| Body::Transfer {
                 to,
                 deadline: BootTime::from_nanos(deadline),
+                drain,
             }),
             (lease.clone(), any::<u64>())
                 .prop_map(|(lease, electorate)| Body::Ask { lease, electorate }),
@@ -113,6 +128,10 @@ pub(super) mod tests {
             }),
             lease.prop_map(|wait| Body::Refuse { wait }),
             Just(Body::Withdraw),
+            (any::<u32>(), any::<u64>()).prop_map(|(silent_ms, electorate)| Body::Pause {
+                silent: std::time::Duration::from_millis(silent_ms.into()),
+                electorate,
+            }),
         ]
     }
 
@@ -177,12 +196,47 @@ pub(super) mod tests {
         }
     }
 
+    /// The failover loop puts so many into one datagram; sealing adds 33 bytes.
+    #[test]
+    fn eight_of_the_longest_heartbeats_fit() {
+        let most = u64::MAX;
+        let message = GroupMessage {
+            group: "g".repeat(32).parse().unwrap(),
+            epoch: Epoch {
+                counter: most,
+                owner: HostId::from_bytes([255; 32]),
+            },
+            body: Body::Beat {
+                role: Role::Stopped,
+                priority: 255,
+                eligible: true,
+                lease: std::time::Duration::from_secs(600 * 16),
+                electorate: most,
+                policy: PolicyWord {
+                    definition: u32::MAX,
+                    reason: Some(Cause::DefinitionDiffers),
+                    freeze_order: most,
+                    freeze_left_ms: u32::MAX,
+                },
+            },
+        };
+        let datagram = Datagram {
+            sent: BootTime::from_nanos(most),
+            heard: Some(BootTime::from_nanos(most)),
+            messages: vec![message; 8],
+        };
+        let mut buffer = [0; Datagram::MAX_BYTES - 33];
+        encode(&datagram, &mut buffer).expect("they fit");
+    }
+
     #[test]
     fn bounds_hold_on_both_sides() {
         let message = GroupMessage {
             group: "g".parse().unwrap(),
             epoch: Epoch::NONE,
-            body: Body::Ready,
+            body: Body::Ready {
+                passes_back: Some([2; 6]),
+            },
         };
         let mut datagram = Datagram {
             sent: BootTime::default(),

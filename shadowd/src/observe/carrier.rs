@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::facts::Mac;
+
 /// Readings that wait for the consumer; above that only the newest of each interface is kept.
 const QUEUE: usize = 256;
 /// Interfaces that one dump may list.
@@ -34,6 +36,8 @@ pub struct CarrierReading {
     pub interface: String,
     /// Whether it can carry frames.
     pub up: bool,
+    /// Its Ethernet address; none while it does not exist, or where it is no Ethernet.
+    pub mac: Option<Mac>,
 }
 
 /// Why the links cannot be watched.
@@ -170,9 +174,17 @@ async fn watch(mut links: Links, first: Subscription, sender: mpsc::Sender<Carri
 /// What is known of the watched interfaces.
 #[derive(Debug)]
 struct Links {
-    /// By name: the index while it exists, and whether it is up.
-    known: BTreeMap<String, (Option<u32>, bool)>,
+    known: BTreeMap<String, Known>,
     unsent: BTreeSet<String>,
+}
+
+/// One watched interface, as it stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Its index while it exists.
+    index: Option<u32>,
+    up: bool,
+    mac: Option<Mac>,
 }
 
 impl Links {
@@ -181,18 +193,18 @@ impl Links {
         Self {
             known: interfaces
                 .into_iter()
-                .map(|name| (name, (None, false)))
+                .map(|name| (name, Known::default()))
                 .collect(),
             unsent,
         }
     }
 
-    fn set(&mut self, name: &str, index: Option<u32>, up: bool) {
+    fn set(&mut self, name: &str, now: Known) {
         if let Some(known) = self.known.get_mut(name) {
-            if known.1 != up {
+            if (known.up, known.mac) != (now.up, now.mac) {
                 self.unsent.insert(name.to_owned());
             }
-            *known = (index, up);
+            *known = now;
         }
     }
 
@@ -200,18 +212,19 @@ impl Links {
         let Some(name) = name(link) else { return };
         let index = link.header.index;
         // The index went to another name: the interface was renamed.
-        let renamed = |(known, (i, _)): (&String, &(Option<u32>, bool))| {
-            (*i == Some(index) && known != name).then(|| known.clone())
+        let renamed = |(before, known): (&String, &Known)| {
+            (known.index == Some(index) && before != name).then(|| before.clone())
         };
         if let Some(before) = self.known.iter().find_map(renamed) {
-            self.set(&before, None, false);
+            self.set(&before, Known::default());
         }
         let flags = link.header.flags;
-        self.set(
-            name,
-            Some(index),
-            flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
-        );
+        let now = Known {
+            index: Some(index),
+            up: flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
+            mac: mac(link),
+        };
+        self.set(name, now);
     }
 
     fn removed(&mut self, link: &LinkMessage) {
@@ -220,9 +233,9 @@ impl Links {
         if self
             .known
             .get(name)
-            .is_some_and(|(index, _)| *index == Some(link.header.index))
+            .is_some_and(|known| known.index == Some(link.header.index))
         {
-            self.set(name, None, false);
+            self.set(name, Known::default());
         }
     }
 
@@ -235,7 +248,7 @@ impl Links {
             .cloned()
             .collect();
         for name in absent {
-            self.set(&name, None, false);
+            self.set(&name, Known::default());
         }
         for link in listed {
             self.changed(link);
@@ -248,9 +261,17 @@ impl Links {
 
     fn next_unsent(&mut self) -> Option<CarrierReading> {
         let interface = self.unsent.pop_first()?;
-        let up = self.known.get(&interface)?.1;
-        Some(CarrierReading { interface, up })
+        let Known { up, mac, .. } = *self.known.get(&interface)?;
+        Some(CarrierReading { interface, up, mac })
     }
+}
+
+fn mac(link: &LinkMessage) -> Option<Mac> {
+    let mut attributes = link.attributes.iter();
+    attributes.find_map(|attribute| match attribute {
+        LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
+        _ => None,
+    })
 }
 
 /// The name in a message about an interface itself. A bridge sends messages of its own family about

@@ -33,6 +33,7 @@ mod syscalls;
 mod tally;
 pub mod units;
 
+pub use fallback::connections;
 pub use limits::Limits;
 pub use probes::Descriptors;
 pub use sampler::Capture;

@@ -9,17 +9,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::failover::{HandoverAnswer, Input};
 use super::history::History;
 use super::record::Recorder;
+use super::tap::Tap;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, CaptureStatus, Event, GroupStatus, HostId, Name, Observation, PeerStatus, Protection,
-    Status, WitnessStatus,
+    BootTime, CaptureStatus, Event, GroupStatus, HostId, LastNotice, Name, Observation, PeerStatus,
+    PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
 use crate::serve::protocol::{
-    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery,
-    Refusal, SumQuery,
+    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded, RecordedSum, Records,
+    RecordsQuery, Refusal, SumQuery,
 };
 
 /// When a peer was heard and how far it is, by name.
@@ -60,6 +61,8 @@ pub struct Board {
     capture: RwLock<CaptureStatus>,
     notes: RwLock<Vec<String>>,
     failover_alive: AtomicU64,
+    receivers: RwLock<Vec<ReceiverStatus>>,
+    tap: Option<Tap>,
 }
 
 impl Board {
@@ -86,11 +89,29 @@ impl Board {
             capture: RwLock::default(),
             notes: RwLock::default(),
             failover_alive: AtomicU64::new(started.as_nanos()),
+            receivers: RwLock::default(),
+            tap: None,
         }
+    }
+
+    /// The same, letting `tap` know what groups are.
+    pub fn with_tap(self, tap: Option<Tap>) -> Self {
+        Self { tap, ..self }
+    }
+
+    /// How hooks and alerts do.
+    pub fn publish_receivers(&self, receivers: Vec<ReceiverStatus>) {
+        *self
+            .receivers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = receivers;
     }
 
     /// The failover thread's view.
     pub fn publish_failover(&self, view: FailoverView) {
+        if let Some(tap) = &self.tap {
+            tap.groups(&view.groups);
+        }
         *self
             .failover
             .write()
@@ -190,6 +211,7 @@ impl Board {
                 self.recorder.dropped()
             ));
         }
+        warnings.extend(self.untold());
         warnings.extend(
             self.notes
                 .read()
@@ -198,6 +220,27 @@ impl Board {
                 .cloned(),
         );
         warnings
+    }
+
+    /// Hooks and alerts that did not end well the last time.
+    fn untold(&self) -> Vec<String> {
+        let receivers = self.receivers.read();
+        let receivers = receivers.unwrap_or_else(PoisonError::into_inner);
+        let mut sentences: Vec<String> = receivers
+            .iter()
+            .filter_map(|receiver| {
+                let (kind, name) = (receiver.kind, &receiver.name);
+                let last = receiver.last.as_ref().filter(|last| !last.ok)?;
+                Some(format!("{kind} {name}: {}: {}", last.event, last.result))
+            })
+            .collect();
+        let dropped = self.tap.as_ref().map_or(0, Tap::dropped);
+        if dropped > 0 {
+            sentences.push(format!(
+                "hooks and alerts were not told of {dropped} events: too many came at once"
+            ));
+        }
+        sentences
     }
 }
 
@@ -226,6 +269,11 @@ impl Answers for Board {
             strangers: self.keyring.strangers(),
             warnings: self.warnings(&capture),
             capture,
+            receivers: self
+                .receivers
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
         }
     }
 
@@ -252,6 +300,27 @@ impl Answers for Board {
 
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal> {
         self.history.recorded_sum(query)
+    }
+
+    async fn test_receiver(&self, receiver: Name) -> Result<LastNotice, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let Some(tap) = &self.tap else {
+            let message = "this host has no hooks and no alerts";
+            let remedy = "configure some: see docs/hooks.md";
+            return Err(Refusal::new(Code::UnknownReceiver, message, remedy));
+        };
+        if !tap.test(receiver, reply) {
+            let message = "too much waits to be told";
+            return Err(Refusal::new(Code::Busy, message, "try again in a second"));
+        }
+        answer.await.unwrap_or_else(|_| {
+            let message = "the daemon is stopping";
+            Err(Refusal::new(Code::Stopping, message, "try again later"))
+        })
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        super::policy::order(&self.inputs, group, order).await
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

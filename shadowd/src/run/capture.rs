@@ -18,6 +18,7 @@ use super::keep::keep;
 use crate::config::settings::{CaptureSettings, LimitSettings};
 use crate::decide::aggregate::{AggregateLimits, Aggregator};
 use crate::decide::filter::Filter;
+use crate::decide::serving::Serving;
 use crate::facts::{
     CaptureStatus, HistoryStatus, Lifecycle, LifecycleKind, Observation, ProbeLosses,
 };
@@ -38,6 +39,7 @@ struct Order {
     board: Arc<Board>,
     totals: Option<Totals>,
     inputs: mpsc::Sender<Input>,
+    serving: Serving,
     stop: Arc<AtomicBool>,
 }
 
@@ -68,12 +70,14 @@ impl Capturing {
         board: Arc<Board>,
         totals: Option<Totals>,
         inputs: mpsc::Sender<Input>,
+        serving: Serving,
         stop: Arc<AtomicBool>,
     ) -> JoinHandle<()> {
         let order = Order {
             board,
             totals,
             inputs,
+            serving,
             stop,
         };
         if self.orders.send(order).is_err() {
@@ -84,7 +88,7 @@ impl Capturing {
 }
 
 fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) {
-    let Ok(order) = order.recv() else {
+    let Ok(mut order) = order.recv() else {
         return; // the daemon could not start
     };
     let hand_over = |event: &Lifecycle| {
@@ -123,6 +127,11 @@ fn work(settings: &CaptureSettings, left: Descriptors, order: &Receiver<Order>) 
             let mut sample = capture.tick_with(&hand_over);
             sample.wall_ms = wall_ms();
             let observation = Arc::new(aggregator.absorb(filter.apply(sample)));
+            for (unit, serves) in order.serving.look(&observation) {
+                // One that finds no room is no loss: the next interval tells no more, and nothing
+                // is promoted on what was not told.
+                let _ = order.inputs.try_send(Input::Serving { unit, serves });
+            }
             let save = boot_time().since(saved) >= SAVE_EVERY;
             if save {
                 saved = boot_time();

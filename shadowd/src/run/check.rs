@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::act::units::Units;
-use crate::config::settings::Settings;
-use crate::facts::{HostId, Name};
+use crate::act::vip::Vips;
+use crate::config::settings::{PeerSettings, Settings};
+use crate::facts::{HostId, Name, Vip};
 
 /// Why the daemon does not start with a legal configuration.
 #[derive(Debug, Error)]
@@ -30,6 +31,20 @@ pub enum StartError {
         unit: Name,
         /// systemd's LoadState.
         state: String,
+    },
+    /// A virtual IP is in none of the interface's networks.
+    #[error(
+        "group {group}: no address of {interface} is in the network of the virtual IP {vip}, so \
+         neighbours there would not be answered: correct the address or its prefix, or give the \
+         interface an address of its own there"
+    )]
+    OtherNetwork {
+        /// The group.
+        group: Name,
+        /// Its interface.
+        interface: String,
+        /// The address.
+        vip: Vip,
     },
     /// `host.listen` is not an address of this host.
     #[error("host.listen: {address} is not an address of this host")]
@@ -56,9 +71,14 @@ pub enum StartError {
     },
 }
 
-/// Checks that what the settings name is there.
-pub async fn check(settings: &Settings, own: HostId, units: Option<&Units>) -> anyhow::Result<()> {
-    if let Some(peer) = settings.peers.iter().find(|peer| peer.id == own) {
+/// Checks that what the settings name is there. `own`: this host's identity, if it has one.
+pub async fn check(
+    settings: &Settings,
+    own: Option<HostId>,
+    units: Option<&Units>,
+) -> anyhow::Result<()> {
+    let same = |peer: &&PeerSettings| Some(peer.id) == own;
+    if let Some(peer) = settings.peers.iter().find(same) {
         return Err(StartError::OwnId {
             peer: peer.name.clone(),
         }
@@ -86,6 +106,23 @@ pub async fn check(settings: &Settings, own: HostId, units: Option<&Units>) -> a
                 let (group, unit) = (group.name.clone(), unit.name.clone());
                 return Err(StartError::NoUnit { group, unit, state }.into());
             }
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each virtual IP is in a network of its interface. A daemon that starts only warns:
+/// the interface may get its own address later.
+pub async fn check_networks(settings: &Settings) -> anyhow::Result<()> {
+    for group in &settings.groups {
+        let vips = Vips::open(&group.interface)?;
+        if let Some(vip) = vips.without_network(&group.vips).await?.first() {
+            return Err(StartError::OtherNetwork {
+                group: group.name.clone(),
+                interface: group.interface.clone(),
+                vip: *vip,
+            }
+            .into());
         }
     }
     Ok(())

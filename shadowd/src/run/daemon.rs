@@ -10,13 +10,15 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::failover::Input;
 use super::guards::Guards;
 use super::history::{History, Totals};
+use super::memory::{boot_id, take_over};
 use super::parts::Parts;
-use super::record::Recorder;
-use super::{check, keep, logging};
+use super::record::{OnKept, Recorder};
+use super::tap::Tap;
+use super::{check, keep, logging, notify};
 use crate::act::units::Units;
-use crate::act::vip::Vips;
 use crate::config::settings::{CaptureSettings, GroupSettings, Settings};
 use crate::facts::{Epoch, EventKind, HostId, Name, Vip};
 use crate::link::{Identity, Keyring, Listener};
@@ -34,8 +36,29 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 ///
 /// # Errors
 /// With file, line, key, value and what is allowed.
-pub fn check_configuration(path: &Path) -> anyhow::Result<Settings> {
+pub fn check_file(path: &Path) -> anyhow::Result<Settings> {
     Ok(crate::config::load(path)?)
+}
+
+/// The same, and whether this host has what the configuration names: addresses, interfaces,
+/// networks of the virtual IPs, units.
+///
+/// # Errors
+/// As [`check_file`], or with what this host does not have.
+pub fn check_configuration(path: &Path) -> anyhow::Result<Settings> {
+    let settings = check_file(path)?;
+    // Without an identity there is none to confuse with a peer's.
+    let own = Identity::load_id(&settings.host.state_dir).ok();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let units = connect_units(&settings).await?;
+        check::check(&settings, own, units.as_deref()).await?;
+        check::check_networks(&settings).await
+    })?;
+    Ok(settings)
 }
 
 /// Makes this host's identity in `state_dir`, or reads the one that is there.
@@ -103,44 +126,40 @@ async fn daemon(
         Some(address) => Some(MetricsListener::bind(address, metrics)?),
         None => None,
     };
-    let left_over = release_left_over(&settings).await?;
+    let boot = boot_id()?;
+    let (store, memory, left_over) = take_over(&settings, &boot).await?;
 
     let units = connect_units(&settings).await?;
-    check::check(&settings, identity.id(), units.as_deref()).await?;
-    let store = Store::open(&settings.host.state_dir)?;
+    check::check(&settings, Some(identity.id()), units.as_deref()).await?;
     let epochs = stored_epochs(&store, &settings)?;
-    let (recorder, record_thread) = Recorder::start(store)?;
-    recorder.note(
-        EventKind::DaemonStarted,
-        None,
-        boot_time(),
-        format!("version {VERSION}"),
-    );
-    for (group, vip) in left_over {
-        let detail = format!("{vip} of group {group} was left over from an earlier run");
-        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
-    }
+    let (inputs, inbox) = mpsc::channel(INPUTS);
+    let (recorder, record_thread) = Recorder::start(store, boot.clone(), on_kept(&inputs))?;
+    let (tap, words) = (!settings.notify.is_empty()).then(Tap::new).unzip();
+    let recorder = recorder.with_tap(tap.clone());
+    note_start(&recorder, &left_over);
 
     let (history, totals, history_thread) = start_history(&settings)?;
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
-    let (inputs, inbox) = mpsc::channel(INPUTS);
-    let board = Arc::new(Board::new(
+    let board = Board::new(
         settings.clone(),
         identity.id(),
         Arc::clone(&keyring),
         recorder.clone(),
         history.clone(),
         inputs.clone(),
-    ));
+    );
+    let board = Arc::new(board.with_tap(tap));
     note_warnings(&socket, &settings, &board);
+    let notifying = notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?;
     let parts = Parts {
         settings,
         identity,
         units,
         guards,
         epochs,
+        memory,
         keyring,
         recorder: recorder.clone(),
         totals,
@@ -149,6 +168,11 @@ async fn daemon(
         scrapes,
     };
     let end = parts.run(inbox, listener, socket, capturing).await;
+    // The first thing after the loop has ended, whatever else has to end: the kept is safe.
+    let end = end.and_then(|kept| Ok(recorder.keep(&boot, &kept)?));
+    if let Some(notifying) = notifying {
+        notifying.finish().await;
+    }
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
@@ -157,6 +181,16 @@ async fn daemon(
         let _ = thread.join();
     }
     end
+}
+
+/// What the record begins with.
+fn note_start(recorder: &Recorder, left_over: &[(Name, Vip)]) {
+    let version = format!("version {VERSION}");
+    recorder.note(EventKind::DaemonStarted, None, boot_time(), version);
+    for (group, vip) in left_over {
+        let detail = format!("{vip} of group {group} was left over from an earlier run");
+        recorder.note(EventKind::VipRemoved, None, boot_time(), detail);
+    }
 }
 
 /// What every status shows from the start.
@@ -199,20 +233,12 @@ fn missing_paths(settings: &Settings) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whoever starts does not know who owns a group: what an earlier daemon left on the interfaces is
-/// removed before anything that takes time or may fail, so that it cannot answer beside the owner.
-async fn release_left_over(settings: &Settings) -> anyhow::Result<Vec<(Name, Vip)>> {
-    let mut released = Vec::new();
-    for group in &settings.groups {
-        // Without the interface there is no address; `check` refuses it in a moment.
-        let Ok(vips) = Vips::open(&group.interface) else {
-            continue;
-        };
-        for vip in vips.release_all(&group.vips).await? {
-            released.push((group.name.clone(), vip));
-        }
-    }
-    Ok(released)
+/// Tells the failover loop of a promise that is on the disk. A loop that has ended gives none.
+fn on_kept(inputs: &mpsc::Sender<Input>) -> OnKept {
+    let inputs = inputs.clone();
+    Box::new(move |group, promise| {
+        let _ = inputs.blocking_send(Input::PromiseKept(group, promise));
+    })
 }
 
 /// systemd is needed only when a group has units.

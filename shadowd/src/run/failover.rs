@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
 use super::peer::PeerLink;
+use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Refusal as CoreRefusal};
-use crate::facts::{BootTime, Datagram, GroupMessage, Name};
+use crate::facts::{BootTime, Datagram, GroupMessage, Kept, KeptPromise, Name, PolicyOrder};
 use crate::link::Datagrams;
 use crate::observe::addresses::AddressReading;
 use crate::observe::carrier::CarrierReading;
@@ -38,6 +39,13 @@ pub enum Input {
     Unit(UnitReading),
     /// A process of this host ended.
     Exit(u32),
+    /// Whether clients of a unit are answered.
+    Serving {
+        /// The unit.
+        unit: String,
+        /// Whether they are.
+        serves: bool,
+    },
     /// An interface's link.
     Carrier(CarrierReading),
     /// A neighbour on an interface said something.
@@ -60,6 +68,21 @@ pub enum Input {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
     },
+    /// An operator's order for a group.
+    Order {
+        /// The group.
+        group: Name,
+        /// What is wanted.
+        order: PolicyOrder,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<OrderAnswer, Refusal>>,
+    },
+    /// The minute of the day, local time.
+    Minute(u16),
+    /// A promise of this group is on the disk.
+    PromiseKept(Name, KeptPromise),
+    /// The daemon is to stop, and the next one is to start at once: within so long.
+    Pause(Duration),
     /// The daemon is to stop.
     Stop,
 }
@@ -116,11 +139,12 @@ impl Failover {
         }
     }
 
-    /// Runs until it was told to stop and every group was given up.
+    /// Runs until it was told to stop and every group was given up, or paused; gives what the next
+    /// daemon is to know. Nothing was promised since.
     ///
     /// # Errors
     /// When the datagram socket fails for good.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    pub async fn run(mut self) -> std::io::Result<Vec<(Name, Kept)>> {
         let mut stopping = false;
         loop {
             let wait = self.next_deadline().since(boot_time());
@@ -135,6 +159,10 @@ impl Failover {
                         stopping = true;
                         self.stop(boot_time());
                     }
+                    Some(Input::Pause(away)) => {
+                        stopping = true;
+                        self.pause(away, boot_time());
+                    }
                     Some(input) => self.on_input(input, boot_time()),
                 },
                 () = tokio::time::sleep(wait) => self.on_timers(boot_time()),
@@ -142,8 +170,8 @@ impl Failover {
             self.carry_out().await;
             self.answer_handovers(boot_time());
             self.publish(boot_time());
-            if stopping && self.groups.iter().all(|group| group.core.stopped()) {
-                return Ok(());
+            if stopping && self.groups.iter().all(GroupRunner::may_end) {
+                return Ok(self.at_rest(boot_time()));
             }
         }
     }
@@ -194,9 +222,14 @@ impl Failover {
                     group.on_exit(pid, now);
                 }
             }
+            Input::Serving { unit, serves } => {
+                for group in &mut self.groups {
+                    group.core.on_serving(&unit, serves, now);
+                }
+            }
             Input::Carrier(reading) => {
                 for group in self.groups_on(&reading.interface) {
-                    group.on_carrier(reading.up, now);
+                    group.on_carrier(reading.up, reading.mac, now);
                 }
             }
             Input::Neighbour(interface, heard) => {
@@ -215,7 +248,28 @@ impl Failover {
                 }
             }
             Input::HandOver { group, to, reply } => self.hand_over(&group, to, reply, now),
-            Input::Stop => {}
+            Input::Order {
+                group,
+                order,
+                reply,
+            } => drop(reply.send(self.order(&group, order, now))),
+            Input::Minute(minute) => {
+                for group in &mut self.groups {
+                    group.on_minute(minute, now);
+                }
+            }
+            Input::PromiseKept(name, promise) => self.promise_kept(&name, promise, now),
+            Input::Pause(_) | Input::Stop => {}
+        }
+    }
+
+    fn promise_kept(&mut self, name: &Name, promise: KeptPromise, now: BootTime) {
+        for group in self.groups.iter_mut().filter(|group| group.name() == name) {
+            group.core.on_done(Done::PromiseKept(promise), now);
+        }
+        let witnessed = self.witnessed.iter_mut();
+        for witness in witnessed.filter(|witness| witness.name() == name) {
+            witness.core.on_promise_kept(promise);
         }
     }
 
@@ -230,6 +284,64 @@ impl Failover {
         }
     }
 
+    fn group_named(&self, name: &Name) -> Result<usize, Refusal> {
+        let position = self.groups.iter().position(|group| group.name() == name);
+        position.ok_or_else(|| {
+            let message = format!("this host is not a member of a group {name}");
+            let remedy = "see `shadowctl status` for its groups";
+            Refusal::new(Code::UnknownGroup, message, remedy)
+        })
+    }
+
+    fn order(
+        &mut self,
+        name: &Name,
+        order: PolicyOrder,
+        now: BootTime,
+    ) -> Result<OrderAnswer, Refusal> {
+        let group = self.group_named(name)?;
+        let core = &mut self.groups[group].core;
+        let to = core.on_order(order, now);
+        let to = to.map_err(|refusal| policy::refused(&refusal))?;
+        let owner = core.active_epoch().is_some();
+        let handover = to.map(|to| {
+            let (reply, ended) = oneshot::channel();
+            let until = now.after(HANDOVER_WITHIN);
+            self.pending.push(Pending {
+                group,
+                to,
+                until,
+                reply,
+            });
+            ended
+        });
+        Ok(OrderAnswer { owner, handover })
+    }
+
+    fn pause(&mut self, away: Duration, now: BootTime) {
+        for group in &mut self.groups {
+            group.core.on_pause(away, now);
+        }
+    }
+
+    fn at_rest(&self, now: BootTime) -> Vec<(Name, Kept)> {
+        let groups = self.groups.iter().map(|group| {
+            let kept = Kept {
+                vote: group.core.vote_at_rest(),
+                pause: group.core.pause_at_rest(now),
+            };
+            (group.name().clone(), kept)
+        });
+        let witnessed = self.witnessed.iter().map(|witness| {
+            let kept = Kept {
+                vote: Some(witness.core.vote_at_rest()),
+                pause: None,
+            };
+            (witness.name().clone(), kept)
+        });
+        groups.chain(witnessed).collect()
+    }
+
     fn hand_over(
         &mut self,
         name: &Name,
@@ -237,11 +349,9 @@ impl Failover {
         reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
         now: BootTime,
     ) {
-        let Some(group) = self.groups.iter().position(|group| group.name() == name) else {
-            let message = format!("this host is not a member of a group {name}");
-            let remedy = "see `shadowctl status` for its groups";
-            let _ = reply.send(Err(Refusal::new(Code::UnknownGroup, message, remedy)));
-            return;
+        let group = match self.group_named(name) {
+            Ok(group) => group,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         match self.groups[group].core.hand_over(to.as_ref(), now) {
             Ok(to) => {

@@ -2,24 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::drain::Drain;
 use super::guards::GroupGuard;
 use super::jobs::Job;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
 use crate::act::vip::{VipError, Vips};
 use crate::decide::cluster::{Action, Done, Group, Step};
-use crate::ethernet::frames::Mac;
 use crate::facts::{
-    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Name, UnitMode, UnitStatus, Vip,
+    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, UnitStatus, Vip,
     VipStatus,
 };
 use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
 use crate::observe::units::UnitReading;
+
+/// Before addresses that no connection needs any more, and that would not go, are removed again.
+const REMOVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A message for a peer.
 pub struct Outgoing {
@@ -42,10 +46,14 @@ pub struct GroupRunner {
     jobs: mpsc::Sender<Job>,
     recorder: Recorder,
     guard: Option<GroupGuard>,
+    /// Connections of an ownership that was handed on.
+    drain: Option<Drain>,
     /// Where the members on the same link are, and the way to ask their kernels.
     kernels: BTreeMap<Name, IpAddr>,
     probes: mpsc::Sender<IpAddr>,
     stored: Epoch,
+    /// The changes of the policy that were stored.
+    remembered: u64,
     /// Something worth showing has changed since it was last asked for.
     changed: bool,
 }
@@ -63,6 +71,7 @@ impl GroupRunner {
     ) -> Self {
         Self {
             stored: core.newest_epoch(),
+            remembered: 0,
             core,
             vips,
             announcer,
@@ -72,10 +81,21 @@ impl GroupRunner {
             jobs,
             recorder,
             guard,
+            drain: None,
             kernels,
             probes,
             changed: true,
         }
+    }
+
+    /// The addresses are there already: the daemon before this one paused.
+    pub fn holding(self, held: Vec<Vip>) -> Self {
+        Self { held, ..self }
+    }
+
+    /// Whether the daemon may end, as far as this group goes.
+    pub fn may_end(&self) -> bool {
+        self.core.stopped() || self.core.paused()
     }
 
     /// The group's name.
@@ -85,10 +105,10 @@ impl GroupRunner {
 
     /// When [`Self::on_timer`] wants to be called next.
     pub fn next_deadline(&self) -> BootTime {
-        let core = self.core.next_deadline();
-        self.repeats
-            .as_ref()
-            .map_or(core, |repeats| core.min(repeats.next_deadline()))
+        let repeats = self.repeats.as_ref().map(Repeats::next_deadline);
+        let drain = self.drain.as_ref().map(Drain::next_deadline);
+        let others = repeats.into_iter().chain(drain);
+        others.fold(self.core.next_deadline(), BootTime::min)
     }
 
     /// Time has passed.
@@ -155,13 +175,30 @@ impl GroupRunner {
                     self.set_guard();
                 }
                 Action::DropVips { epoch } => {
-                    self.drop_vips(epoch).await;
-                    self.core.on_done(Done::VipsDropped { epoch }, boot_time());
+                    let done = self.drop_vips(epoch).await;
+                    self.core.on_done(done, boot_time());
+                }
+                Action::HandOn {
+                    epoch,
+                    successor,
+                    until,
+                } => {
+                    let done = self.hand_on(epoch, successor, until).await;
+                    self.core.on_done(done, boot_time());
+                }
+                Action::PassBack { predecessor, until } => {
+                    if let Some(guard) = &self.guard {
+                        guard.pass_back(predecessor, until);
+                    }
                 }
                 Action::Probe { member } => self.probe(&member),
                 Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
                 Action::StartUnits { epoch } => self.unit_job(epoch, true),
                 Action::StopUnits { epoch } => self.unit_job(epoch, false),
+                Action::KeepPromise(promise) => {
+                    let group = self.name().clone();
+                    self.recorder.promise(&group, promise);
+                }
                 Action::Record(record) => {
                     let group = self.name().clone();
                     self.recorder.decision(&group, record);
@@ -170,7 +207,9 @@ impl GroupRunner {
             }
         }
         self.set_guard();
+        self.end_drain(boot_time()).await;
         self.remember_epoch();
+        self.remember_policy();
         outgoing
     }
 
@@ -217,9 +256,12 @@ impl GroupRunner {
     }
 
     /// The link of the interface came or went.
-    pub fn on_carrier(&mut self, up: bool, now: BootTime) {
+    pub fn on_carrier(&mut self, up: bool, mac: Option<Mac>, now: BootTime) {
         // An interface that cannot be guarded is as good as none.
         let guarded = !up || self.guard.as_mut().is_none_or(GroupGuard::reattach);
+        // Without the guard nothing passes connections on.
+        let mac = mac.filter(|_| self.guard.is_some());
+        self.core.on_link_address(mac);
         self.core.on_carrier(up && guarded, now);
     }
 
@@ -227,6 +269,8 @@ impl GroupRunner {
     /// wait for.
     async fn take_vips(&mut self, epoch: Epoch) -> Done {
         let wanted = self.core.settings().vips.clone();
+        // They are all this host's again, and so are the connections.
+        self.drain = None;
         let result = self.vips.add(&wanted, epoch).await;
         let added = boot_time();
         let held = match &result {
@@ -256,6 +300,54 @@ impl GroupRunner {
             Ok(()) => Done::VipsTaken { epoch },
             Err(error) => failed(epoch, Step::TakeVips, error),
         }
+    }
+
+    /// Silent at once for all but its connections; without a guard for all.
+    async fn hand_on(&mut self, epoch: Epoch, successor: Mac, until: BootTime) -> Done {
+        let guard = self.guard.as_mut();
+        if !guard.is_some_and(|guard| guard.hand_on(successor, until)) {
+            return self.drop_vips(epoch).await;
+        }
+        self.repeats = None;
+        self.changed = true;
+        let now = boot_time();
+        let group = Some((&self.core.settings().name, epoch));
+        // To the rest of the daemon they are gone: nobody puts them back or defends them.
+        for vip in std::mem::take(&mut self.held) {
+            let detail = format!("{vip}, but for its connections");
+            self.recorder
+                .note(EventKind::VipRemoved, group, now, detail);
+        }
+        self.drain = Some(Drain::new(epoch, until, now));
+        Done::VipsDropped { epoch }
+    }
+
+    /// Removes addresses that were kept for connections which have ended.
+    async fn end_drain(&mut self, now: BootTime) {
+        let vips = &self.core.settings().vips;
+        let Some(drain) = &mut self.drain else { return };
+        if !self.core.stopped() && !drain.ended(vips, now).await {
+            return;
+        }
+        let (epoch, left) = (drain.epoch, drain.left);
+        self.drain = None;
+        if let Some(guard) = &mut self.guard {
+            guard.end_connections();
+        }
+        if let Err(error) = self.vips.remove(vips, epoch).await {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            warn!(group = %self.name(), why, "addresses of an earlier epoch stay, silent");
+            self.drain = Some(Drain::new(epoch, now.after(REMOVE_AGAIN), now));
+            return;
+        }
+        let left = match left {
+            Some(0) => "no connection left".to_owned(),
+            Some(left) => format!("{left} connections were left"),
+            None => "its time is over".to_owned(),
+        };
+        let group = Some((&self.core.settings().name, epoch));
+        self.recorder.note(EventKind::Drained, group, now, left);
+        self.changed = true;
     }
 
     /// Only what is known to be gone is reported as dropped: the others wait for that word.
@@ -313,6 +405,23 @@ impl GroupRunner {
         }
     }
 
+    fn remember_policy(&mut self) {
+        let changes = self.core.policy_changes();
+        if changes != self.remembered {
+            let memory = self.core.remembered(boot_time());
+            if self.recorder.remember_policy(self.name(), memory) {
+                self.remembered = changes;
+            }
+        }
+    }
+
+    /// The minute of the day, local time.
+    pub fn on_minute(&mut self, minute: u16, now: BootTime) {
+        if let Some(window) = self.core.settings().policy.failback_window {
+            self.core.on_failback_window(window.is_open(minute), now);
+        }
+    }
+
     /// Whether something worth showing has changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
@@ -335,6 +444,7 @@ impl GroupRunner {
             .guard
             .as_ref()
             .map_or_else(Vec::new, GroupGuard::readings);
+        status.drain = self.drain.as_ref().map(Drain::status);
         status.units = settings
             .units
             .iter()

@@ -11,7 +11,7 @@ use tracing::{error, warn};
 
 use crate::act::guard::{self, Guard, GuardError};
 use crate::config::settings::{GroupSettings, Settings};
-use crate::facts::{BootTime, HostId, Protection, Vip, VipGuard};
+use crate::facts::{BootTime, HostId, Mac, Protection, Vip, VipGuard};
 
 /// Where BPF objects are pinned (bpffs).
 const BPFFS: &str = "/sys/fs/bpf";
@@ -44,6 +44,8 @@ impl Guards {
                      protection = \"lease\" relies on; guard = false in the group does without"
                 )
             })?;
+            // What an earlier daemon served has ended with the addresses that it left.
+            let _ = guard.end_connections(vips);
             guards.insert((*interface).to_owned(), Arc::new(Mutex::new(guard)));
         }
         let kept: Vec<&str> = vips.keys().copied().collect();
@@ -64,6 +66,7 @@ impl Guards {
             shared: Arc::clone(shared),
             vips: group.vips.clone(),
             until: None,
+            handed_on: false,
         })
     }
 }
@@ -98,6 +101,7 @@ pub struct GroupGuard {
     shared: Shared,
     vips: Vec<Vip>,
     until: Option<BootTime>,
+    handed_on: bool,
 }
 
 impl GroupGuard {
@@ -106,13 +110,44 @@ impl GroupGuard {
         if self.until == Some(until) {
             return;
         }
-        let guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = (until > BootTime::default()).then_some(until);
-        match guard.set_deadline(&self.vips, deadline) {
-            Ok(()) => self.until = Some(until),
-            // Each of them was opened with the guard: a bug, and the addresses stay silent.
-            Err(error) => error!(%error, "the guard was not set"),
+        if deadline.is_some() && self.handed_on {
+            // Closed means closed the next time.
+            self.end_connections();
         }
+        if self.set(|guard, vips| guard.set_deadline(vips, deadline)) {
+            self.until = Some(until);
+        }
+    }
+
+    /// Answers for nothing new any more, and serves the connections that there are until then;
+    /// whether that is so.
+    pub fn hand_on(&mut self, successor: Mac, until: BootTime) -> bool {
+        self.handed_on = self.set(|guard, vips| guard.hand_on(vips, successor, until));
+        if self.handed_on {
+            self.let_answer(BootTime::default());
+        }
+        self.handed_on
+    }
+
+    /// Passes segments of unknown connections on to who had the addresses before, until then.
+    pub fn pass_back(&self, predecessor: Mac, until: BootTime) {
+        self.set(|guard, vips| guard.take_over(vips, predecessor, until));
+    }
+
+    /// Serves no connections any more while it answers for nothing.
+    pub fn end_connections(&mut self) {
+        self.handed_on = !self.set(Guard::end_connections);
+    }
+
+    fn set(&self, set: impl FnOnce(&Guard, &[Vip]) -> Result<(), GuardError>) -> bool {
+        let guard = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = set(&guard, &self.vips);
+        if let Err(error) = &done {
+            // Each of them was opened with the guard: a bug, and the addresses stay silent.
+            error!(%error, "the guard was not set");
+        }
+        done.is_ok()
     }
 
     /// The interface is back, perhaps as another one of the same name; whether it is guarded.
@@ -137,6 +172,7 @@ impl GroupGuard {
                 until: reading.deadline,
                 dropped_rx: reading.dropped_rx,
                 dropped_tx: reading.dropped_tx,
+                passed: reading.passed,
             })
             .collect()
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
+use anyhow::Context;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::board::Board;
 use super::capture::Capturing;
@@ -17,17 +17,21 @@ use super::failover::Input;
 use super::guards::Guards;
 use super::history::Totals;
 use super::record::Recorder;
-use super::start::{FailoverEnd, FailoverStart, start_failover, start_workers, watch_host};
+use super::start::{FailoverStart, start_failover, start_workers, watch_host};
+use super::stop::{Tasks, give_up, notify, until_asked};
 use crate::act::units::Units;
 use crate::config::settings::Settings;
-use crate::facts::{Epoch, Protection};
+use crate::decide::serving::Serving;
+use crate::facts::{Epoch, Kept, Memory, Name, Protection};
 use crate::link::{Identity, Keyring, Listener};
 use crate::serve::{MetricsListener, Socket};
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
 const JOBS_WITHIN: Duration = Duration::from_secs(90);
-/// The daemon stops even if a group cannot be given up.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A restart waits for the end of capture, which takes its programs off, for so long.
+const CAPTURE_WITHIN: Duration = Duration::from_secs(2);
+/// It is looked at this often.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// What the threads and tasks share.
 pub struct Parts {
@@ -41,6 +45,8 @@ pub struct Parts {
     pub guards: Guards,
     /// The newest known epoch of each group.
     pub epochs: Vec<Epoch>,
+    /// What the daemon before this one left of each.
+    pub memory: Vec<Memory>,
     /// The keys of the peers' datagrams.
     pub keyring: Arc<Keyring>,
     /// The record.
@@ -55,34 +61,35 @@ pub struct Parts {
     pub scrapes: Option<MetricsListener>,
 }
 
-type Tasks = JoinSet<anyhow::Result<()>>;
-
 impl Parts {
-    /// Runs until a signal, or until a part ends that the daemon cannot do without.
+    /// Runs until a signal, or until a part ends that the daemon cannot do without; gives what the
+    /// next daemon is to know.
     pub async fn run(
         mut self,
         inbox: mpsc::Receiver<Input>,
         listener: Listener,
         socket: Socket,
         capturing: Capturing,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<(Name, Kept)>> {
         let (jobs, workers) = start_workers(
             &self.settings,
             self.units.as_ref(),
             &self.inputs,
             &self.recorder,
         );
-        let failover = start_failover(self.failover(jobs), inbox).await?;
+        let mut failover = start_failover(self.failover(jobs), inbox).await?;
+        // An owner that was paused is heard again once the streams are up: nothing slow before.
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = self.tasks(listener, socket, &stopped);
         let _watches = watch_host(&self.settings, &self.inputs).await?;
         let stop_capture = Arc::new(AtomicBool::new(false));
         let capture_thread = capturing.begin(
             Arc::clone(&self.board),
             self.totals.clone(),
             self.inputs.clone(),
+            self.serving(),
             Arc::clone(&stop_capture),
         );
-        let (stop, stopped) = watch::channel(false);
-        let mut tasks = self.tasks(listener, socket, &stopped);
 
         for group in &self.settings.groups {
             match group.protection {
@@ -95,8 +102,19 @@ impl Parts {
         }
         notify("READY", "1");
         info!(host = %self.settings.host.name, version = VERSION, "ready");
-        let end = until_asked(&self.board, failover, &self.inputs, &mut tasks).await;
+        let asked = until_asked(&self.board, &mut failover, &mut tasks).await;
         notify("STOPPING", "1");
+        let end = match asked {
+            Ok(asked) => {
+                if asked.restart {
+                    // What takes its time ends while the heartbeats still go on.
+                    stop_capture.store(true, Ordering::Relaxed);
+                    ended(&capture_thread, CAPTURE_WITHIN).await;
+                }
+                give_up(asked, failover, &self.inputs).await
+            }
+            Err(error) => Err(error),
+        };
         if end.is_ok() {
             // They end once the loop has dropped its end of the queues and every job is done.
             let _ = tokio::time::timeout(JOBS_WITHIN, workers.join_all()).await;
@@ -108,12 +126,23 @@ impl Parts {
         end
     }
 
+    /// The units that are watched for whether they answer.
+    fn serving(&self) -> Serving {
+        let groups = self.settings.groups.iter();
+        let watched = groups.filter_map(|group| Some((group, group.unanswered_after?)));
+        Serving::new(watched.flat_map(|(group, patience)| {
+            let units = group.units.iter();
+            units.map(move |unit| (unit.name.to_string(), patience))
+        }))
+    }
+
     fn failover(&self, jobs: Vec<mpsc::Sender<super::jobs::Job>>) -> FailoverStart {
         FailoverStart {
             settings: self.settings.clone(),
             id: self.identity.id(),
             guards: self.guards.clone(),
             epochs: self.epochs.clone(),
+            memory: self.memory.clone(),
             keyring: Arc::clone(&self.keyring),
             recorder: self.recorder.clone(),
             inputs: self.inputs.clone(),
@@ -155,63 +184,12 @@ impl Parts {
     }
 }
 
-/// Waits for a signal, then until every group was given up. Feeds the watchdog meanwhile, as long
-/// as the failover loop turns.
-async fn until_asked(
-    board: &Board,
-    mut failover: FailoverEnd,
-    inputs: &mpsc::Sender<Input>,
-    tasks: &mut Tasks,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let watchdog = watchdog_interval();
-    let mut failed = Ok(());
-    let mut feed = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(1)) / 3);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            end = &mut failover => {
-                error!("the failover loop has ended");
-                return end.map_err(|_| anyhow!("the failover thread died"))?;
-            }
-            Some(task) = tasks.join_next() => {
-                // The peers are told, as at any other stop, and the service manager starts anew.
-                let task = task.map_err(anyhow::Error::from).and_then(|result| result);
-                failed = task.and_then(|()| Err(anyhow!("a part of the daemon ended by itself")));
-                break;
-            }
-            _ = feed.tick() => {
-                if let Some(limit) = watchdog && board.failover_silent() < limit / 2 {
-                    notify("WATCHDOG", "1");
-                }
-            }
+/// Waits until the thread has ended, but no longer than `within`.
+async fn ended(thread: &JoinHandle<()>, within: Duration) {
+    let looks = async {
+        while !thread.is_finished() {
+            tokio::time::sleep(LOOK).await;
         }
-    }
-    info!("stopping");
-    inputs
-        .send(Input::Stop)
-        .await
-        .map_err(|_| anyhow!("the failover thread died"))?;
-    match tokio::time::timeout(STOP_WITHIN, failover).await {
-        Ok(end) => end
-            .map_err(|_| anyhow!("the failover thread died"))?
-            .and(failed),
-        Err(_) => Err(anyhow!(
-            "a group could not be given up within {STOP_WITHIN:?}"
-        )),
-    }
-}
-
-/// Tells systemd; without systemd there is nobody to tell.
-fn notify(key: &str, value: &str) {
-    if let Err(error) = systemd::daemon::notify([(key, value)].iter()) {
-        warn!(%error, key, "systemd was not told");
-    }
-}
-
-fn watchdog_interval() -> Option<Duration> {
-    let micros = systemd::daemon::watchdog_enabled().ok()?;
-    (micros > 0).then(|| Duration::from_micros(micros))
+    };
+    let _ = tokio::time::timeout(within, looks).await;
 }

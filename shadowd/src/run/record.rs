@@ -7,9 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{error, info, warn};
 
+use super::tap::Tap;
 use crate::decide::cluster::Record;
-use crate::facts::{BootTime, Epoch, Event, EventKind, Name};
-use crate::store::Store;
+use crate::facts::{
+    BootTime, Epoch, Event, EventKind, Kept, KeptPromise, Name, PolicyMemory, Told,
+};
+use crate::store::{Store, StoreError};
 
 /// Happenings that wait to be written; beyond it they are dropped and counted.
 const QUEUE: usize = 4096;
@@ -17,8 +20,13 @@ const QUEUE: usize = 4096;
 enum Entry {
     Event(Box<Event>),
     Epoch(Name, Epoch),
+    Policy(Name, u64, Box<PolicyMemory>),
+    Promise(Name, KeptPromise),
     Stop,
 }
+
+/// Where a promise is reported that is on the disk.
+pub type OnKept = Box<dyn Fn(Name, KeptPromise) + Send>;
 
 /// Hands happenings to the recording thread; never waits.
 #[derive(Clone)]
@@ -26,26 +34,37 @@ pub struct Recorder {
     queue: Sender<Entry>,
     dropped: Arc<AtomicU64>,
     store: Arc<Mutex<Store>>,
+    tap: Option<Tap>,
 }
 
 impl Recorder {
     /// Starts the recording thread, which owns the writes to `store`.
-    pub fn start(store: Store) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+    pub fn start(
+        store: Store,
+        boot: String,
+        on_kept: OnKept,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (queue, entries) = bounded(QUEUE);
         let store = Arc::new(Mutex::new(store));
         let dropped = Arc::<AtomicU64>::default();
         let (writer, lost) = (Arc::clone(&store), Arc::clone(&dropped));
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
-            .spawn(move || write_all(&entries, &writer, &lost))?;
+            .spawn(move || write_all(&entries, &writer, &lost, (&boot, &on_kept)))?;
         Ok((
             Self {
                 queue,
                 dropped,
                 store,
+                tap: None,
             },
             thread,
         ))
+    }
+
+    /// The same, letting `tap` know as well.
+    pub fn with_tap(self, tap: Option<Tap>) -> Self {
+        Self { tap, ..self }
     }
 
     /// Records a decision of a group.
@@ -82,12 +101,73 @@ impl Recorder {
         });
     }
 
+    /// Records what became of a notice to a hook or an alert.
+    pub fn notice(
+        &self,
+        kind: EventKind,
+        group: Option<(&Name, u64)>,
+        at: BootTime,
+        detail: String,
+    ) {
+        self.push(Event {
+            seq: 0,
+            boot_ns: at,
+            wall_ms: wall_ms(),
+            kind,
+            group: group.map(|(name, _)| name.clone()),
+            epoch: group.map(|(_, epoch)| epoch),
+            cause: None,
+            detail,
+        });
+    }
+
+    /// What the receivers `known` were told last; the others are forgotten. May read the disk.
+    pub fn told(&self, known: Vec<String>) -> Result<Vec<Told>, StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.forget_told(&known)?;
+        store.told()
+    }
+
+    /// Remembers what a receiver was told. May wait for the disk.
+    pub fn set_told(&self, told: &Told) -> Result<(), StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.set_told(told)
+    }
+
     /// Remembers the newest epoch of a group; false when it has to be asked again.
     #[must_use]
     pub fn epoch(&self, group: &Name, epoch: Epoch) -> bool {
         self.queue
             .try_send(Entry::Epoch(group.clone(), epoch))
             .is_ok()
+    }
+
+    /// Remembers what bounds failover of a group; false when it has to be asked again.
+    #[must_use]
+    pub fn remember_policy(&self, group: &Name, memory: PolicyMemory) -> bool {
+        let entry = Entry::Policy(group.clone(), wall_ms(), Box::new(memory));
+        self.queue.try_send(entry).is_ok()
+    }
+
+    /// What was remembered of a group, and when, in ms since 1970.
+    pub fn policy(&self, group: &Name) -> Result<Option<(u64, PolicyMemory)>, StoreError> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.policy(group)
+    }
+
+    /// Keeps a promise: it is reported once it is on the disk. One that finds no room in the queue
+    /// is not given.
+    pub fn promise(&self, group: &Name, promise: KeptPromise) {
+        let _ = self.queue.try_send(Entry::Promise(group.clone(), promise));
+    }
+
+    /// Keeps what this daemon leaves to the next.
+    ///
+    /// # Errors
+    /// Nothing is kept.
+    pub fn keep(&self, boot: &str, groups: &[(Name, Kept)]) -> Result<(), StoreError> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        store.keep(boot, groups)
     }
 
     /// Events that a full queue or the store refused.
@@ -110,13 +190,17 @@ impl Recorder {
     }
 
     fn push(&self, event: Event) {
+        if let Some(tap) = &self.tap {
+            tap.event(&event);
+        }
         if self.queue.try_send(Entry::Event(Box::new(event))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn wall_ms() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn wall_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -124,7 +208,12 @@ fn wall_ms() -> u64 {
 }
 
 /// Takes everything that waits in one go, so that a burst costs one transaction.
-fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) {
+fn write_all(
+    entries: &Receiver<Entry>,
+    store: &Mutex<Store>,
+    lost: &AtomicU64,
+    (boot, on_kept): (&str, &OnKept),
+) {
     while let Ok(first) = entries.recv() {
         let mut events = Vec::new();
         let mut stop = false;
@@ -138,6 +227,21 @@ fn write_all(entries: &Receiver<Entry>, store: &Mutex<Store>, lost: &AtomicU64) 
                     let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Err(cause) = store.set_epoch(&group, epoch) {
                         error!(%group, cause = %anyhow::Error::from(cause), "epoch not stored");
+                    }
+                }
+                Entry::Policy(group, at, memory) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(cause) = store.set_policy(&group, at, &memory) {
+                        error!(%group, cause = %anyhow::Error::from(cause), "policy not stored");
+                    }
+                }
+                Entry::Promise(group, promise) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    match store.keep_promise(boot, &group, &promise) {
+                        Ok(()) => on_kept(group, promise),
+                        Err(cause) => {
+                            error!(%group, cause = %anyhow::Error::from(cause), "promise not kept");
+                        }
                     }
                 }
                 Entry::Stop => stop = true,
@@ -165,7 +269,13 @@ fn log(event: &Event) {
     let kind = event.kind;
     let detail = &event.detail;
     match kind {
-        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => warn!(
+        EventKind::Failure
+        | EventKind::LeaseLapsed
+        | EventKind::VipClaimed
+        | EventKind::NoticeFailed
+        | EventKind::FlapPenalty
+        | EventKind::Freeze
+        | EventKind::Maintenance => warn!(
             group,
             epoch, cause, "{group}: {kind}: {detail} (cause {cause}, epoch {epoch})"
         ),

@@ -13,6 +13,7 @@ use super::group::GroupRunner;
 use super::guards::Guards;
 use super::jobs::{Job, Worker};
 use super::neighbours::Kernels;
+use super::policy;
 use super::record::Recorder;
 use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
@@ -20,7 +21,7 @@ use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::decide::cluster::{Group, Peer, Witness};
-use crate::facts::{Epoch, HostId, Name};
+use crate::facts::{Epoch, HostId, Kept, Memory, Name};
 use crate::link::{Datagrams, Keyring};
 use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
@@ -66,6 +67,8 @@ pub struct FailoverStart {
     pub id: HostId,
     /// The newest known epoch of each group, then of each group this host is a witness of.
     pub epochs: Vec<Epoch>,
+    /// What the daemon before this one left of each, in the same order.
+    pub memory: Vec<Memory>,
     /// What silences addresses without a lease.
     pub guards: Guards,
     /// The keys of the peers' datagrams.
@@ -81,7 +84,7 @@ pub struct FailoverStart {
 }
 
 /// How the failover thread ended.
-pub type FailoverEnd = oneshot::Receiver<anyhow::Result<()>>;
+pub type FailoverEnd = oneshot::Receiver<anyhow::Result<Vec<(Name, Kept)>>>;
 
 /// Starts the failover thread; returns once it has its sockets, with where it reports its end.
 pub async fn start_failover(
@@ -134,8 +137,8 @@ impl FailoverStart {
             groups.push(self.group(number, settings, &kernels).await?);
         }
         let witnessed = self.settings.witnessed.iter().enumerate();
-        let newest = &self.epochs[groups.len()..];
-        let witnessed = witnessed.map(|(number, settings)| self.witness(newest[number], settings));
+        let first = groups.len();
+        let witnessed = witnessed.map(|(number, settings)| self.witness(first + number, settings));
         let witnessed = witnessed.collect();
         Ok(Failover::new(
             groups,
@@ -166,21 +169,34 @@ impl FailoverStart {
         let others = self.peers(&settings.members);
         let witnesses = self.peers(&settings.witnesses);
         let now = boot_time();
-        let core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
+        let mut core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
+        let memory = &self.memory[number];
+        let held = if core.remember(memory, now) {
+            vips.held(&settings.vips).await?
+        } else {
+            if memory.kept.pause.is_some() {
+                // The pause was too long, or is not good for what is configured now.
+                vips.release_all(&settings.vips).await?;
+            }
+            Vec::new()
+        };
         let (jobs, recorder) = (self.jobs[number].clone(), self.recorder.clone());
+        policy::restore(&mut core, &recorder, now)?;
         let guard = self.guards.of(settings);
         let kernels = kernels
             .of(settings, &self.settings)
             .context("every interface of a group has its neighbours")?;
         let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
-        Ok(runner)
+        Ok(runner.holding(held))
     }
 
-    fn witness(&self, newest: Epoch, settings: &GroupSettings) -> WitnessRunner {
+    fn witness(&self, number: usize, settings: &GroupSettings) -> WitnessRunner {
+        let newest = self.epochs[number];
         let members = self.peers(&settings.members);
         let others = self.peers(&settings.witnesses);
         let (me, now) = (self.me(), boot_time());
-        let core = Witness::new(settings.clone(), &me, members, &others, newest, now);
+        let mut core = Witness::new(settings.clone(), &me, members, &others, newest, now);
+        core.remember(&self.memory[number]);
         WitnessRunner::new(core, self.recorder.clone())
     }
 
@@ -210,6 +226,7 @@ pub async fn watch_host(
     settings: &Settings,
     inputs: &mpsc::Sender<Input>,
 ) -> anyhow::Result<Watches> {
+    policy::watch_the_day(settings, inputs);
     let interfaces = settings
         .groups
         .iter()

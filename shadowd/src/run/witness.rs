@@ -39,6 +39,10 @@ impl WitnessRunner {
                     let message = GroupMessage { group, epoch, body };
                     outgoing.push(Outgoing { to, message });
                 }
+                Action::KeepPromise(promise) => {
+                    let group = self.name().clone();
+                    self.recorder.promise(&group, promise);
+                }
                 Action::Record(record) => {
                     let group = self.name().clone();
                     self.recorder.decision(&group, record);
@@ -48,6 +52,8 @@ impl WitnessRunner {
                 | Action::TakeVips { .. }
                 | Action::Announce { .. }
                 | Action::DropVips { .. }
+                | Action::HandOn { .. }
+                | Action::PassBack { .. }
                 | Action::StartUnits { .. }
                 | Action::StopUnits { .. } => {}
             }

@@ -4,7 +4,9 @@
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
 mod history;
+mod hooks;
 mod metrics;
+mod policy;
 pub mod protocol;
 mod routes;
 mod socket;
@@ -12,9 +14,10 @@ mod socket;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::facts::{Event, Name, Observation, Status};
+use crate::facts::{Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
-    AtQuery, HandoverDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
+    AtQuery, HandoverDone, OrderDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
+    SumQuery,
 };
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
@@ -55,6 +58,16 @@ pub trait Answers: Send + Sync + 'static {
     /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal>;
 
+    /// Tells the hook or the alert `receiver` a test; returns what came of it. The caller waits at
+    /// most [`protocol::TEST_TIMEOUT`] and then drops the future; the test goes on.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn test_receiver(
+        &self,
+        receiver: Name,
+    ) -> impl Future<Output = Result<LastNotice, Refusal>> + Send;
+
     /// Gives `group` to `to`, or to the best member when that is none; returns when the new owner
     /// is known.
     ///
@@ -68,4 +81,15 @@ pub trait Answers: Send + Sync + 'static {
         group: Name,
         to: Option<Name>,
     ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
+
+    /// Takes an operator's order for `group`; returns when what it began has ended, as
+    /// [`Self::handover`] does.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn order(
+        &self,
+        group: Name,
+        order: PolicyOrder,
+    ) -> impl Future<Output = Result<OrderDone, Refusal>> + Send;
 }

@@ -4,6 +4,7 @@
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
 mod history;
+mod policy;
 
 use std::time::Duration;
 
@@ -11,12 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::{
     BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
-    ProcessUse, Status, UnitUse,
+    ProcessUse, ReceiverStatus, Status, UnitUse,
 };
 
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
     Records, RecordsQuery, SumQuery,
+};
+
+pub use policy::{
+    DEFAULT_FREEZE, FREEZE, FreezeRequest, MAINTENANCE, MAX_ORDER, MAX_REASON, MaintenanceRequest,
+    OrderDone, UNFREEZE, UnfreezeRequest,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -61,17 +67,40 @@ pub const ID: &str = "/v1/id";
 /// `POST` a [`HandoverRequest`]: [`HandoverDone`].
 pub const HANDOVER: &str = "/v1/groups/{group}/handover";
 
-/// The path of a handover of `group`, percent-encoded (RFC 3986 section 2.1).
+/// `GET`: [`Hooks`].
+pub const HOOKS: &str = "/v1/hooks";
+/// `POST`: a [`LastNotice`](crate::facts::LastNotice).
+pub const HOOK_TEST: &str = "/v1/hooks/{name}/test";
+
+/// How long the daemon works on a test of a hook or an alert before it answers `timed_out`.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The path of a handover of `group`.
 pub fn handover_path(group: &Name) -> String {
-    let mut encoded = String::with_capacity(group.as_str().len());
-    for byte in group.as_str().bytes() {
+    group_path(HANDOVER, group)
+}
+
+/// `path` of `group`.
+pub fn group_path(path: &str, group: &Name) -> String {
+    path.replace("{group}", &segment(group))
+}
+
+/// The path of a test of the hook or the alert `name`.
+pub fn hook_test_path(name: &Name) -> String {
+    HOOK_TEST.replace("{name}", &segment(name))
+}
+
+/// A name as one segment of a path, percent-encoded (RFC 3986 section 2.1).
+fn segment(name: &Name) -> String {
+    let mut encoded = String::with_capacity(name.as_str().len());
+    for byte in name.as_str().bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
             encoded.push_str(&format!("%{byte:02X}"));
         }
     }
-    HANDOVER.replace("{group}", &encoded)
+    encoded
 }
 
 /// The state of the daemon.
@@ -202,6 +231,13 @@ pub struct Peers {
     pub peers: Vec<PeerStatus>,
 }
 
+/// Hooks and alerts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// Every one, in the order of the configuration, hooks first.
+    pub receivers: Vec<ReceiverStatus>,
+}
+
 /// Which events are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -274,6 +310,8 @@ pub enum Code {
     Forbidden,
     /// This host is no member of the group.
     UnknownGroup,
+    /// This host has no such hook and no such alert.
+    UnknownReceiver,
     /// The wanted host is no member of the group.
     UnknownMember,
     /// This host does not own the group, so it cannot give it.
@@ -325,6 +363,7 @@ impl Refusal {
             Code::UnknownPath
             | Code::UnknownGroup
             | Code::UnknownMember
+            | Code::UnknownReceiver
             | Code::NothingRecorded => 404,
             Code::WrongMethod => 405,
             Code::NotActive | Code::NotEligible | Code::Busy => 409,

@@ -10,13 +10,14 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::metrics::{CONTENT_TYPE, OwnUse};
 use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters, Metrics, history};
+use super::{Answers, Counters, Metrics, history, hooks, policy};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -32,6 +33,15 @@ impl Caller {
     /// Whether the caller may change state: root, or the user the daemon runs as.
     pub(super) const fn may_change(self) -> bool {
         self.uid == 0 || self.uid == self.daemon_uid
+    }
+
+    /// The answer to whoever may not.
+    pub(super) fn forbidden(self) -> Refusal {
+        Refusal::new(
+            Code::Forbidden,
+            format!("user {} may read but not change", self.uid),
+            "ask as root, such as with sudo",
+        )
     }
 }
 
@@ -71,6 +81,8 @@ pub(super) fn router<A: Answers>(
         .route(protocol::ID, get(id::<A>))
         .route(protocol::HANDOVER, post(handover::<A>))
         .merge(history::router::<A>())
+        .merge(hooks::router::<A>())
+        .merge(policy::router::<A>())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(protocol::MAX_REQUEST_BYTES))
@@ -186,34 +198,8 @@ async fn handover<A: Answers>(
     group: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
-    if !caller.may_change() {
-        return Err(Refusal::new(
-            Code::Forbidden,
-            format!("user {} may read but not change", caller.uid),
-            "ask as root, such as with sudo",
-        ));
-    }
-    let bad = |message: String| {
-        Refusal::new(
-            Code::BadRequest,
-            message,
-            r#"send {"to": "HOST"} or {"to": null} to /v1/groups/GROUP/handover"#,
-        )
-    };
-    let Path(group) = group.map_err(|error| bad(error.body_text()))?;
-    let group: Name = group
-        .parse()
-        .map_err(|error| bad(format!("group: {error}")))?;
-    let body = body.map_err(|error| {
-        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let message = format!("the body exceeds {} bytes", protocol::MAX_REQUEST_BYTES);
-            Refusal::new(Code::TooLarge, message, "send a shorter body")
-        } else {
-            bad(error.body_text())
-        }
-    })?;
-    let request: HandoverRequest =
-        serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?;
+    let expected = r#"send {"to": "HOST"} or {"to": null} to /v1/groups/GROUP/handover"#;
+    let (group, request): (Name, HandoverRequest) = request_of(caller, group, body, expected)?;
     let done = tokio::time::timeout(
         protocol::HANDOVER_TIMEOUT,
         shared.answers.handover(group, request.to),
@@ -229,6 +215,37 @@ async fn handover<A: Answers>(
             "the handover may still happen: watch `shadowctl status` and `shadowctl events`",
         )),
     }
+}
+
+/// The group and the request of a change, if the caller may ask for one.
+pub(super) fn request_of<T: DeserializeOwned>(
+    caller: Caller,
+    group: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
+    expected: &str,
+) -> Result<(Name, T), Refusal> {
+    if !caller.may_change() {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            format!("user {} may read but not change", caller.uid),
+            "ask as root, such as with sudo",
+        ));
+    }
+    let bad = |message: String| Refusal::new(Code::BadRequest, message, expected);
+    let Path(group) = group.map_err(|error| bad(error.body_text()))?;
+    let group: Name = group
+        .parse()
+        .map_err(|error| bad(format!("group: {error}")))?;
+    let body = body.map_err(|error| {
+        if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let message = format!("the body exceeds {} bytes", protocol::MAX_REQUEST_BYTES);
+            Refusal::new(Code::TooLarge, message, "send a shorter body")
+        } else {
+            bad(error.body_text())
+        }
+    })?;
+    let request = serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?;
+    Ok((group, request))
 }
 
 async fn unknown_path() -> Refusal {

@@ -6,8 +6,11 @@
 //! file that it does not understand, and it decides nothing.
 
 pub mod history;
+mod pause;
+mod policy;
 mod rows;
 mod schema;
+mod told;
 
 use std::fs;
 use std::io;
@@ -108,9 +111,45 @@ pub enum StoreError {
     /// Events could not be read.
     #[error("cannot read events")]
     Events(#[source] rusqlite::Error),
+    /// What hooks and alerts were told could not be read or recorded.
+    #[error("cannot read or record what hooks and alerts were told")]
+    Told(#[source] rusqlite::Error),
     /// An epoch could not be read.
     #[error("cannot read the epoch of group {group}")]
     Epoch {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What bounds failover of a group could not be read.
+    #[error("cannot read the policy of group {group}")]
+    Policy {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What bounds failover of a group could not be recorded; what was there stands.
+    #[error("cannot record the policy of group {group}")]
+    SetPolicy {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// What this daemon leaves to the next could not be kept.
+    #[error("cannot keep what the next daemon needs")]
+    Keep(#[source] rusqlite::Error),
+    /// What the daemon before this one left could not be taken.
+    #[error("cannot take what the last daemon kept")]
+    Memory(#[source] rusqlite::Error),
+    /// A promise could not be kept.
+    #[error("cannot keep a promise of group {group}")]
+    KeepPromise {
         /// The group.
         group: Name,
         /// Why.
@@ -248,13 +287,20 @@ impl Store {
             group: group.clone(),
             source,
         };
-        self.connection
-            .pragma_update(None, "synchronous", "FULL")
-            .map_err(wrap)?;
-        let result = self.raise_epoch(group, epoch);
+        self.synchronously(|store| store.raise_epoch(group, epoch))
+            .map_err(wrap)
+    }
+
+    /// Whatever `write` commits is on the disk before this returns.
+    fn synchronously<T>(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let result = write(self);
         // A failure here leaves FULL on: slower, never less safe.
         let _ = self.connection.pragma_update(None, "synchronous", "NORMAL");
-        result.map_err(wrap)
+        result
     }
 
     fn raise_epoch(&mut self, group: &Name, epoch: Epoch) -> rusqlite::Result<Epoch> {

@@ -8,7 +8,7 @@ use rusqlite::types::{FromSqlError, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::facts::{BootTime, Epoch, Event, HostId};
+use crate::facts::{BootTime, Epoch, Event, HostId, Told};
 
 /// The code of a kind or a cause: its serde name.
 pub(super) fn code<T: Serialize>(value: &T) -> rusqlite::Result<String> {
@@ -44,6 +44,18 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         epoch: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
         cause: cause.map(|cause| decoded(6, cause)).transpose()?,
         detail: row.get(7)?,
+    })
+}
+
+/// What was told from `receiver, group_name, subject, topic, epoch, sure`.
+pub(super) fn told(row: &Row<'_>) -> rusqlite::Result<Told> {
+    Ok(Told {
+        receiver: row.get(0)?,
+        group: decoded(1, row.get(1)?)?,
+        subject: row.get(2)?,
+        topic: decoded(3, row.get(3)?)?,
+        epoch: row.get::<_, i64>(4)?.cast_unsigned(),
+        sure: row.get(5)?,
     })
 }
 

@@ -18,7 +18,8 @@ use super::StoreError;
 const APPLICATION_ID: u32 = 0x7368_6477;
 
 /// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 4] = [
+    "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
         boot_ns INTEGER NOT NULL,
@@ -34,7 +35,38 @@ const MIGRATIONS: [&str; 1] = ["
         counter INTEGER NOT NULL,
         owner BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+    CREATE TABLE policies (
+        group_name TEXT PRIMARY KEY,
+        wall_ms INTEGER NOT NULL,
+        memory TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE told (
+        receiver TEXT NOT NULL,
+        group_name TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        topic TEXT NOT NULL,
+        epoch INTEGER NOT NULL,
+        sure INTEGER NOT NULL,
+        PRIMARY KEY (receiver, group_name, subject)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE kept (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE promises (
+        group_name TEXT PRIMARY KEY,
+        boot TEXT NOT NULL,
+        body TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// The newest schema this build knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;

@@ -3,6 +3,7 @@
 //! Needs root and iproute2. The guard of each test is pinned in a BPF file system of its own, in a
 //! mount namespace of its own, so nothing is left of it even when a test is killed.
 
+mod handover;
 #[path = "../namespaces/mod.rs"]
 mod namespaces;
 mod opening;
@@ -45,14 +46,23 @@ fn now() -> BootTime {
 
 /// Runs `body` in the near namespace, with a BPF file system of its own.
 fn guarded<T: Send + 'static>(pair: &Pair, body: impl FnOnce() -> T + Send + 'static) -> T {
-    inside(&pair.near, move || {
+    inside(&pair.near, move || with_own_bpf(body))
+}
+
+/// Runs `body` with a BPF file system of its own, on a thread that ends with it.
+fn with_own_bpf<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+    let apart = || {
         unshare(CloneFlags::CLONE_NEWNS).expect("root may");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
         mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("root may");
         let (bpf, nothing) = (Some("bpf"), None::<&str>);
         mount(bpf, "/sys/fs/bpf", bpf, MsFlags::empty(), nothing).expect("the kernel has it");
         body()
-    })
+    };
+    match std::thread::scope(|scope| scope.spawn(apart).join()) {
+        Ok(value) => value,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 fn open(how: Attachment) -> Guard {

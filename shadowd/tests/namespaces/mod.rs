@@ -68,6 +68,71 @@ impl Drop for Pair {
     }
 }
 
+/// Hosts on one switch, each a namespace with a [`LINK`] of its own.
+pub struct Lan {
+    pub hosts: Vec<String>,
+    switch: String,
+}
+
+impl Lan {
+    pub fn new(hosts: usize) -> Self {
+        let name = format!(
+            "{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let lan = Self {
+            hosts: (0..hosts)
+                .map(|host| format!("shd-{host}-{name}"))
+                .collect(),
+            switch: format!("shd-s-{name}"),
+        };
+        let switch = &lan.switch;
+        ip(&format!("netns add {switch}"));
+        ip(&format!("-n {switch} link add br0 type bridge"));
+        ip(&format!("-n {switch} link set br0 up"));
+        for (number, host) in lan.hosts.iter().enumerate() {
+            let mac = Self::mac(number)
+                .map(|byte| format!("{byte:02x}"))
+                .join(":");
+            ip(&format!("netns add {host}"));
+            ip(&format!(
+                "-n {switch} link add p{number} type veth peer name {LINK} address {mac} netns {host}"
+            ));
+            ip(&format!("-n {switch} link set p{number} master br0 up"));
+            for address in [
+                format!("192.0.2.{}/24", number + 1),
+                format!("2001:db8::{}/64", number + 1),
+            ] {
+                ip(&format!("-n {host} addr add {address} dev {LINK} nodad"));
+            }
+            ip(&format!("-n {host} link set {LINK} up"));
+        }
+        lan
+    }
+
+    pub fn mac(host: usize) -> Mac {
+        [
+            2,
+            0,
+            0,
+            0,
+            0x0c,
+            u8::try_from(host + 1).expect("a few hosts"),
+        ]
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for namespace in self.hosts.iter().chain([&self.switch]) {
+            let _ = Command::new("ip")
+                .args(["netns", "del", namespace])
+                .output();
+        }
+    }
+}
+
 /// Runs `ip` with `arguments`, which are separated by spaces.
 pub fn ip(arguments: &str) -> String {
     let output = Command::new("ip")

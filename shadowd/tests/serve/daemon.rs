@@ -1,23 +1,23 @@
 //! A daemon made of fixed facts, behind the real socket.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use super::scratch::Scratch;
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
-    FlowCounts, GroupStatus, HistoryStatus, HostId, LinkCounters, Losses, MemberStatus, Name,
-    Observation, PeerStatus, ProbeLosses, ProbeStatus, ProcessUse, Protection, Protocol, Role,
-    Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse, VipStatus,
+    FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses, MemberStatus,
+    Name, Observation, PeerStatus, PolicyOrder, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse,
+    Protection, Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse,
+    VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, HandoverDone, Record, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
-    SumQuery,
+    AtQuery, Code, HandoverDone, OrderDone, Record, Recorded, RecordedSum, Records, RecordsQuery,
+    Refusal, SumQuery,
 };
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
@@ -127,6 +127,7 @@ pub fn status() -> Status {
             },
         },
         warnings: vec!["group web has no protection".to_owned()],
+        receivers: super::hooks::receivers(),
     }
 }
 
@@ -147,6 +148,7 @@ fn group() -> GroupStatus {
         priority,
         eligible: !suspected,
         suspected,
+        reason: None,
     };
     let vip = |vip: &str| VipStatus {
         vip: vip.parse().unwrap(),
@@ -179,6 +181,8 @@ fn group() -> GroupStatus {
         }],
         lease: None,
         guard: Vec::new(),
+        drain: None,
+        policy: PolicyStatus::default(),
     }
 }
 
@@ -330,6 +334,28 @@ impl Answers for Fixed {
         })
     }
 
+    async fn test_receiver(&self, receiver: Name) -> Result<LastNotice, Refusal> {
+        super::hooks::test(&receiver)
+    }
+
+    async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
+        let kept = match order {
+            PolicyOrder::MaintenanceOn { force: false, .. } => {
+                let message = "no other member could own the group now";
+                return Err(Refusal::new(Code::NotEligible, message, "say --force"));
+            }
+            PolicyOrder::MaintenanceOn { .. } => true,
+            PolicyOrder::MaintenanceOff | PolicyOrder::Freeze { .. } | PolicyOrder::Unfreeze => {
+                false
+            }
+        };
+        Ok(OrderDone {
+            group,
+            handed_to: None,
+            kept,
+        })
+    }
+
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {
         match group.as_str() {
             "web" => {}
@@ -351,26 +377,6 @@ impl Answers for Fixed {
             to,
             took_ms: 12,
         })
-    }
-}
-
-/// A directory that is deleted when the test ends.
-pub struct Scratch(pub PathBuf);
-
-impl Scratch {
-    pub fn new() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("shadowd-serve-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

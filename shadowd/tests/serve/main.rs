@@ -6,7 +6,10 @@
 
 mod daemon;
 mod history;
+mod hooks;
 mod map;
 mod metrics;
+mod policy;
+mod scratch;
 mod shadowctl;
 mod socket;

@@ -10,7 +10,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use shadowd::serve::protocol::{Events, Flows, StatusAnswer, Top};
 
-use super::daemon::{self, Daemon, Scratch};
+use super::daemon::{self, Daemon};
+use super::scratch::Scratch;
 
 const SHADOWCTL: &str = env!("CARGO_BIN_EXE_shadowctl");
 

@@ -13,7 +13,8 @@ use shadowd::serve::protocol::{
 };
 use shadowd::serve::{BindError, MAX_CONNECTIONS, REQUEST_TIMEOUT, Socket};
 
-use super::daemon::{self, Daemon, Scratch, connect, response, wait_until};
+use super::daemon::{self, Daemon, connect, response, wait_until};
+use super::scratch::Scratch;
 
 fn read<T: serde::de::DeserializeOwned>(answer: &(u16, String)) -> T {
     assert_eq!(answer.0, 200, "{}", answer.1);

@@ -87,11 +87,12 @@ fn many(seeds: u64, first: u64, arguments: &Arguments) -> ExitCode {
     let change = |plan: &mut Plan| arguments.change(plan);
     let sum = many::run(first, seeds, change, |line| println!("{line}"));
     println!(
-        "simulated {} runs ({} with a lease), {} steps, {} ownerships in {:.1} s, {} broken",
+        "simulated {} runs ({} with a lease), {} steps, {} ownerships, {} pauses in {:.1} s, {} broken",
         sum.runs,
         sum.leased,
         sum.steps,
         sum.claims,
+        sum.pauses,
         began.elapsed().as_secs_f64(),
         sum.broken
     );

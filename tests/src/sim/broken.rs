@@ -6,10 +6,12 @@
 
 use std::time::Duration;
 
+use shadowd::config::settings::PolicySettings;
 use shadowd::facts::{Body, BootTime, Epoch, GroupMessage, HostId, Protection, Role};
 
+use super::daemon::{Core, Input};
 use super::faults::{Fault, Faults, Plan};
-use super::host::{Core, Input, group};
+use super::host::group;
 use super::world::World;
 
 /// A rule that does not hold in a run.
@@ -75,6 +77,9 @@ impl Broken {
         plan.change = None;
         plan.protection = Protection::Lease;
         plan.failing = 0;
+        // Nothing but what is directed moves the group.
+        plan.policy = PolicySettings::default();
+        plan.equal = false;
         (plan.members, plan.witnesses) = match self {
             Self::FewerVotes => (2, 3),
             _ => (2, 1),

@@ -115,7 +115,9 @@ impl Checker {
             }
             // An owner whom nobody could relieve may rise above a newer epoch that was left.
             let owner = before.owned.is_some();
-            let could = host.link && host.warm;
+            let clock = host.clock(world.now);
+            let maintained = core.remembered(clock).maintenance.is_some();
+            let could = host.link && host.warm && !maintained;
             if !owner && !could {
                 return violation(
                     world,

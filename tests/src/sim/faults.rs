@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use shadowd::config::settings::{FlapSettings, PolicySettings};
 use shadowd::facts::Protection;
 
 use super::broken::Broken;
@@ -20,6 +21,8 @@ pub enum Fault {
     Stall(usize),
     /// The daemon is stopped cleanly and started again.
     Stop(usize),
+    /// The daemon is restarted cleanly.
+    Restart(usize),
     /// The warm unit dies and comes back.
     Unit(usize),
     /// The interface loses its link.
@@ -44,6 +47,17 @@ pub enum Fault {
     Pause(usize),
     /// An operator hands the group over, to whoever is best.
     Handover,
+    /// An operator puts the host into maintenance, also when nobody else could own the group.
+    Maintenance(usize),
+    /// An operator freezes the group at the host, which ends by itself or by order at its end.
+    Freeze(usize),
+}
+
+impl Fault {
+    /// Whether an owner may be restarted, and pause.
+    pub fn restarts(&self) -> bool {
+        matches!(self, Self::Restart(_) | Self::Reconfigure(_))
+    }
 }
 
 /// The set of voters changes by one.
@@ -95,6 +109,10 @@ pub struct Plan {
     pub failing: u8,
     /// Each fault with its begin and its length.
     pub faults: Faults,
+    /// Failback and the flap budget.
+    pub policy: PolicySettings,
+    /// Whether all members have the same priority.
+    pub equal: bool,
     /// When the last fault ends.
     pub healed_at: Duration,
 }
@@ -170,6 +188,8 @@ impl Plan {
                 0
             },
             faults,
+            policy: Self::policy(rng),
+            equal: rng.random_bool(0.3),
             healed_at: SETTLED,
         };
         plan.heal();
@@ -183,6 +203,20 @@ impl Plan {
             .iter()
             .map(|(begin, length, _)| *begin + *length);
         self.healed_at = ends.max().unwrap_or(SETTLED);
+    }
+
+    fn policy(rng: &mut ChaCha8Rng) -> PolicySettings {
+        let failback = Duration::from_millis(rng.random_range(50..300));
+        PolicySettings {
+            failback: rng.random_bool(0.4).then_some(failback),
+            failback_window: None,
+            // Of the same order as a run.
+            flap: FlapSettings {
+                half_life: Duration::from_secs(rng.random_range(1..10)),
+                suppress: 1_500,
+                reuse: 500,
+            },
+        }
     }
 
     /// Whether a lease protects the group.
@@ -226,7 +260,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..16) {
+        match rng.random_range(0..20) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -240,6 +274,9 @@ impl Plan {
             11 => Fault::Split(rng.random_range(1..1 << (hosts - 1))),
             12 => Fault::Loss(rng.random_range(1..60)),
             13 => Fault::Late(rng.random_range(1..40)),
+            14 => Fault::Maintenance(member),
+            15 => Fault::Freeze(member),
+            16 | 17 => Fault::Restart(host),
             _ => Fault::Handover,
         }
     }

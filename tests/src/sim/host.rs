@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
-use shadowd::decide::cluster::{Action, Done, Echo, Group, Peer, Witness};
-use shadowd::facts::{BootTime, Epoch, GroupMessage, HostId, Name, UnitMode};
+use shadowd::decide::cluster::{Echo, Group, Peer, Witness};
+use shadowd::facts::{BootTime, Epoch, HostId, Name, PolicyMemory, UnitMode};
 
 use super::broken::Broken;
+use super::daemon::{Core, Input};
 use super::faults::Plan;
+use super::restart::Disk;
 
 /// Between heartbeats.
 pub const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -16,110 +18,6 @@ pub const HEARTBEAT: Duration = Duration::from_millis(10);
 pub const SUSPECT_AFTER: Duration = Duration::from_millis(30);
 /// How long a starting member listens.
 pub const JOIN_WAIT: Duration = Duration::from_millis(300);
-
-/// What reaches a daemon.
-#[derive(Clone, Debug)]
-pub enum Input {
-    Message {
-        from: Name,
-        sent: BootTime,
-        heard: Option<BootTime>,
-        message: GroupMessage,
-    },
-    Done(Done),
-    Unit {
-        unit: Name,
-        up: bool,
-    },
-    Carrier {
-        up: bool,
-    },
-    KernelAnswers {
-        from: Name,
-    },
-    HandOver,
-    Stop,
-}
-
-/// A daemon's core.
-pub enum Core {
-    Member(Box<Group>),
-    Witness(Box<Witness>),
-}
-
-impl Core {
-    pub fn member(&self) -> Option<&Group> {
-        match self {
-            Self::Member(group) => Some(group),
-            Self::Witness(_) => None,
-        }
-    }
-
-    pub fn on_timer(&mut self, now: BootTime) {
-        match self {
-            Self::Member(group) => group.on_timer(now),
-            Self::Witness(witness) => witness.on_timer(now),
-        }
-    }
-
-    pub fn next_deadline(&self) -> BootTime {
-        match self {
-            Self::Member(group) => group.next_deadline(),
-            Self::Witness(witness) => witness.next_deadline(),
-        }
-    }
-
-    pub fn newest_epoch(&self) -> Epoch {
-        match self {
-            Self::Member(group) => group.newest_epoch(),
-            Self::Witness(witness) => witness.newest_epoch(),
-        }
-    }
-
-    pub fn poll_action(&mut self) -> Option<Action> {
-        match self {
-            Self::Member(group) => group.poll_action(),
-            Self::Witness(witness) => witness.poll_action(),
-        }
-    }
-
-    /// A witness has nothing to give up: it ends at once.
-    pub fn stopped(&self) -> bool {
-        self.member().is_none_or(Group::stopped)
-    }
-
-    pub fn input(&mut self, input: Input, now: BootTime) {
-        match (self, input) {
-            (
-                Self::Member(group),
-                Input::Message {
-                    from,
-                    sent,
-                    heard,
-                    message,
-                },
-            ) => group.on_message(&from, sent, &message, heard, now),
-            (
-                Self::Witness(witness),
-                Input::Message {
-                    from,
-                    sent,
-                    message,
-                    ..
-                },
-            ) => witness.on_message(&from, sent, &message, now),
-            (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
-            (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
-            (Self::Member(group), Input::Carrier { up }) => group.on_carrier(up, now),
-            (Self::Member(group), Input::KernelAnswers { from }) => {
-                group.on_kernel_answer(&from, now);
-            }
-            (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
-            (Self::Member(group), Input::Stop) => group.on_stop(now),
-            (Self::Witness(_), _) => {}
-        }
-    }
-}
 
 /// A host.
 pub struct Host {
@@ -168,6 +66,12 @@ pub struct Host {
     pub cold: bool,
     /// What the store would hand a new daemon.
     pub stored: Epoch,
+    /// And of what bounds failover: from when, in simulated time.
+    pub remembered: Option<(Duration, PolicyMemory)>,
+    /// What the store keeps for restarts.
+    pub disk: Disk,
+    /// The daemon was asked to end, and is started again.
+    pub restarting: bool,
     /// Until when the service manager works on unit jobs: it takes them one after the other.
     pub jobs_until: Duration,
     /// An address action is under way; inputs wait.
@@ -217,7 +121,7 @@ fn settings(index: usize, plan: &Plan) -> GroupSettings {
     GroupSettings {
         name: group(),
         members: Vec::new(),
-        priority: u8::try_from(100 - index).unwrap_or(1),
+        priority: u8::try_from(if plan.equal { 100 } else { 100 - index }).unwrap_or(1),
         protection: plan.protection,
         heartbeat: HEARTBEAT,
         suspect_after: SUSPECT_AFTER,
@@ -228,6 +132,9 @@ fn settings(index: usize, plan: &Plan) -> GroupSettings {
         witnesses: Vec::new(),
         lease: plan.lease,
         guard: true,
+        drain: Duration::from_secs(60),
+        unanswered_after: None,
+        policy: plan.policy,
     }
 }
 
@@ -262,6 +169,9 @@ impl Host {
             warm: true,
             cold: false,
             stored: Epoch::NONE,
+            remembered: None,
+            disk: Disk::default(),
+            restarting: false,
             jobs_until: Duration::ZERO,
             busy: false,
             inbox: VecDeque::new(),
@@ -303,7 +213,8 @@ impl Host {
         BootTime::from_nanos(u64::try_from(drifted).unwrap_or_default())
     }
 
-    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does.
+    /// Starts the daemon: it removes left-over addresses before anything else, as `run` does, but
+    /// not those that the daemon before it paused with.
     pub fn start_daemon(&mut self, now: Duration) {
         if !self.configured {
             return;
@@ -312,22 +223,30 @@ impl Host {
         self.started = now;
         self.runs_changed = self.changed;
         self.stopping = false;
-        self.vips = false;
+        self.restarting = false;
         self.busy = false;
         self.inbox.clear();
         self.timer = None;
         self.echoes.fill(Echo::default());
         let clock = self.clock(now);
+        let memory = self.take_memory(clock);
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());
         self.core = Some(if self.is_witness {
             let before = u64::try_from(self.quiet().as_nanos()).unwrap_or_default();
             let before = if self.no_quiet { before } else { 0 };
             let clock = BootTime::from_nanos(clock.as_nanos().saturating_sub(before));
-            let witness = Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            let mut witness =
+                Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
+            witness.remember(&memory);
             Core::Witness(Box::new(witness))
         } else {
-            let group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            let mut group = Group::new(settings, me, others, &self.witnesses, self.stored, clock);
+            if let Some((at, memory)) = self.remembered.clone() {
+                group.restore(memory, now.saturating_sub(at), clock);
+            }
+            let resumed = group.remember(&memory, clock);
+            self.vips &= resumed;
             Core::Member(Box::new(group))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });

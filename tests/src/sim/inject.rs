@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
+use shadowd::facts::PolicyOrder;
+
+use super::daemon::Input;
 use super::faults::Fault;
-use super::host::{Input, name};
+use super::host::name;
 use super::world::{Event, World};
 
 impl World {
@@ -18,12 +22,18 @@ impl World {
             Fault::Stop(host) => self.stop(host),
             Fault::Reconfigure(host) => {
                 self.hosts[host].configure(&self.plan, true);
-                self.stop(host);
+                // An operator stops and starts it, or has it read its configuration again.
+                if self.rng.random_bool(0.5) {
+                    self.stop(host);
+                } else {
+                    self.begin_restart(host);
+                }
             }
             Fault::Pause(host) => {
                 let now = self.now;
                 self.hosts[host].paused.get_or_insert(now);
             }
+            Fault::Restart(host) => self.begin_restart(host),
             Fault::Unit(host) => self.warm(host, false),
             Fault::Link(host) => self.link(host, false),
             Fault::Isolate(_)
@@ -33,6 +43,19 @@ impl World {
             | Fault::Split(_) => self.cut(&fault, true),
             Fault::Loss(percent) => self.loss = percent,
             Fault::Late(percent) => self.late = percent,
+            Fault::Maintenance(host) => {
+                let order = PolicyOrder::MaintenanceOn {
+                    span: None,
+                    reason: String::new(),
+                    force: true,
+                };
+                self.input(host, Input::Order(order));
+            }
+            Fault::Freeze(host) => {
+                let span = self.plan.faults[index].1;
+                let reason = String::new();
+                self.input(host, Input::Order(PolicyOrder::Freeze { span, reason }));
+            }
             Fault::Handover => {
                 for host in 0..self.hosts.len() {
                     self.input(host, Input::HandOver);
@@ -53,12 +76,22 @@ impl World {
                     self.restart(host);
                 }
             }
-            Fault::Kill(host) | Fault::Stop(host) | Fault::Reconfigure(host) => {
+            Fault::Kill(host)
+            | Fault::Stop(host)
+            | Fault::Restart(host)
+            | Fault::Reconfigure(host) => {
                 let here = &self.hosts[host];
                 let ended = here.core.as_ref().is_none_or(|core| core.stopped());
                 if here.powered && ended {
+                    if !matches!(fault, Fault::Kill(_)) {
+                        let now = self.now;
+                        self.hosts[host].end_cleanly(now);
+                    }
                     self.restart(host);
-                } else if !matches!(fault, Fault::Kill(_)) && here.powered {
+                } else if !matches!(fault, Fault::Kill(_))
+                    && here.powered
+                    && (here.stopping || here.restarting)
+                {
                     // Still giving the group up: the service manager waits for that.
                     self.at(self.now + Duration::from_millis(10), Event::End(index));
                 }
@@ -81,6 +114,8 @@ impl World {
             | Fault::Split(_) => self.cut(&fault, false),
             Fault::Loss(_) => self.loss = 0,
             Fault::Late(_) => self.late = 0,
+            Fault::Maintenance(host) => self.order(host, PolicyOrder::MaintenanceOff),
+            Fault::Freeze(host) => self.order(host, PolicyOrder::Unfreeze),
             Fault::Handover => {}
         }
     }
@@ -91,7 +126,20 @@ impl World {
             self.input(host, Input::Stop);
         } else {
             // A witness has nothing to give up.
-            self.hosts[host].end_daemon();
+            let now = self.now;
+            self.hosts[host].end_cleanly(now);
+        }
+    }
+
+    /// An operator waits for a daemon that does not run, if ever it will.
+    pub(super) fn order(&mut self, host: usize, order: PolicyOrder) {
+        if self.hosts[host].core.is_some() {
+            self.input(host, Input::Order(order));
+        } else if self.hosts[host].configured {
+            self.at(
+                self.now + Duration::from_millis(20),
+                Event::Order(host, order),
+            );
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Sum {
     /// How long at most nobody answered while a majority was well, and in which seed: with nobody
     /// else who disturbs it, and with somebody.
     pub longest_dark: [(Duration, u64); 2],
+    /// Owners that were restarted and kept the group.
+    pub pauses: u64,
     /// Runs that broke an invariant.
     pub broken: u64,
     /// The first of them, with what they broke.
@@ -89,6 +91,7 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) -> Opt
             sum.claims += outcome.claims;
             sum.both += u64::from(!outcome.both.is_zero());
             sum.longest_both = sum.longest_both.max((outcome.both, seed));
+            sum.pauses += outcome.pauses;
             let dark = [outcome.dark, outcome.dark_disturbed];
             for (longest, dark) in sum.longest_dark.iter_mut().zip(dark) {
                 *longest = (dark, seed).max(*longest);

@@ -3,14 +3,17 @@
 //! A seed gives the cluster, the network and the faults. Invariants are checked after every step.
 //! Nothing here decides anything about ownership: the core under test is `shadowd::decide::cluster`.
 
+mod actions;
 mod broken;
 mod check;
+mod daemon;
 mod faults;
 mod host;
 mod inject;
 pub mod many;
 mod network;
 mod queue;
+mod restart;
 mod service;
 mod world;
 

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use shadowd::decide::cluster::Group;
+use shadowd::facts::PolicyMemory;
+
 use super::check::Violation;
+use super::daemon::Core;
 use super::faults::Beyond;
 use super::host::SUSPECT_AFTER;
+use super::restart::KEPT_ALONE_MAX;
 use super::world::{Outcome, World};
 
 /// While a majority is well and nobody else disturbs it, somebody answers again within this, where
@@ -20,6 +25,10 @@ pub struct Service {
     well_since: Duration,
     /// Somebody else can send to them.
     disturbed: bool,
+    /// Until when a voter may keep others out for an owner that paused.
+    paused_until: Duration,
+    /// Counts what each daemon has learned of orders, when they were looked at.
+    orders: Vec<u64>,
     /// Since when nobody answers.
     dark_since: Option<Duration>,
     /// Until when somebody answered at the last step.
@@ -56,7 +65,8 @@ impl Service {
         }
         self.both(world.now, second);
         self.dark(world.now, first);
-        if world.touched == u32::MAX {
+        self.note_pauses(world);
+        if world.touched == u32::MAX || self.orders_changed(world) {
             self.look(world);
         }
         self.judge(world)
@@ -74,7 +84,7 @@ impl Service {
 
     fn dark(&mut self, now: Duration, until: Duration) {
         let since = *self.dark_since.get_or_insert(self.lit_until.min(now));
-        let well_since = self.well_since.max(since);
+        let well_since = self.well_since.max(since).max(self.paused_until);
         if self.well != 0 && well_since < now {
             let dark = now - well_since;
             let longest = if self.disturbed {
@@ -91,13 +101,12 @@ impl Service {
     }
 
     fn judge(&self, world: &World) -> Result<(), Violation> {
-        let longest = world.hosts[0].quiet();
         let bound = match world.plan.beyond {
             None => Duration::ZERO,
             // The fastest voter and the slowest holder, at either end of the drift.
-            Some(Beyond::Drift(times)) => longest.mul_f64(f64::from(times) * 0.0025),
+            Some(Beyond::Drift(times)) => longest_promise(world).mul_f64(f64::from(times) * 0.0025),
             // What is left of the lease when the clock goes on.
-            Some(Beyond::Pause) => longest,
+            Some(Beyond::Pause) => longest_promise(world),
         };
         let leases = world.plan.lease.as_secs_f64() / SUSPECT_AFTER.as_secs_f64();
         let what = if self.longest.both > bound {
@@ -114,7 +123,37 @@ impl Service {
         Err(Violation { at, what })
     }
 
-    /// Faults began or ended: who is well now?
+    /// A voter that promised for longer than leases last did so for a pause. Nobody can claim
+    /// before that is over, and its owner still answers, if it lives.
+    fn note_pauses(&mut self, world: &World) {
+        for (index, host) in world.hosts.iter().enumerate() {
+            if world.touched >> index & 1 == 0 {
+                continue;
+            }
+            let Some(until) = host.core.as_ref().and_then(Core::promised_until) else {
+                continue;
+            };
+            let left = until.since(host.clock(world.now)).mul_f64(1.001);
+            if left > quiet(world, index) {
+                self.paused_until = self.paused_until.max(world.now + left);
+            }
+        }
+    }
+
+    /// Whether a daemon has learned of an order since the last time.
+    fn orders_changed(&mut self, world: &World) -> bool {
+        let mut changed = false;
+        self.orders.resize(world.hosts.len(), 0);
+        for (index, host) in world.hosts.iter().enumerate() {
+            if world.touched >> index & 1 == 1 {
+                let orders = host.member().map_or(0, Group::policy_changes);
+                changed |= std::mem::replace(&mut self.orders[index], orders) != orders;
+            }
+        }
+        changed
+    }
+
+    /// Faults began or ended, or orders did: who is well now?
     fn look(&mut self, world: &World) {
         let all = 0..world.hosts.len();
         let able: Vec<bool> = all.clone().map(|host| able(world, host)).collect();
@@ -127,11 +166,13 @@ impl Service {
             };
             let outside = world.plan.outside(world.hosts[*first].changed);
             let voters = world.hosts.len() - usize::from(outside.is_some());
-            let owner = |host: &usize| *host < world.plan.members && world.hosts[*host].warm;
+            let owner = |host: &usize| may_own(world, *host);
+            let frozen = |host: &usize| memory(world, *host).is_some_and(|it| it.freeze.is_some());
             inside.len() * 2 > voters
                 && inside.iter().all(|host| able[*host])
                 && inside.iter().all(agree)
                 && inside.iter().any(owner)
+                && !inside.iter().any(frozen)
                 && inside
                     .iter()
                     .all(|one| inside.iter().all(|other| joined(*one, *other)))
@@ -170,6 +211,18 @@ impl Service {
     }
 }
 
+/// A lease, or a pause where an owner may be restarted.
+fn longest_promise(world: &World) -> Duration {
+    let mut faults = world.plan.faults.iter();
+    let restarts = faults.any(|(_, _, fault)| fault.restarts());
+    let pause = if restarts {
+        KEPT_ALONE_MAX
+    } else {
+        Duration::ZERO
+    };
+    world.hosts[0].quiet().max(pause)
+}
+
 fn quiet(world: &World, host: usize) -> Duration {
     world.hosts[host].quiet().mul_f64(1.001)
 }
@@ -177,5 +230,17 @@ fn quiet(world: &World, host: usize) -> Duration {
 /// The host's daemon runs and goes on doing so.
 fn able(world: &World, host: usize) -> bool {
     let host = &world.hosts[host];
-    host.responsive() && !host.stopping && host.link && host.configured
+    let asked = host.stopping || host.restarting;
+    host.responsive() && !asked && host.link && host.configured
+}
+
+/// Nothing but its flap penalty keeps this member from owning, which only makes it the last.
+fn may_own(world: &World, host: usize) -> bool {
+    world.hosts[host].warm && memory(world, host).is_some_and(|it| it.maintenance.is_none())
+}
+
+/// What the member knows of orders.
+fn memory(world: &World, host: usize) -> Option<PolicyMemory> {
+    let host = &world.hosts[host];
+    Some(host.member()?.remembered(host.clock(world.now)))
 }

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, Name};
+use shadowd::decide::cluster::Done;
+use shadowd::facts::{BootTime, GroupMessage, Name, PolicyOrder};
 
 use super::broken::{self, Broken};
 use super::check::{Checker, Violation};
+use super::daemon::Input;
 use super::faults::Plan;
-use super::host::{Host, Input, SUSPECT_AFTER, group, name};
+use super::host::{Host, SUSPECT_AFTER, group, name};
 use super::queue::Queue;
+use super::restart::Written;
 use super::service::Service;
 
 /// What a run came to, beside its violations.
@@ -27,6 +29,8 @@ pub struct Outcome {
     pub dark: Duration,
     /// As `dark`, but others may disturb.
     pub dark_disturbed: Duration,
+    /// Owners that ended to be restarted, and kept the group.
+    pub pauses: u64,
 }
 
 #[derive(Debug)]
@@ -53,11 +57,13 @@ pub(super) enum Event {
         incarnation: u32,
         done: Done,
     },
+    Kept(usize, Written),
     KernelAnswers {
         host: usize,
         incarnation: u32,
         from: usize,
     },
+    Order(usize, PolicyOrder),
     Begin(usize),
     End(usize),
     Look,
@@ -75,7 +81,7 @@ pub struct World {
     pub(super) plan: Plan,
     pub(super) rng: ChaCha8Rng,
     queue: Queue<Event>,
-    group: Name,
+    pub(super) group: Name,
     /// Hosts to which something happened in this step.
     pub(super) touched: u32,
     pub(super) outcome: Outcome,
@@ -85,7 +91,7 @@ pub struct World {
 }
 
 /// When runs begin, so that hosts can have booted before.
-const START: Duration = Duration::from_secs(100);
+pub(super) const START: Duration = Duration::from_secs(100);
 /// Steps of a run with leases as long as usual; one without storms takes some thousands.
 const STEPS_MAX: u64 = 60_000;
 /// Between two looks at a healed cluster.
@@ -235,6 +241,7 @@ impl World {
                 incarnation,
                 done,
             } => self.job(host, boots, incarnation, done),
+            Event::Kept(host, written) => self.kept(host, written),
             Event::KernelAnswers {
                 host,
                 incarnation,
@@ -245,6 +252,7 @@ impl World {
                     self.input(host, Input::KernelAnswers { from });
                 }
             }
+            Event::Order(host, order) => self.order(host, order),
             Event::Begin(index) => self.begin(index),
             Event::End(index) => self.end(index),
             Event::Look | Event::Settle => {}
@@ -273,7 +281,10 @@ impl World {
         match &done {
             Done::VipsTaken { .. } => here.vips = true,
             Done::VipsDropped { .. } => here.vips = false,
-            Done::UnitsStarted { .. } | Done::UnitsStopped { .. } | Done::Failed { .. } => {}
+            Done::UnitsStarted { .. }
+            | Done::UnitsStopped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         here.busy = false;
         here.inbox.push_front(Input::Done(done));
@@ -288,7 +299,10 @@ impl World {
         match &done {
             Done::UnitsStarted { .. } => self.hosts[host].cold = true,
             Done::UnitsStopped { .. } => self.hosts[host].cold = false,
-            Done::VipsTaken { .. } | Done::VipsDropped { .. } | Done::Failed { .. } => {}
+            Done::VipsTaken { .. }
+            | Done::VipsDropped { .. }
+            | Done::PromiseKept(_)
+            | Done::Failed { .. } => {}
         }
         let up = self.hosts[host].cold;
         let reading = Input::Unit {
@@ -340,6 +354,7 @@ impl World {
             host.set_guard();
             self.carry_out(index);
         }
+        self.end_if_paused(index);
         self.arm(index);
     }
 
@@ -347,6 +362,9 @@ impl World {
         let host = &mut self.hosts[index];
         if let Some(core) = &host.core {
             host.stored = host.stored.max(core.newest_epoch());
+            if let Some(group) = core.member() {
+                host.remembered = Some((self.now, group.remembered(host.clock(self.now))));
+            }
         }
         let Some(core) = &host.core else { return };
         if !host.responsive() || host.busy {
@@ -372,117 +390,5 @@ impl World {
                 },
             );
         }
-    }
-
-    fn carry_out(&mut self, index: usize) {
-        while self.hosts[index].responsive() && !self.hosts[index].busy {
-            let Some(action) = self.hosts[index]
-                .core
-                .as_mut()
-                .and_then(|core| core.poll_action())
-            else {
-                break;
-            };
-            match action {
-                Action::Send { to, epoch, body } => {
-                    let message = GroupMessage {
-                        group: self.group.clone(),
-                        epoch,
-                        body,
-                    };
-                    self.send(index, &to, message);
-                }
-                Action::TakeVips { epoch, .. } => {
-                    self.outcome.claims += 1;
-                    self.hosts[index].busy = true;
-                    self.later(index, Done::VipsTaken { epoch });
-                }
-                Action::DropVips { epoch } => {
-                    self.hosts[index].busy = true;
-                    self.later(index, Done::VipsDropped { epoch });
-                }
-                Action::StartUnits { epoch } => self.cold(index, epoch, true),
-                Action::StopUnits { epoch } => self.cold(index, epoch, false),
-                Action::Probe { member } => self.probe(index, &member),
-                Action::Announce { .. } => {}
-                Action::Record(record) => {
-                    self.check_suspicion(index, &record);
-                    self.say(|| format!("h{index} {record:?}"));
-                }
-            }
-        }
-    }
-
-    /// Nobody is silent whose word has arrived and only waits to be read.
-    fn check_suspicion(&mut self, index: usize, record: &Record) {
-        let unread = |name: &str| {
-            self.hosts[index]
-                .inbox
-                .iter()
-                .any(|input| matches!(input, Input::Message { from, .. } if from.as_str() == name))
-        };
-        if record.kind == EventKind::PeerSuspected
-            && let Some(name) = record.detail.split(' ').next()
-            && unread(name)
-        {
-            self.unjust = Some(format!(
-                "h{index} suspects {name}, whose word it has not read"
-            ));
-        }
-    }
-
-    /// The service manager goes on with a job also when the daemon that asked for it has died.
-    fn cold(&mut self, index: usize, epoch: Epoch, start: bool) {
-        let done = if start {
-            Done::UnitsStarted { epoch }
-        } else {
-            Done::UnitsStopped { epoch }
-        };
-        let done = self.perhaps_failed(done);
-        let micros = self.rng.random_range(2_000..40_000);
-        let host = &mut self.hosts[index];
-        host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
-        let (at, boots, incarnation) = (host.jobs_until, host.boots, host.incarnation);
-        self.at(
-            at,
-            Event::Job {
-                host: index,
-                boots,
-                incarnation,
-                done,
-            },
-        );
-    }
-
-    /// What is to come of an action, or that it failed and changed nothing.
-    fn perhaps_failed(&mut self, done: Done) -> Done {
-        let healed = self.now >= START + self.plan.healed_at;
-        if healed || self.rng.random_range(0..100) >= self.plan.failing {
-            return done;
-        }
-        let (step, epoch) = match done {
-            Done::VipsTaken { epoch } => (Step::TakeVips, epoch),
-            Done::VipsDropped { epoch } => (Step::DropVips, epoch),
-            Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
-            Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
-            Done::Failed { .. } => return done,
-        };
-        let why = "simulated".to_owned();
-        Done::Failed { epoch, step, why }
-    }
-
-    fn later(&mut self, host: usize, done: Done) {
-        let done = self.perhaps_failed(done);
-        let slowest = u64::try_from(self.plan.slowest.as_micros()).unwrap_or(u64::MAX);
-        let delay = Duration::from_micros(self.rng.random_range(100..slowest));
-        let incarnation = self.hosts[host].incarnation;
-        self.at(
-            self.now + delay,
-            Event::Done {
-                host,
-                incarnation,
-                done,
-            },
-        );
     }
 }

@@ -34,6 +34,12 @@ fn a_wrong_configuration_is_refused_by_file_line_and_key() -> Result<()> {
         ("protection", "protection = \"lease\"\n", ""),
         ("protection", "witnesses = [\"w\"]\n", ""),
         ("witnesses", "witnesses = [\"w\"]", "witnesses = [\"a\"]"),
+        (
+            "lease",
+            "protection = \"lease\"",
+            "protection = \"lease\"\nlease = \"29ms\"",
+        ),
+        ("drain", "interface = ", "drain = \"2h\"\ninterface = "),
     ] {
         let text = good.replace(right, wrong);
         ensure!(text != good, "the lab's configuration has no {right}");
@@ -59,7 +65,7 @@ fn a_wrong_configuration_is_refused_by_file_line_and_key() -> Result<()> {
 }
 
 #[test]
-fn an_unknown_interface_unit_address_or_member_is_refused_at_start() -> Result<()> {
+fn what_this_host_does_not_have_is_refused() -> Result<()> {
     let pair = Pair::take()?;
     let epoch = pair.epoch()?;
     let good = pair.lab.run(&pair.shadow, &["cat", CONFIG])?;
@@ -84,9 +90,14 @@ fn an_unknown_interface_unit_address_or_member_is_refused_at_start() -> Result<(
     ] {
         let text = good.replace(right, wrong);
         ensure!(text != good, "the lab's configuration has no {right}");
-        let said = refused(&pair, &text, &[])?;
-        ensure!(said.contains(named), "{named} is not named: {said}");
+        for arguments in [&[][..], &["--check"]] {
+            let said = refused(&pair, &text, arguments)?;
+            ensure!(said.contains(named), "{named} is not named: {said}");
+        }
     }
+    let text = good.replace("\"192.0.2.10/24\"", "\"198.51.100.10/24\"");
+    let said = refused(&pair, &text, &["--check"])?;
+    ensure!(said.contains("198.51.100.10/24"), "{said}");
     pair.lab.heal(&pair.shadow)?;
     pair.unmoved(epoch)
 }

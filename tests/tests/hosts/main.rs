@@ -8,7 +8,10 @@
 
 mod capture;
 mod faults;
+mod hooks;
 mod input;
+mod restart;
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::IpAddr;

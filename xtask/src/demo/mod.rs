@@ -52,6 +52,7 @@ pub fn run(arguments: Args) -> Result<()> {
         witness: false,
         client: true,
         tied: true,
+        unguarded: false,
         binaries,
     })?;
     println!(

@@ -31,6 +31,8 @@ const PERIOD_US: u64 = 100_000;
 pub enum Fault {
     /// The whole host stops: its processes freeze and its link goes down.
     Crash,
+    /// All of the host's processes freeze; its kernel and its link go on.
+    Freeze,
     /// The daemon is killed (SIGKILL).
     DaemonKill,
     /// The daemon stops running but keeps all it has (SIGSTOP).
@@ -47,6 +49,8 @@ pub enum Fault {
     Partition,
     /// What the host sends to one peer is lost; the other way works.
     CutOneWay(String),
+    /// The host and one peer cannot reach each other.
+    Cut(String),
     /// This share of frames from and to the host is lost, in percent.
     Loss(u8),
     /// The host gets this share of one processor, in percent.
@@ -80,6 +84,7 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             network::set_port(state, name, false)?;
             Ok(at)
         }
+        Fault::Freeze => timed(|| cgroup::write(&target.cgroup.join("cgroup.freeze"), "1")),
         Fault::DaemonKill => signal(target, DAEMON, Signal::SIGKILL),
         Fault::DaemonStop => stall(target, DAEMON),
         Fault::UnitStall(unit) => stall(target, unit),
@@ -91,6 +96,13 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             let peer = &state.host(peer)?.name;
             let rule = format!("iifname \"port-{name}\" oifname \"port-{peer}\" counter drop");
             timed(|| network::filter(state, name, &[rule]))
+        }
+        Fault::Cut(peer) => {
+            let peer = &state.host(peer)?.name;
+            let rules = [(name, peer.as_str()), (peer, name)].map(|(from, to)| {
+                format!("iifname \"port-{from}\" oifname \"port-{to}\" counter drop")
+            });
+            timed(|| network::filter(state, name, &rules))
         }
         Fault::Loss(percent) => {
             let rules = ["iifname", "oifname"].map(|side| {
@@ -120,11 +132,11 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
     }
 }
 
-/// Undoes every fault, and starts these units, should they have ended. Does not wait for them.
+/// Undoes what keeps a host from running or being heard. Starts nothing and waits for nothing.
 ///
 /// # Errors
 /// A step fails.
-pub fn heal(lab: &Lab, name: &str, units: &[&str]) -> Result<()> {
+pub fn lift(lab: &Lab, name: &str) -> Result<()> {
     let state = lab.state();
     let target = state.host(name)?;
     set_quota(target, None)?;
@@ -137,6 +149,15 @@ pub fn heal(lab: &Lab, name: &str, units: &[&str]) -> Result<()> {
             let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
     }
+    Ok(())
+}
+
+/// Undoes every fault, and starts these units, should they have ended. Does not wait for them.
+///
+/// # Errors
+/// A step fails.
+pub fn heal(lab: &Lab, name: &str, units: &[&str]) -> Result<()> {
+    lift(lab, name)?;
     lab.wait_booted(name, Duration::from_secs(60))?;
     // It is not there unless the host was starved, and not after a reboot.
     lab.exec(name, &["systemctl", "stop", BURNER])?;

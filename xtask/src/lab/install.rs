@@ -151,7 +151,11 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
     let protection = if witnesses.is_empty() {
         "protection = \"none\"".to_owned()
     } else {
-        format!("witnesses = [{witnesses}]\nprotection = \"lease\"")
+        let guard = match state.unguarded {
+            true => "\nguard = false",
+            false => "",
+        };
+        format!("witnesses = [{witnesses}]\nprotection = \"lease\"{guard}")
     };
     let place = state
         .hosts

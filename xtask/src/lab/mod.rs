@@ -31,6 +31,7 @@ pub use fault::{COLD, DAEMON, Fault, PEER, WARM, boot_ns};
 pub use group::View;
 pub use install::{CONFIG, GROUP};
 pub use leftovers::leftovers;
+pub use network::port_name;
 pub use state::{CLIENT_V4, CLIENT_V6, Host, State, VIP_V4, VIP_V6, target, workspace};
 pub use tool::{Args, run};
 
@@ -45,6 +46,9 @@ pub struct Options {
     pub client: bool,
     /// Whether the lab ends with the process that makes it, however that ends.
     pub tied: bool,
+    /// Whether the kernel shall not guard the virtual IPs: two hosts then answer, which shows that
+    /// who looks for it finds it.
+    pub unguarded: bool,
     /// Where the binaries of shadowd are; without them the hosts run nginx only.
     pub binaries: Option<PathBuf>,
 }
@@ -60,6 +64,7 @@ impl Options {
             witness: false,
             client: true,
             tied: true,
+            unguarded: false,
             binaries: Some(install::binaries()?),
         })
     }
@@ -107,6 +112,7 @@ impl Lab {
         )?;
         state.made_netns_mount = !network::named_mounted();
         state.installed = options.binaries.is_some();
+        state.unguarded = options.unguarded;
         state.save()?;
         // From here on an error, an interrupt or a panic removes what was made.
         let mut lab = Self {
@@ -292,6 +298,14 @@ impl Lab {
     /// What shall break is not there, or a step fails.
     pub fn fault(&self, host: &str, fault: &Fault) -> Result<u64> {
         fault::inject(self, host, fault)
+    }
+
+    /// Undoes what keeps a host from running or being heard, and starts nothing.
+    ///
+    /// # Errors
+    /// A step fails.
+    pub fn lift(&self, host: &str) -> Result<()> {
+        fault::lift(self, host)
     }
 
     /// Undoes every fault of a host and waits until its units run again.

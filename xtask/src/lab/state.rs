@@ -32,6 +32,9 @@ pub struct State {
     pub tied: bool,
     /// Whether shadowd is installed in the hosts.
     pub installed: bool,
+    /// Whether the kernel does not guard the virtual IPs, as a test of the tests.
+    #[serde(default)]
+    pub unguarded: bool,
     /// Where it keeps its files.
     pub directory: PathBuf,
     /// The read-only root file system below every host's own.
@@ -116,6 +119,7 @@ impl State {
         Ok(Self {
             tied,
             installed: false,
+            unguarded: false,
             base,
             made_netns_mount: false,
             switch: format!("shadowd-{id}-sw"),

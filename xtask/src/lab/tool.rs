@@ -50,7 +50,7 @@ enum Action {
         kind: Kind,
         /// Name of the host.
         host: String,
-        /// The peer of a one-way cut.
+        /// The peer of a cut.
         #[arg(long)]
         to: Option<String>,
         /// Frames lost (loss), or share of a processor left (starve).
@@ -85,6 +85,8 @@ enum Kind {
     LinkDown,
     Partition,
     CutOneWay,
+    Cut,
+    Freeze,
     Loss,
     Starve,
     Reboot,
@@ -125,6 +127,8 @@ pub fn run(arguments: Args) -> Result<()> {
                 Kind::LinkDown => Fault::LinkDown,
                 Kind::Partition => Fault::Partition,
                 Kind::CutOneWay => Fault::CutOneWay(to.context("cut-one-way needs --to PEER")?),
+                Kind::Cut => Fault::Cut(to.context("cut needs --to PEER")?),
+                Kind::Freeze => Fault::Freeze,
                 Kind::Loss => Fault::Loss(percent.unwrap_or(30)),
                 Kind::Starve => Fault::Starve(percent.unwrap_or(5)),
                 Kind::Reboot => Fault::Reboot,
@@ -160,6 +164,7 @@ fn up(hosts: usize, witness: bool, client: bool, bare: bool) -> Result<()> {
         witness,
         client,
         tied: false,
+        unguarded: false,
         binaries,
     })?;
     println!(

@@ -51,6 +51,9 @@ pub fn cargo_test(arguments: &[String], runner: &[&str], tally: &mut Tally) -> R
     command
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(arguments);
+    if let Ok(program) = std::env::current_exe() {
+        command.env(crate::probe::PROGRAM, program);
+    }
     if !runner.is_empty() {
         command.arg("--").args(runner);
     }

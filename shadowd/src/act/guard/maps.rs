@@ -86,6 +86,9 @@ impl Maps {
             slot.deadline_ns.store(0, Ordering::Release);
             slot.dropped_rx.store(0, Ordering::Relaxed);
             slot.dropped_tx.store(0, Ordering::Relaxed);
+            slot.passed.store(0, Ordering::Relaxed);
+            slot.successor_until_ns.store(0, Ordering::Release);
+            slot.predecessor_until_ns.store(0, Ordering::Release);
         }
     }
 }

@@ -49,7 +49,7 @@ pub use attach::{AttachError, Attachment, Direction};
 pub use error::GuardError;
 
 use super::sys::SharedSlot;
-use crate::facts::{BootTime, Vip};
+use crate::facts::{BootTime, Mac, Vip};
 use assign::key;
 use maps::Maps;
 use place::Identity;
@@ -67,6 +67,8 @@ pub struct Reading {
     pub dropped_rx: u64,
     /// Packets in its name that were dropped instead of sent.
     pub dropped_tx: u64,
+    /// Packets for it that were passed on to the host that serves them.
+    pub passed: u64,
 }
 
 /// The guard of one interface. Dropped, the kernel goes on guarding: see [`Guard::remove`].
@@ -221,10 +223,57 @@ impl Guard {
     /// [`GuardError::NotWatched`], after all others were set.
     pub fn set_deadline(&self, vips: &[Vip], deadline: Option<BootTime>) -> Result<(), GuardError> {
         let nanos = deadline.map_or(0, BootTime::as_nanos);
+        self.each(vips, |slot| {
+            slot.deadline_ns.store(nanos, Ordering::Release)
+        })
+    }
+
+    /// While these are closed, until `until`: serves the connections that have begun here, and
+    /// passes what is new on to `successor`. [`Guard::set_deadline`] closes them after this.
+    ///
+    /// # Errors
+    /// [`GuardError::NotWatched`], after all others were set.
+    pub fn hand_on(&self, vips: &[Vip], successor: Mac, until: BootTime) -> Result<(), GuardError> {
+        self.each(vips, |slot| {
+            slot.successor.store(word(successor), Ordering::Relaxed);
+            let until = until.as_nanos();
+            slot.successor_until_ns.store(until, Ordering::Release);
+        })
+    }
+
+    /// Until `until`, passes segments of connections that this host does not know on to
+    /// `predecessor`, who had these addresses before.
+    ///
+    /// # Errors
+    /// [`GuardError::NotWatched`], after all others were set.
+    pub fn take_over(
+        &self,
+        vips: &[Vip],
+        predecessor: Mac,
+        until: BootTime,
+    ) -> Result<(), GuardError> {
+        self.each(vips, |slot| {
+            slot.predecessor.store(word(predecessor), Ordering::Relaxed);
+            let until = until.as_nanos();
+            slot.predecessor_until_ns.store(until, Ordering::Release);
+        })
+    }
+
+    /// Ends what [`Guard::hand_on`] began: closed means closed.
+    ///
+    /// # Errors
+    /// [`GuardError::NotWatched`], after all others were set.
+    pub fn end_connections(&self, vips: &[Vip]) -> Result<(), GuardError> {
+        self.each(vips, |slot| {
+            slot.successor_until_ns.store(0, Ordering::Release)
+        })
+    }
+
+    fn each(&self, vips: &[Vip], mut set: impl FnMut(&SharedSlot)) -> Result<(), GuardError> {
         let mut unknown = None;
         for vip in vips {
             match self.slot(vip) {
-                Some(slot) => slot.deadline_ns.store(nanos, Ordering::Release),
+                Some(slot) => set(slot),
                 None => unknown = unknown.or(Some(*vip)),
             }
         }
@@ -252,6 +301,7 @@ impl Guard {
                 deadline: (deadline != 0).then(|| BootTime::from_nanos(deadline)),
                 dropped_rx: slot.dropped_rx.load(Ordering::Relaxed),
                 dropped_tx: slot.dropped_tx.load(Ordering::Relaxed),
+                passed: slot.passed.load(Ordering::Relaxed),
             })
         };
         self.watched.values().filter_map(read).collect()
@@ -298,6 +348,12 @@ fn take_away(interface: &str, folder: &Path) -> Result<(), GuardError> {
             .map_err(|source| refused(interface, direction, source))?;
     }
     place::remove(folder)
+}
+
+/// An Ethernet address as the kernel side compares it: its first byte lowest.
+fn word(mac: Mac) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
 }
 
 fn program(kernel: &mut Ebpf, direction: Direction) -> &mut SchedClassifier {

@@ -51,14 +51,32 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::LeaseLapsed => "lease_lapsed",
         EventKind::LeaseHeld => "lease_held",
         EventKind::VipClaimed => "vip_claimed",
+        EventKind::Serving => "serving",
+        EventKind::Drained => "drained",
         EventKind::Voted => "voted",
+        EventKind::Notified => "notified",
+        EventKind::NoticeFailed => "notice_failed",
+        EventKind::Maintenance => "maintenance",
+        EventKind::Freeze => "freeze",
+        EventKind::FlapPenalty => "flap_penalty",
+        EventKind::Paused => "paused",
+        EventKind::Resumed => "resumed",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
-        EventKind::Failure | EventKind::LeaseLapsed | EventKind::VipClaimed => Tone::Bad,
-        EventKind::PeerSuspected | EventKind::UnitDown | EventKind::LinkChanged => Tone::Warning,
+        EventKind::Failure
+        | EventKind::LeaseLapsed
+        | EventKind::VipClaimed
+        | EventKind::NoticeFailed => Tone::Bad,
+        EventKind::PeerSuspected
+        | EventKind::UnitDown
+        | EventKind::LinkChanged
+        | EventKind::Serving
+        | EventKind::FlapPenalty
+        | EventKind::Maintenance
+        | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
         EventKind::DaemonStarted
@@ -67,7 +85,11 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Announced
         | EventKind::VipRemoved
         | EventKind::UnitAction
+        | EventKind::Drained
         | EventKind::Voted
+        | EventKind::Notified
+        | EventKind::Paused
+        | EventKind::Resumed
         | EventKind::Handover => Tone::Plain,
     }
 }

@@ -2,12 +2,15 @@
 
 mod capture;
 mod events;
+mod hooks;
+mod policy;
 mod probes;
 mod replay;
 mod status;
 
 pub(super) use capture::{direction, end, flows, protocol, remote_end, syscalls, top, units};
 pub(super) use events::events;
+pub(super) use hooks::{hooks, tested};
 pub(super) use probes::probes;
 pub(super) use replay::replayed;
 pub(super) use status::{peers, status};

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
+use super::policy::policy;
 use crate::facts::{
-    BootTime, CaptureStatus, GroupStatus, HistoryStatus, Losses, PeerStatus, Protection, Role,
-    UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
+    BootTime, CaptureStatus, DrainStatus, GroupStatus, HistoryStatus, Losses, MemberStatus,
+    PeerStatus, Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
 
@@ -121,11 +122,7 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
     };
     text.push_str(&protection);
     text.push('\n');
-    if !group.eligible {
-        let line = "  this host could not take over now: a unit or the link is down";
-        text.push_str(&paint.apply(Tone::Bad, line));
-        text.push('\n');
-    }
+    text.push_str(&policy(group, now, paint));
     text.push_str(&member_table(group).render(paint));
     text.push_str(&vip_table(group, now).render(paint));
     text.push_str(&unit_table(&group.units).render(paint));
@@ -185,7 +182,7 @@ fn vip_table(group: &GroupStatus, now: BootTime) -> Table {
     for vip in &group.vips {
         let guards = &mut group.guard.iter();
         let guard = guards.find(|guard| guard.vip.address == vip.vip.address);
-        let (state, dropped) = guarded(guard, now);
+        let (state, dropped) = guarded(guard, group.drain.as_ref(), now);
         table.row([
             vip.vip.to_string().into(),
             vip.interface.as_str().into(),
@@ -201,14 +198,21 @@ fn vip_table(group: &GroupStatus, now: BootTime) -> Table {
 }
 
 /// What the kernel's guard does with an address, and what it dropped.
-fn guarded(guard: Option<&VipGuard>, now: BootTime) -> (Cell, Cell) {
+fn guarded(guard: Option<&VipGuard>, drain: Option<&DrainStatus>, now: BootTime) -> (Cell, Cell) {
     let Some(guard) = guard else {
         return ("none".into(), "-".into());
     };
     let state = match guard.until {
         Some(until) if now < until => Cell::new("open", Tone::Good),
         Some(_) => Cell::new("lapsed", Tone::Bad),
-        None => "silent".into(),
+        None => match drain {
+            Some(DrainStatus {
+                connections: Some(left),
+                ..
+            }) => format!("draining ({left} left)").into(),
+            Some(_) => "draining".into(),
+            None => "silent".into(),
+        },
     };
     (state, count(guard.dropped_rx + guard.dropped_tx).into())
 }
@@ -233,11 +237,19 @@ fn member_table(group: &GroupStatus) -> Table {
             member.host.as_str().into(),
             role,
             member.priority.to_string().into(),
-            Cell::new(yes(member.eligible), bad(!member.eligible)),
+            Cell::new(may_own(member), bad(!member.eligible)),
             Cell::new(yes(member.suspected), bad(member.suspected)),
         ]);
     }
     table
+}
+
+/// Whether a member could own the group, and if not, why.
+fn may_own(member: &MemberStatus) -> String {
+    match member.reason {
+        Some(reason) if !member.eligible => format!("no: {reason}"),
+        _ => yes(member.eligible).to_owned(),
+    }
 }
 
 fn unit_table(units: &[UnitStatus]) -> Table {

@@ -9,7 +9,7 @@ use super::{Checked, Source};
 use crate::config::error::{ConfigError, line_of};
 use crate::config::file;
 use crate::config::settings::{GroupSettings, HostSettings, PeerSettings, UnitSettings};
-use crate::facts::{Name, Protection, UnitMode, Vip};
+use crate::facts::{Drain, Name, Protection, UnitMode, Vip};
 
 const MAX_MEMBERS: usize = 8;
 const MAX_WITNESSES: usize = 5;
@@ -17,6 +17,9 @@ const MAX_VIPS: usize = 32;
 const MAX_UNITS: usize = 64;
 /// Group names travel in every heartbeat.
 const MAX_GROUP_NAME: usize = 32;
+
+/// How long connections are served after a handover where nothing else is written.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// What a host is to a group.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,9 @@ impl Source<'_> {
             witnesses,
             lease,
             guard: self.guard(group, protection)?,
+            drain: self.drain(group)?,
+            unanswered_after: self.unanswered_after(group)?,
+            policy: self.policy(group)?,
             name,
         };
         Ok((place, settings))
@@ -231,6 +237,14 @@ impl Source<'_> {
                                witness (witnesses = [\"HOST\"]), or \"none\" written out";
                 Err(self.refuse("group.protection", written, allowed))
             }
+            "lease" if voters % 2 == 0 => {
+                let allowed = format!(
+                    "with \"lease\" an odd number of voters: {voters} survive the loss of no more \
+                     of them than {} do, so add a witness, or remove one",
+                    voters - 1
+                );
+                Err(self.refuse("group.protection", written, allowed))
+            }
             "lease" => Ok(Protection::Lease),
             "none" if witnessed => {
                 let allowed = "\"lease\" for a group with witnesses";
@@ -263,8 +277,24 @@ impl Source<'_> {
             let allowed = "only with protection = \"lease\"";
             return Err(self.refuse("group.lease", written, allowed));
         }
-        let range = heartbeat * 2..=Duration::from_secs(600);
-        self.duration("group.lease", group.lease.as_ref(), suspect_after, range)
+        // One answer may get lost, and one may be late.
+        let shortest = heartbeat * 3;
+        let range = shortest..=Duration::from_secs(600);
+        let default = suspect_after.max(shortest);
+        self.duration("group.lease", group.lease.as_ref(), default, range)
+    }
+
+    fn drain(&self, group: &file::Group) -> Checked<Duration> {
+        let range = Duration::ZERO..=Drain::LONGEST;
+        self.duration("group.drain", group.drain.as_ref(), DRAIN, range)
+    }
+
+    fn unanswered_after(&self, group: &file::Group) -> Checked<Option<Duration>> {
+        let written = group.unanswered_after.as_ref();
+        let range = Duration::from_secs(1)..=Duration::from_secs(600);
+        let key = "group.unanswered_after";
+        let parse = |_: &Spanned<String>| self.duration(key, written, Duration::ZERO, range);
+        written.map(parse).transpose()
     }
 
     fn interface(&self, interface: &Spanned<String>) -> Checked<String> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, Name};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, KeptPromise, Mac, Name};
 
 /// Something to do. Actions are to be carried out in the order they are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,25 @@ pub enum Action {
         /// The epoch they were held in.
         epoch: Epoch,
     },
+    /// Stop answering for the virtual IPs, but serve the connections that have begun, and pass
+    /// what is new on to `successor`; remove the addresses when no connection is left. Answered by
+    /// [`Done::VipsDropped`] as soon as nothing new is answered, or by [`Done::Failed`].
+    HandOn {
+        /// The epoch they were held in.
+        epoch: Epoch,
+        /// Where the next owner is on the link.
+        successor: Mac,
+        /// Then the addresses are removed, whatever is left.
+        until: BootTime,
+    },
+    /// While this member answers for the virtual IPs, pass segments of connections that it does not
+    /// know on to who had them before. Not answered.
+    PassBack {
+        /// Where that is on the link.
+        predecessor: Mac,
+        /// For no longer.
+        until: BootTime,
+    },
     /// Start the cold units in order. Answered by [`Done::UnitsStarted`] or [`Done::Failed`].
     StartUnits {
         /// The epoch they run in.
@@ -51,6 +70,9 @@ pub enum Action {
         /// The epoch they ran in.
         epoch: Epoch,
     },
+    /// Keep a promise on the disk, so that it can be given. Answered, once it is there, by
+    /// [`Done::PromiseKept`].
+    KeepPromise(KeptPromise),
     /// Write down what happened.
     Record(Record),
 }
@@ -78,6 +100,8 @@ pub enum Done {
         /// The action's epoch.
         epoch: Epoch,
     },
+    /// The promise is on the disk.
+    PromiseKept(KeptPromise),
     /// A step did not succeed.
     Failed {
         /// The action's epoch.

@@ -14,16 +14,19 @@
 //!                                        newer epoch, stop         (when the daemon stops)
 //! ```
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::action::{Action, Done, Record, Step};
+use super::definition::definition;
 use super::handover::Offer;
 use super::health::Retry;
 use super::lease::{Asking, Lease};
 use super::member::Member;
+use super::pause::Pausing;
+use super::policy::Policy;
 use crate::config::settings::GroupSettings;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
 
 /// How often last words are said again, one heartbeat apart: datagrams get lost.
 pub(super) const LAST_WORDS_REPEATS: u8 = 3;
@@ -88,7 +91,11 @@ pub(super) enum Cold {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Then {
     Resign(Cause),
-    Transfer { to: usize },
+    /// `drain`: where the other is on the link, if connections are served to their end.
+    Transfer {
+        to: usize,
+        drain: Option<Mac>,
+    },
     Yield,
     Stop,
 }
@@ -114,6 +121,8 @@ pub struct Group {
     pub(super) last_words: Option<LastWords>,
     pub(super) actions: VecDeque<Action>,
     pub(super) units: BTreeMap<Name, bool>,
+    /// Units whose clients wait and are not answered.
+    pub(super) unanswered: BTreeSet<Name>,
     pub(super) carrier: Option<bool>,
     /// Left-over cold units are being stopped.
     pub(super) stopping: bool,
@@ -131,7 +140,12 @@ pub struct Group {
     pub(super) next_put_back: BootTime,
     /// None when nothing protects the group.
     pub(super) lease: Option<Lease>,
-    next_beat: BootTime,
+    /// Where this member is on the link of the addresses, while connections can outlast a handover.
+    pub(super) mac: Option<Mac>,
+    pub(super) policy: Policy,
+    /// The daemon is to end and be back soon.
+    pub(super) pausing: Option<Pausing>,
+    pub(super) next_beat: BootTime,
 }
 
 impl Group {
@@ -146,6 +160,10 @@ impl Group {
     ) -> Self {
         Self {
             lease: Lease::new(&settings, &me, &others, witnesses, newest, now),
+            policy: Policy::new(
+                definition(&settings, &me, &others),
+                settings.policy.failback_window.is_none(),
+            ),
             state: State::Joining {
                 until: now.after(settings.join_wait),
             },
@@ -159,17 +177,20 @@ impl Group {
             last_words: None,
             actions: VecDeque::new(),
             units: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
             carrier: None,
             stopping: false,
             held_until: BootTime::default(),
             retry: None,
             last_failure: None,
+            pausing: None,
             next_beat: now,
             listening_since: now,
             last_run: now,
             next_probe: now,
             put_back_at: None,
             next_put_back: now,
+            mac: None,
             settings,
         }
     }
@@ -199,6 +220,7 @@ impl Group {
                 self.stopping = false;
                 self.units_stopped(epoch, now);
             }
+            Done::PromiseKept(kept) => self.promise_kept(kept),
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
@@ -206,6 +228,7 @@ impl Group {
 
     /// The daemon is asked to stop: an owner gives the group up first.
     pub fn on_stop(&mut self, now: BootTime) {
+        self.pausing = None;
         match &self.state {
             State::Active(active) => {
                 let epoch = active.epoch;
@@ -235,6 +258,9 @@ impl Group {
             let pause = match self.state {
                 // Nothing is left but last words, and the service manager waits for them.
                 State::Stopped => self.settings.heartbeat.min(LAST_WORDS_PAUSE),
+                State::Active(_) if self.pausing.is_some() => {
+                    self.settings.heartbeat.min(LAST_WORDS_PAUSE)
+                }
                 State::Joining { .. }
                 | State::Shadow(_)
                 | State::Active(_)
@@ -286,6 +312,7 @@ impl Group {
     pub(super) fn review(&mut self, now: BootTime) {
         self.try_again(now);
         self.put_back(now);
+        self.review_policy(now);
         match self.state.clone() {
             State::Joining { until } => {
                 self.stop_forgotten();
@@ -300,6 +327,7 @@ impl Group {
                 self.note_running_units();
                 self.review_ownership(&active, now);
                 self.review_lease(now);
+                self.review_handover(now);
             }
             State::Leaving { .. } | State::Stopped => {}
         }
@@ -308,6 +336,7 @@ impl Group {
         {
             self.claim(cause, now);
         }
+        self.review_pause(now);
     }
 
     /// What this member is to the others.
@@ -356,12 +385,18 @@ impl Group {
     /// Says this member's state to every other.
     pub(super) fn beat(&mut self) {
         self.renew_own_vote(self.last_run);
+        if let Some(body) = self.pause_body() {
+            self.send_to_all(&body, self.newest);
+            self.send_to_witnesses(&body, self.newest);
+            return;
+        }
         let body = Body::Beat {
             role: self.role(),
             priority: self.settings.priority,
             eligible: self.trouble(self.last_run).is_none(),
             lease: self.wanted_lease(),
             electorate: self.lease.as_ref().map_or(0, |lease| lease.electorate),
+            policy: self.policy_word(self.last_run),
         };
         self.send_to_all(&body, self.newest);
         if self.owned().is_some() {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::action::Action;
 use super::group::{Cold, Group, State, Then};
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Role};
+use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind, HostId, Mac, Name, Role};
 
 /// An offer under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +14,16 @@ pub(super) struct Offer {
     pub until: BootTime,
     /// The other is ready: the cold units are being stopped.
     pub ready: bool,
+    /// Where it is on the link, if connections are to outlast the handover.
+    pub successor: Option<Mac>,
+}
+
+/// What a former owner leaves to the next one.
+pub(super) struct Transfer {
+    pub to: HostId,
+    /// Until when what is left of its lease lasts.
+    pub inherited: Option<BootTime>,
+    pub drain: Option<Drain>,
 }
 
 /// Why a handover was not begun.
@@ -64,12 +74,22 @@ impl Group {
     /// why it was given up.
     pub fn hand_over(&mut self, to: Option<&Name>, now: BootTime) -> Result<Name, Refusal> {
         self.turn(now);
+        self.offer(to, Cause::Handover, now)
+    }
+
+    /// As [`Self::hand_over`]; `cause` says whose idea it was.
+    pub(super) fn offer(
+        &mut self,
+        to: Option<&Name>,
+        cause: Cause,
+        now: BootTime,
+    ) -> Result<Name, Refusal> {
         let State::Active(active) = &self.state else {
             return Err(Refusal::NotActive {
                 active: self.active().cloned(),
             });
         };
-        if active.offer.is_some() {
+        if active.offer.is_some() || self.pausing.is_some() {
             return Err(Refusal::Busy);
         }
         let to = self.successor(to)?;
@@ -78,13 +98,15 @@ impl Group {
             to,
             until: now.after(self.grace()),
             ready: false,
+            successor: None,
         };
         if let State::Active(active) = &mut self.state {
             active.offer = Some(offer);
         }
+        self.policy.offered_for = Some(cause);
         self.record(
             EventKind::Handover,
-            Some(Cause::Handover),
+            Some(cause),
             format!("offered to {name}"),
             now,
         );
@@ -112,7 +134,8 @@ impl Group {
         if let Some(name) = to {
             let index = self.members.iter().position(|member| member.name == *name);
             let index = index.ok_or_else(|| Refusal::NoSuchMember(name.clone()))?;
-            let ready = self.members[index].ready();
+            // An operator may overrule the flap penalty.
+            let ready = self.members[index].ready() || self.members[index].holds_back();
             return if ready {
                 Ok(index)
             } else {
@@ -121,16 +144,25 @@ impl Group {
         }
         (0..self.members.len())
             .filter(|index| self.members[*index].ready())
-            .min_by_key(|index| {
-                let member = &self.members[*index];
-                (std::cmp::Reverse(member.priority()), member.id)
-            })
+            .min_by_key(|index| self.key_of(*index))
             .ok_or(Refusal::NobodyReady)
     }
 
+    /// Where this member is on the link of the virtual IPs, as long as the kernel here can pass
+    /// packets on to another member; none while it cannot, which ends connections at a handover.
+    pub fn on_link_address(&mut self, mac: Option<Mac>) {
+        self.mac = mac;
+    }
+
+    /// Where this member is, if it takes part in serving connections to their end.
+    pub(super) fn passes_back(&self) -> Option<Mac> {
+        self.mac.filter(|_| !self.settings.drain.is_zero())
+    }
+
     /// The offered member said that it is ready.
-    pub(super) fn on_ready(&mut self, from: usize, now: BootTime) {
+    pub(super) fn on_ready(&mut self, from: usize, successor: Option<Mac>, now: BootTime) {
         let cold = self.has_cold_units();
+        let drain = self.passes_back().and(successor);
         let State::Active(active) = &mut self.state else {
             return;
         };
@@ -144,10 +176,12 @@ impl Group {
         if cold {
             // Stopping may take as long as the units need; the offer no longer lapses.
             offer.until = BootTime::from_nanos(u64::MAX);
+            offer.successor = drain;
             active.cold = Cold::Down;
             self.actions.push_back(Action::StopUnits { epoch });
         } else {
-            self.leave(epoch, Then::Transfer { to: from }, Cause::Handover, now);
+            let then = Then::Transfer { to: from, drain };
+            self.leave(epoch, then, Cause::Handover, now);
         }
     }
 
@@ -159,8 +193,11 @@ impl Group {
             && offer.ready
             && active.epoch == stopped
         {
-            let to = offer.to;
-            self.leave(stopped, Then::Transfer { to }, Cause::Handover, now);
+            let then = Then::Transfer {
+                to: offer.to,
+                drain: offer.successor,
+            };
+            self.leave(stopped, then, Cause::Handover, now);
         }
     }
 
@@ -184,24 +221,36 @@ impl Group {
         }
     }
 
+    /// Whether this member takes what another hands it: also with a flap penalty.
+    pub(super) fn may_take(&self, now: BootTime) -> bool {
+        matches!(self.trouble(now), None | Some(Cause::Flapping))
+    }
+
     /// The owner's addresses are gone and `to` is to own the group.
     pub(super) fn on_transfer(
         &mut self,
         from: usize,
-        to: HostId,
+        transfer: Transfer,
         epoch: Epoch,
-        inherited: Option<BootTime>,
         now: BootTime,
     ) {
         if epoch < self.newest || self.role() != Role::Shadow {
             return;
         }
-        if to != self.me.id {
+        if transfer.to != self.me.id {
             if self.follows(from) {
                 self.reserved(now);
             }
-        } else if self.trouble(now).is_none() && !self.inherit(epoch, inherited, now) {
-            self.claim(Cause::Handover, now);
+        } else if self.may_take(now) {
+            if let Some(drain) = transfer.drain.filter(|_| self.passes_back().is_some()) {
+                self.actions.push_back(Action::PassBack {
+                    predecessor: drain.at,
+                    until: now.after(drain.lasts.min(Drain::LONGEST)),
+                });
+            }
+            if !self.inherit(epoch, transfer.inherited, now) {
+                self.claim(Cause::Handover, now);
+            }
         }
     }
 }

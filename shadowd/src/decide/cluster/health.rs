@@ -7,7 +7,7 @@ use super::group::{Cold, Group, State};
 use crate::facts::{BootTime, Cause, Epoch, EventKind, Name, UnitMode};
 
 /// After a step failed here, this member leaves the group to others for this long.
-const HOLD_AFTER_FAILURE: Duration = Duration::from_secs(30);
+pub(super) const HOLD_AFTER_FAILURE: Duration = Duration::from_secs(30);
 /// Before addresses that would not go are removed again: nobody may take over before.
 const DROP_AGAIN: Duration = Duration::from_millis(100);
 /// Before any other failed step is tried again.
@@ -67,6 +67,25 @@ impl Group {
         self.review(now);
     }
 
+    /// Clients of a unit wait without an answer, or are answered again. Other units are ignored.
+    pub fn on_serving(&mut self, unit: &str, serves: bool, now: BootTime) {
+        self.turn(now);
+        let mut units = self.settings.units.iter();
+        let Some(unit) = units.find(|known| known.name.as_str() == unit) else {
+            return;
+        };
+        let name = unit.name.clone();
+        let detail = if serves {
+            self.unanswered.remove(&name);
+            format!("{name} answers its clients again")
+        } else {
+            self.unanswered.insert(name.clone());
+            format!("{name} runs, but leaves its clients without an answer")
+        };
+        self.record(EventKind::Serving, Some(Cause::Unanswered), detail, now);
+        self.review(now);
+    }
+
     /// Why this member could not own the group now. What is not known counts as trouble: missing
     /// data never promotes.
     pub(super) fn trouble(&self, now: BootTime) -> Option<Cause> {
@@ -79,8 +98,17 @@ impl Group {
             Some(Cause::LinkLost)
         } else if unit_down {
             Some(Cause::UnitDied)
+        } else if self.owned().is_some() && !self.unanswered.is_empty() {
+            // Of a member without clients nothing is known either way.
+            Some(Cause::Unanswered)
+        } else if self.outvoted() {
+            Some(Cause::DefinitionDiffers)
+        } else if self.in_maintenance(now) {
+            Some(Cause::Maintenance)
         } else if now < self.held_until {
             Some(Cause::StepFailed)
+        } else if self.flapping() {
+            Some(Cause::Flapping)
         } else {
             None
         }

@@ -41,7 +41,7 @@ pub(super) struct Lease {
     pub wanted: Duration,
     pub calm_since: BootTime,
     /// The last epoch that was asked for: none is asked for twice after it was given back.
-    asked: u64,
+    pub asked: u64,
 }
 
 /// One other voter.
@@ -261,12 +261,12 @@ impl Group {
             State::Shadow(View::Asking(asking)) => asking.epoch,
             State::Joining { .. } | State::Shadow(_) | State::Stopped => return,
         };
+        let promised = promised.min(self.longest_promise());
         let Some(lease) = &mut self.lease else { return };
         // What it says to have answered must have been sent, and in this very epoch.
         if epoch != wanted || sent > now {
             return;
         }
-        let promised = promised.min(longest(&self.settings));
         let until = sent.after(promised.saturating_sub(drift_margin(promised)));
         let ballot = &mut lease.ballots[voter];
         ballot.until = ballot.until.max(until);

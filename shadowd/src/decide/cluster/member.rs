@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::facts::{BootTime, HostId, Name, Role};
+use crate::facts::{BootTime, Cause, HostId, Name, Role};
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
 /// from a host that rebooted, whose boot clock began anew.
@@ -21,6 +21,10 @@ pub(super) struct Member {
     pub kernel_answered: Option<BootTime>,
     /// It said that it is active while this member was: once it stops, clients must be told anew.
     pub contested: bool,
+    /// Its configuration has other addresses or members for the group.
+    pub differs: bool,
+    /// Since when it could own the group without a break; none while it could not.
+    pub ready_since: Option<BootTime>,
 }
 
 /// A member's last word.
@@ -33,6 +37,10 @@ pub(super) struct Said {
     pub eligible: bool,
     /// The lease it asked for: as an owner it may be silent for so long.
     pub lease: Duration,
+    /// Why it is not eligible.
+    pub reason: Option<Cause>,
+    /// It said that it will be silent for so long.
+    pub paused: Duration,
 }
 
 impl Member {
@@ -44,6 +52,8 @@ impl Member {
             suspected: false,
             kernel_answered: None,
             contested: false,
+            differs: false,
+            ready_since: None,
         }
     }
 
@@ -61,6 +71,7 @@ impl Member {
     /// Could own the group now, by its own word.
     pub fn can_own(&self) -> bool {
         self.alive()
+            && !self.differs
             && self
                 .said
                 .is_some_and(|said| said.eligible && said.role != Role::Stopped)
@@ -69,6 +80,16 @@ impl Member {
     /// Would own the group at once: one that joins listens first.
     pub fn ready(&self) -> bool {
         self.can_own() && self.role() != Some(Role::Joining)
+    }
+
+    /// Would own the group, but for its flap penalty: an operator may hand it the group all the
+    /// same, and so does who cannot serve.
+    pub fn holds_back(&self) -> bool {
+        let flapping = |said: Said| said.reason == Some(Cause::Flapping);
+        self.alive()
+            && !self.differs
+            && self.said.is_some_and(flapping)
+            && self.role() == Some(Role::Shadow)
     }
 
     pub fn role(&self) -> Option<Role> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::action::Action;
 use super::echo::ECHO_AGE;
 use super::group::{Group, State, Then, View};
+use super::handover::Transfer;
 use super::member::Said;
+use super::pause::PAUSE_MAX;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
@@ -61,6 +63,7 @@ impl Group {
         self.vote(index, sent, message, now);
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
+            Body::Pause { .. } => self.on_beat(index, Role::Active, message.epoch, now),
             Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
             Body::Resign { cause } => {
                 // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
@@ -76,16 +79,26 @@ impl Group {
                 }
             }
             Body::Offer { to } => {
-                if *to == self.me.id && self.follows(index) && self.trouble(now).is_none() {
+                if *to == self.me.id && self.follows(index) && self.may_take(now) {
                     let to = self.members[index].name.clone();
-                    let (epoch, body) = (self.newest, Body::Ready);
+                    let epoch = self.newest;
+                    let passes_back = self.passes_back();
+                    let body = Body::Ready { passes_back };
                     self.actions.push_back(Action::Send { to, epoch, body });
                 }
             }
-            Body::Ready => self.on_ready(index, now),
-            Body::Transfer { to, deadline } => {
-                let left = deadline.since(sent);
-                self.on_transfer(index, *to, message.epoch, inherited(left, heard, now), now);
+            Body::Ready { passes_back } => self.on_ready(index, *passes_back, now),
+            Body::Transfer {
+                to,
+                deadline,
+                drain,
+            } => {
+                let transfer = Transfer {
+                    to: *to,
+                    inherited: inherited(deadline.since(sent), heard, now),
+                    drain: *drain,
+                };
+                self.on_transfer(index, transfer, message.epoch, now);
             }
         }
         self.review(now);
@@ -102,6 +115,8 @@ impl Group {
             priority: 0,
             eligible: false,
             lease: Duration::ZERO,
+            reason: None,
+            paused: Duration::ZERO,
         };
         let known = Said {
             heard: now,
@@ -114,26 +129,43 @@ impl Group {
                 priority,
                 eligible,
                 lease,
+                policy,
                 ..
             } => Said {
                 role: *role,
                 priority: *priority,
                 eligible: *eligible,
                 lease: *lease,
+                reason: policy.reason,
+                paused: Duration::ZERO,
+                ..known
+            },
+            Body::Pause { silent, .. } => Said {
+                role: Role::Active,
+                paused: (*silent).min(PAUSE_MAX),
                 ..known
             },
             Body::Resign { .. } | Body::Transfer { .. } => Said {
                 role: Role::Shadow,
                 eligible: false,
+                reason: None,
+                paused: Duration::ZERO,
                 ..known
             },
             Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Ask { .. }
             | Body::Promise { .. }
             | Body::Refuse { .. }
             | Body::Withdraw => known,
         };
+        if let Body::Beat { policy, .. } = body {
+            // 0: it does not say.
+            let differs = ![0, self.policy.definition].contains(&policy.definition);
+            self.note_definition(index, differs, now);
+            self.learn_policy(index, policy, now);
+        }
+        let member = &mut self.members[index];
         let role = said.role;
         member.said = Some(said);
         let back = std::mem::replace(&mut member.suspected, false) || before.is_none();
@@ -156,7 +188,8 @@ impl Group {
             | Body::Resign { .. }
             | Body::Transfer { .. }
             | Body::Offer { .. }
-            | Body::Ready => false,
+            | Body::Pause { .. }
+            | Body::Ready { .. } => false,
         };
         if epoch <= self.newest || asked {
             return;
@@ -173,7 +206,8 @@ impl Group {
                 // It has named another, who may be taking over right now.
                 Body::Transfer { .. }
                 | Body::Offer { .. }
-                | Body::Ready
+                | Body::Pause { .. }
+                | Body::Ready { .. }
                 | Body::Ask { .. }
                 | Body::Promise { .. }
                 | Body::Refuse { .. }
@@ -206,10 +240,11 @@ impl Group {
         let held = active.epoch;
         let owns = matches!(
             body,
-            Body::Beat {
-                role: Role::Active,
-                ..
-            }
+            Body::Pause { .. }
+                | Body::Beat {
+                    role: Role::Active,
+                    ..
+                }
         ) && epoch.owner == self.members[index].id;
         if owns {
             self.leave(held, Then::Yield, Cause::NewerEpoch, now);

@@ -4,15 +4,20 @@
 //! socket: it asks for that by [`Action`] and is told what came of it by [`Done`].
 
 mod action;
+mod definition;
 mod echo;
+mod flap;
 mod group;
 mod handover;
 mod health;
 mod lease;
 mod member;
+mod memory;
 mod messages;
 mod neighbours;
 mod ownership;
+mod pause;
+mod policy;
 mod silence;
 mod status;
 #[cfg(test)]

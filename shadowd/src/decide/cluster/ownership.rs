@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
-use super::lease::Lease;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId};
+use super::health::HOLD_AFTER_FAILURE;
+use super::lease::{Lease, longest};
+use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.
 pub(super) const GRACE: u32 = 10;
@@ -36,11 +37,16 @@ impl Group {
     }
 
     /// From when this member may claim a vacant group: never while it could not own it. One that
-    /// only abstains after a failed step goes after all others, and only if none of them could.
+    /// only abstains, after a failed step or for its flap penalty, goes after all others, and only if none of them could.
     pub(super) fn claim_time(&self, claim_at: BootTime, now: BootTime) -> Option<BootTime> {
+        if self.frozen_out(now) {
+            return None;
+        }
         match self.trouble(now) {
             None => Some(claim_at),
-            Some(Cause::StepFailed) if !self.members.iter().any(|member| member.can_own()) => {
+            Some(Cause::StepFailed | Cause::Flapping)
+                if !self.members.iter().any(|member| member.can_own()) =>
+            {
                 Some(claim_at.after(self.grace()))
             }
             Some(_) => None,
@@ -49,12 +55,11 @@ impl Group {
 
     /// How many living members that could own the group come before this one.
     pub(super) fn rank(&self) -> u32 {
-        let key = |priority: u8, id: HostId| (std::cmp::Reverse(priority), id);
-        let own = key(self.settings.priority, self.me.id);
+        let own = self.key(self.settings.priority, self.me.id);
         let better = self
             .members
             .iter()
-            .filter(|member| member.can_own() && key(member.priority(), member.id) < own);
+            .filter(|member| member.can_own() && self.key(member.priority(), member.id) < own);
         better.count().try_into().unwrap_or(u32::MAX)
     }
 
@@ -87,6 +92,7 @@ impl Group {
     ) {
         let counter = epoch.counter;
         self.newest = epoch;
+        self.policy.changes += 1;
         self.last_words = None;
         let cold = match &self.state {
             State::Active(active) => active.cold,
@@ -124,8 +130,12 @@ impl Group {
     /// Looks whether this owner should go on: it leaves only to somebody who can do better.
     pub(super) fn review_ownership(&mut self, active: &Active, now: BootTime) {
         if let Some(cause) = self.trouble(now)
-            && self.members.iter().any(|member| member.ready())
+            && self.gives_up_for(cause, now)
         {
+            if cause == Cause::Unanswered {
+                // Without clients it looks well at once.
+                self.held_until = now.after(HOLD_AFTER_FAILURE);
+            }
             self.leave(active.epoch, Then::Resign(cause), cause, now);
         } else if let Some(offer) = &active.offer
             && now >= offer.until
@@ -136,7 +146,24 @@ impl Group {
 
     /// Gives the group up: the addresses first, the word to the others once they are gone.
     pub(super) fn leave(&mut self, epoch: Epoch, then: Then, cause: Cause, now: BootTime) {
-        self.actions.push_back(Action::DropVips { epoch });
+        let cause = match then {
+            Then::Transfer { .. } => self.policy.offered_for.unwrap_or(cause),
+            Then::Resign(_) | Then::Yield | Then::Stop => cause,
+        };
+        self.left(cause, now);
+        self.actions.push_back(match then {
+            Then::Transfer {
+                drain: Some(successor),
+                ..
+            } => Action::HandOn {
+                epoch,
+                successor,
+                until: now.after(self.settings.drain),
+            },
+            Then::Transfer { drain: None, .. } | Then::Resign(_) | Then::Yield | Then::Stop => {
+                Action::DropVips { epoch }
+            }
+        });
         self.enter(State::Leaving { epoch, then }, cause, now);
     }
 
@@ -150,21 +177,27 @@ impl Group {
         // A transfer stops the cold units before the addresses go; every other way after, because
         // the service is lost or owned elsewhere already and the others need the word first.
         let mut stop_units = self.has_cold_units();
-        let deadline = self
-            .lease
-            .as_ref()
-            .map_or_else(BootTime::default, Lease::deadline);
+        // What a voter promised for longer it may have forgotten when the successor counts on it.
+        let promised = now.after(longest(&self.settings));
+        let deadline = self.lease.as_ref().map(Lease::deadline);
+        let deadline = deadline.unwrap_or_default().min(promised);
         match then {
             Then::Resign(cause) => {
                 self.release_lease(dropped);
                 self.last_words(Body::Resign { cause });
                 self.vacant_after_grace(cause, now);
             }
-            Then::Transfer { to } => {
+            Then::Transfer { to, drain } => {
                 stop_units = false;
+                let lasts = self.settings.drain;
+                let drain = drain.and(self.mac).map(|at| Drain { at, lasts });
                 let to = self.members[to].id;
                 self.transfer_lease(dropped, to, now);
-                self.last_words(Body::Transfer { to, deadline });
+                self.last_words(Body::Transfer {
+                    to,
+                    deadline,
+                    drain,
+                });
                 self.reserved(now);
             }
             Then::Yield => {

@@ -38,7 +38,9 @@ impl Group {
 
     /// How long `member` may be silent: longer while its kernel answers.
     pub(super) fn patience(&self, member: usize) -> Duration {
-        self.permitted(member) * self.indulgence(member)
+        let paused = self.members[member].said.map(|said| said.paused);
+        let permitted = self.permitted(member) * self.indulgence(member);
+        permitted.max(paused.unwrap_or_default())
     }
 
     /// How long `member` may be silent by its word alone: an owner for as long as it asked to be

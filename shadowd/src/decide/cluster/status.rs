@@ -64,6 +64,7 @@ impl Group {
             priority: member.priority(),
             eligible: member.can_own(),
             suspected: member.suspected,
+            reason: member.said.and_then(|said| said.reason),
         });
         let own = MemberStatus {
             host: self.me.name.clone(),
@@ -71,6 +72,7 @@ impl Group {
             priority: self.settings.priority,
             eligible: self.trouble(now).is_none(),
             suspected: false,
+            reason: self.trouble(now),
         };
         GroupStatus {
             group: self.settings.name.clone(),
@@ -86,6 +88,8 @@ impl Group {
             units: Vec::new(),
             lease: self.lease_status(),
             guard: Vec::new(),
+            drain: None,
+            policy: self.policy_status(now),
         }
     }
 

@@ -5,12 +5,12 @@
 //! counts from when it *sent* the request, which was before, and stops a margin earlier, because
 //! two clocks do not run alike ([`drift_margin`]).
 //!
-//! Promises live in memory only: a voter that starts anew gives none for the longest time it may
-//! have promised before (Gray and Cheriton, "Leases", 1989).
+//! Promises live in memory: a voter that starts anew gives none for the longest time it may have
+//! promised before (Gray and Cheriton, "Leases", 1989). What outlives it is in [`super::memory`].
 
 use std::time::Duration;
 
-use crate::facts::{BootTime, Epoch, HostId};
+use crate::facts::{BootTime, Epoch, HostId, KeptPromise};
 
 /// Clocks of two hosts drift apart by at most this share: each by 0.1 %. Crystals are off by tens of
 /// ppm and the kernel's frequency correction goes to 500 ppm (`MAXFREQ` in
@@ -27,18 +27,22 @@ pub(super) fn drift_margin(lease: Duration) -> Duration {
 #[derive(Clone, Debug)]
 pub(super) struct Voter {
     /// The longest it promises.
-    longest: Duration,
+    pub longest: Duration,
     /// It started too recently to know what it promised before.
-    quiet_until: BootTime,
-    promise: Option<Promise>,
+    pub quiet_until: BootTime,
+    pub promise: Option<Promise>,
     /// The newest epoch it ever promised anything in.
-    newest: Epoch,
+    pub newest: Epoch,
+    /// The disk remembers this promise, so that as much may be given.
+    pub backed: Option<KeptPromise>,
+    /// This one is on its way to the disk.
+    pub writing: Option<KeptPromise>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Promise {
-    epoch: Epoch,
-    until: BootTime,
+pub(super) struct Promise {
+    pub epoch: Epoch,
+    pub until: BootTime,
 }
 
 /// A request that was refused.
@@ -58,6 +62,8 @@ impl Voter {
             quiet_until: now.after(longest),
             promise: None,
             newest,
+            backed: None,
+            writing: None,
         }
     }
 
@@ -69,6 +75,16 @@ impl Voter {
     /// Who asks owns the group in `epoch`, or wants to, and may count on this voter for the time
     /// that is returned, unless it is refused.
     pub fn promise(
+        &mut self,
+        epoch: Epoch,
+        lease: Duration,
+        now: BootTime,
+    ) -> Result<Duration, Refused> {
+        self.grant(epoch, lease.min(self.longest), now)
+    }
+
+    /// As [`Self::promise`], for as long as is asked.
+    pub(super) fn grant(
         &mut self,
         epoch: Epoch,
         lease: Duration,
@@ -92,7 +108,6 @@ impl Voter {
             let (wait, epoch) = (Duration::ZERO, self.newest);
             return Err(Refused { wait, epoch });
         }
-        let lease = lease.min(self.longest);
         let until = now.after(lease);
         // A shorter promise takes nothing back of a longer one.
         let until = held.map_or(until, |held| held.until.max(until));

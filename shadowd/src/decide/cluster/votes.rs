@@ -14,7 +14,10 @@ impl Group {
         let Some(epoch) = self.owned() else { return };
         let wanted = self.wanted_lease();
         let Some(lease) = &mut self.lease else { return };
-        let renewed = lease.own.promise(epoch, wanted, now);
+        let renewed = match &self.pausing {
+            Some(pausing) => lease.own.promise_self(epoch, pausing.silent, now),
+            None => lease.own.promise(epoch, wanted, now),
+        };
         let above = lease.wanted.saturating_sub(self.settings.lease);
         if now.since(lease.calm_since) >= CALM && !above.is_zero() {
             lease.wanted = self.settings.lease + above / 2;
@@ -35,18 +38,66 @@ impl Group {
         sent: BootTime,
         now: BootTime,
     ) {
+        if self.counts_others(voter, epoch, electorate, now) {
+            return;
+        }
         let Some(lease) = &mut self.lease else { return };
+        let answer = lease.own.promise(epoch, wanted, now);
+        self.answer(voter, epoch, sent, answer);
+    }
+
+    /// As [`Self::on_ask`], by an owner whose daemon is about to be silent.
+    fn on_pause_ask(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        (silent, electorate): (Duration, u64),
+        sent: BootTime,
+        now: BootTime,
+    ) {
+        if self.counts_others(voter, epoch, electorate, now) {
+            return;
+        }
+        let Some(lease) = &mut self.lease else { return };
+        let (answer, keep) = lease.own.promise_pause(epoch, silent, now);
+        self.actions.extend(keep.map(Action::KeepPromise));
+        self.answer(voter, epoch, sent, answer);
+    }
+
+    /// Whether a request is none: not a member's own, or for another set of voters.
+    fn counts_others(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        electorate: u64,
+        now: BootTime,
+    ) -> bool {
+        let Some(lease) = &self.lease else {
+            return true;
+        };
         let ballot = &lease.ballots[voter];
         if ballot.witness || epoch.owner != ballot.id {
-            return;
+            return true;
         }
-        let to = ballot.name.clone();
-        if electorate != lease.electorate {
+        let others = electorate != lease.electorate;
+        if others {
+            let to = &ballot.name;
             let detail = format!("{to} counts other members or witnesses: no vote for it");
             self.failure(detail, now);
-            return;
         }
-        let (epoch, body) = match lease.own.promise(epoch, wanted, now) {
+        others
+    }
+
+    fn answer(
+        &mut self,
+        voter: usize,
+        epoch: Epoch,
+        sent: BootTime,
+        answer: Result<Duration, Refused>,
+    ) {
+        let Some(lease) = &self.lease else { return };
+        let to = lease.ballots[voter].name.clone();
+        let (epoch, body) = match answer {
             Ok(lease) => (epoch, Body::Promise { sent, lease }),
             Err(Refused { wait, epoch }) => (epoch, Body::Refuse { wait }),
         };
@@ -62,6 +113,13 @@ impl Group {
         now: BootTime,
     ) {
         let epoch = message.epoch;
+        // Who has another group of this name neither gets nor gives a vote for a claim.
+        if let Body::Ask { .. } | Body::Promise { .. } = &message.body
+            && self.members.get(voter).is_some_and(|member| member.differs)
+            && self.owned().is_none()
+        {
+            return;
+        }
         match &message.body {
             Body::Beat {
                 role: Role::Active,
@@ -71,6 +129,9 @@ impl Group {
             }
             | Body::Ask { lease, electorate } => {
                 self.on_ask(voter, epoch, (*lease, *electorate), sent, now);
+            }
+            Body::Pause { silent, electorate } => {
+                self.on_pause_ask(voter, epoch, (*silent, *electorate), sent, now);
             }
             Body::Promise { sent, lease } => self.on_promise(voter, epoch, *sent, *lease, now),
             Body::Refuse { wait } => self.on_refusal(voter, epoch, *wait, now),
@@ -89,7 +150,7 @@ impl Group {
                     lease.own.transfer(epoch, *to, now);
                 }
             }
-            Body::Beat { .. } | Body::Offer { .. } | Body::Ready => {}
+            Body::Beat { .. } | Body::Offer { .. } | Body::Ready { .. } => {}
         }
     }
 
@@ -115,9 +176,10 @@ impl Group {
             Body::Beat { .. }
             | Body::Resign { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Transfer { .. }
             | Body::Ask { .. }
+            | Body::Pause { .. }
             | Body::Withdraw => {}
         }
         self.review(now);

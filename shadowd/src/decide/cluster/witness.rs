@@ -11,7 +11,9 @@ use super::group::Peer;
 use super::lease::{electorate_of, longest};
 use super::voter::{Refused, Voter};
 use crate::config::settings::GroupSettings;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Role};
+use crate::facts::{
+    Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, PolicyWord, Role,
+};
 
 /// Members have another set of voters: said once in this time.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
@@ -21,7 +23,7 @@ const RECORD_AGAIN: Duration = Duration::from_secs(60);
 pub struct Witness {
     settings: GroupSettings,
     members: Vec<Peer>,
-    voter: Voter,
+    pub(super) voter: Voter,
     electorate: u64,
     holder: Option<Epoch>,
     next_beat: BootTime,
@@ -80,6 +82,10 @@ impl Witness {
                 let asked = (*lease, *electorate);
                 self.on_ask(&member, epoch, asked, sent, now);
             }
+            Body::Pause { silent, electorate } => {
+                let asked = (*silent, *electorate);
+                self.on_pause_ask(&member, epoch, asked, sent, now);
+            }
             // Only who holds a promise may give it back or away.
             Body::Resign { .. } | Body::Withdraw if epoch.owner == member.id => {
                 self.voter.release(epoch);
@@ -92,7 +98,7 @@ impl Witness {
             | Body::Transfer { .. }
             | Body::Beat { .. }
             | Body::Offer { .. }
-            | Body::Ready
+            | Body::Ready { .. }
             | Body::Promise { .. }
             | Body::Refuse { .. } => {}
         }
@@ -106,15 +112,55 @@ impl Witness {
         sent: BootTime,
         now: BootTime,
     ) {
-        if epoch.owner != member.id {
+        if self.counts_others(member, epoch, electorate, now) {
             return;
         }
-        if electorate != self.electorate {
+        let answer = self.voter.promise(epoch, wanted, now);
+        self.answer(member, epoch, sent, answer, now);
+    }
+
+    /// As [`Self::on_ask`], for an owner whose daemon is about to be silent.
+    fn on_pause_ask(
+        &mut self,
+        member: &Peer,
+        epoch: Epoch,
+        (silent, electorate): (Duration, u64),
+        sent: BootTime,
+        now: BootTime,
+    ) {
+        if self.counts_others(member, epoch, electorate, now) {
+            return;
+        }
+        let (answer, keep) = self.voter.promise_pause(epoch, silent, now);
+        self.actions.extend(keep.map(Action::KeepPromise));
+        self.answer(member, epoch, sent, answer, now);
+    }
+
+    /// Whether a request is none: not the sender's own, or for another set of voters.
+    fn counts_others(
+        &mut self,
+        member: &Peer,
+        epoch: Epoch,
+        electorate: u64,
+        now: BootTime,
+    ) -> bool {
+        let others = electorate != self.electorate;
+        if others && epoch.owner == member.id {
             self.other_voters(&member.name, now);
-            return;
         }
+        others || epoch.owner != member.id
+    }
+
+    fn answer(
+        &mut self,
+        member: &Peer,
+        epoch: Epoch,
+        sent: BootTime,
+        answer: Result<Duration, Refused>,
+        now: BootTime,
+    ) {
         let to = member.name.clone();
-        let (epoch, body) = match self.voter.promise(epoch, wanted, now) {
+        let (epoch, body) = match answer {
             Ok(lease) => {
                 self.note_holder(epoch, &to, now);
                 (epoch, Body::Promise { sent, lease })
@@ -163,6 +209,7 @@ impl Witness {
             eligible: false,
             lease: Duration::ZERO,
             electorate: self.electorate,
+            policy: PolicyWord::default(),
         };
         let epoch = self.voter.newest();
         for member in &self.members {

@@ -1,8 +1,9 @@
 //! Asks the kernel for all sockets of this network namespace: sock_diag(7), which needs no
 //! privilege.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -84,6 +85,30 @@ pub fn sockets() -> io::Result<(Vec<DiagSocket>, u64)> {
         }
     }
     Ok((found, dropped))
+}
+
+/// include/net/tcp_states.h
+const LISTEN: u8 = 10;
+
+/// How many TCP connections this network namespace has to and from these addresses of its own.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn connections(own: &BTreeSet<IpAddr>) -> io::Result<usize> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&NetlinkAddress::new(0, 0))?;
+    let mut found = 0;
+    for family in [AF_INET, AF_INET6] {
+        ask(&socket, family, Protocol::Tcp)?;
+        hear(&socket, &mut |response| {
+            // A socket of both families has IPv4 addresses in the form of IPv6.
+            let local = response.header.socket_id.source_address.to_canonical();
+            found += usize::from(response.header.state != LISTEN && own.contains(&local));
+        })?;
+    }
+    Ok(found)
 }
 
 fn ask(socket: &Socket, family: u8, protocol: Protocol) -> io::Result<()> {

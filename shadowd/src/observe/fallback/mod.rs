@@ -14,6 +14,7 @@ use crate::facts::{ProbeStatus, Protocol, Sample};
 use super::cgroups::Cgroups;
 use super::probes::SWITCHED_OFF;
 use super::seed;
+pub use diag::connections;
 use flows::Flows;
 use io::{DiskIo, ProcessIo};
 

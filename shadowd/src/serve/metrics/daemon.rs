@@ -79,6 +79,60 @@ const GROUP: &[Gauge<GroupStatus>] = &[
             (!group.guard.is_empty()).then(|| dropped.sum::<u64>() as f64)
         },
     ),
+    (
+        Family(
+            "shadowd_group_passed",
+            Count,
+            "Packets to the virtual IPs that went to the host that serves their connections",
+        ),
+        |group| {
+            let passed = group.guard.iter().map(|vip| vip.passed);
+            (!group.guard.is_empty()).then(|| passed.sum::<u64>() as f64)
+        },
+    ),
+];
+
+const POLICY: &[Gauge<GroupStatus>] = &[
+    (
+        Family(
+            "shadowd_group_maintenance",
+            Count,
+            "Whether an operator keeps this host from owning the group",
+        ),
+        |group| Some(flag(group.policy.maintenance.is_some())),
+    ),
+    (
+        Family(
+            "shadowd_group_frozen",
+            Count,
+            "Whether an operator keeps every member from taking the group over",
+        ),
+        |group| Some(flag(group.policy.frozen.is_some())),
+    ),
+    (
+        Family(
+            "shadowd_group_flap_penalty",
+            Count,
+            "What is left of the penalty for failovers away from this host, 1000 each",
+        ),
+        |group| Some(group.policy.flap_penalty),
+    ),
+    (
+        Family(
+            "shadowd_group_flap_held",
+            Count,
+            "Whether the flap penalty holds this host back",
+        ),
+        |group| Some(flag(group.policy.held_until.is_some())),
+    ),
+    (
+        Family(
+            "shadowd_group_definition_differs",
+            Count,
+            "Members whose configuration has other virtual IPs or members for the group",
+        ),
+        |group| Some(group.policy.differs_from.len() as f64),
+    ),
 ];
 
 const PEER: &[Gauge<PeerStatus>] = &[
@@ -191,9 +245,22 @@ pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
         "1 for the role of this host in the group, else 0",
     );
     gauge(to, family, role)?;
-    gauges(to, GROUP, groups, |it| {
-        labels(&[("group", it.group.as_str())])
-    })?;
+    let reasons = groups.iter().filter_map(|group| {
+        let reason = group.policy.reason?.to_string();
+        let pairs = [("group", group.group.as_str()), ("reason", &reason)];
+        Some((labels(&pairs), 1.0))
+    });
+    let family = Family(
+        "shadowd_group_ineligible",
+        Count,
+        "1 for the reason why this host could not own the group now; absent while it could",
+    );
+    gauge(to, family, reasons)?;
+    for families in [GROUP, POLICY] {
+        gauges(to, families, groups, |it| {
+            labels(&[("group", it.group.as_str())])
+        })?;
+    }
 
     let peers = &shown.status.peers;
     gauges(to, PEER, peers, |peer| {

@@ -9,6 +9,7 @@ mod daemon;
 mod encode;
 mod host;
 mod listen;
+mod notices;
 mod own;
 mod units;
 
@@ -89,6 +90,7 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         daemon::daemon(self, &mut encoder)?;
         daemon::failover(self, &mut encoder)?;
+        notices::notices(self, &mut encoder)?;
         daemon::probes(self, &mut encoder)?;
         host::host(self, &mut encoder)?;
         units::units(self, &mut encoder)?;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::facts::{
     BootTime, CaptureStatus, Direction, Epoch, Flow, FlowCounts, GroupStatus, HostId, HostUse,
-    LinkCounters, PeerStatus, Pressure, ProbeLosses, ProbeStatus, Protection, Protocol, Resources,
-    Role, SyscallCounts, UnitTotals, UnitUse,
+    LinkCounters, PeerStatus, PolicyStatus, Pressure, ProbeLosses, ProbeStatus, Protection,
+    Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
 };
 
 /// One sample: name, labels, value.
@@ -170,6 +170,8 @@ fn status() -> Status {
             units: Vec::new(),
             lease: None,
             guard: Vec::new(),
+            drain: None,
+            policy: PolicyStatus::default(),
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {
@@ -205,6 +207,7 @@ fn status() -> Status {
             ..CaptureStatus::default()
         },
         warnings: vec!["one".to_owned()],
+        receivers: vec![notices::receiver()],
     }
 }
 
@@ -271,6 +274,8 @@ fn facts_become_families_in_base_units() {
         ("shadowd_group_role", ("role", "active"), 1.0),
         ("shadowd_group_role", ("role", "shadow"), 0.0),
         ("shadowd_group_epoch", ("group", "web"), 4.0),
+        ("shadowd_notices_total", ("outcome", "delivered"), 4.0),
+        ("shadowd_notices_waiting", ("receiver", "dns"), 2.0),
         ("shadowd_peer_round_trip_seconds", ("peer", "b"), 0.000_25),
         ("shadowd_peer_silence_seconds", ("peer", "b"), 1.0),
         ("shadowd_peer_datagrams_total", ("outcome", "sent"), 900.0),

@@ -22,8 +22,8 @@ use shadowd_tests::load::namespace;
 use super::guard_frames::{self, Frame};
 use super::{PATIENCE, skip};
 
-const PINS: &str = "/sys/fs/bpf/shadowd/check";
-const HOUR: Duration = Duration::from_secs(3_600);
+pub const PINS: &str = "/sys/fs/bpf/shadowd/check";
+pub const HOUR: Duration = Duration::from_secs(3_600);
 /// How soon a connection is made here; silence takes this long each time.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(900);
 
@@ -50,7 +50,7 @@ pub fn is_silent_by_clsact_too(_: &mut Capture) -> Result<()> {
 }
 
 /// A thread with its own network, mounts and, in the end, fewer privileges.
-fn apart(check: fn() -> Result<()>) -> Result<()> {
+pub fn apart(check: fn() -> Result<()>) -> Result<()> {
     let checked = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNS).context("no mount namespace can be made")?;
         let nothing = None::<&str>;
@@ -69,7 +69,7 @@ fn apart(check: fn() -> Result<()>) -> Result<()> {
 
 /// Two addresses for connections, which the loopback interface has (a configuration may not name
 /// them), and two for frames.
-fn vips() -> Vec<Vip> {
+pub fn vips() -> Vec<Vip> {
     let vip = |address: &str, prefix| Vip {
         address: address.parse().expect("an address"),
         prefix,
@@ -186,7 +186,7 @@ fn frame_counts(guard: &Guard) -> [(u64, u64); 2] {
 }
 
 /// A packet socket on the loopback interface that receives nothing.
-fn wire() -> Result<OwnedFd> {
+pub fn wire() -> Result<OwnedFd> {
     let link = getifaddrs()?
         .filter(|entry| entry.interface_name == "lo")
         .find_map(|entry| entry.address?.as_link_addr().copied());
@@ -220,7 +220,7 @@ fn both_answer() -> bool {
     addresses().iter().all(answers)
 }
 
-fn now() -> BootTime {
+pub fn now() -> BootTime {
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel has this clock");
     BootTime::from_nanos(now.tv_sec().unsigned_abs() * 1_000_000_000 + now.tv_nsec().unsigned_abs())
 }

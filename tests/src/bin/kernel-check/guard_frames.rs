@@ -30,7 +30,11 @@ const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// RFC 9293.
+pub const SYN: u8 = 0x02;
+pub const ACK: u8 = 0x10;
 const ICMPV6: u8 = 58;
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
@@ -170,6 +174,45 @@ fn ethernet(kinds: &[u16], payload: &[u8]) -> Vec<u8> {
     }
     frame.extend(payload);
     frame
+}
+
+/// A segment of a connection between the client's port `client` and the service, to the address or
+/// in its name.
+pub fn segment(is_six: bool, in_its_name: bool, client: u16, flags: u8) -> Vec<u8> {
+    let service = 80_u16;
+    let (from, to) = if in_its_name {
+        (service, client)
+    } else {
+        (client, service)
+    };
+    let mut header = Vec::from(from.to_be_bytes());
+    header.extend(to.to_be_bytes());
+    header.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0x20, 0, 0, 0, 0, 0]);
+    if is_six {
+        let (from, to) = if in_its_name {
+            (VIP6, OTHER6)
+        } else {
+            (OTHER6, VIP6)
+        };
+        return ethernet(&[IPV6], &ipv6(TCP, from, to, &header));
+    }
+    let (from, to) = if in_its_name {
+        (VIP, OTHER)
+    } else {
+        (OTHER, VIP)
+    };
+    let mut packet = ipv4(from, to);
+    packet.truncate(20);
+    packet[3] = 40;
+    packet[9] = TCP;
+    packet.extend(header);
+    ethernet(&[IPV4], &packet)
+}
+
+/// ARP in the name of the address: asks for another one, or answers.
+pub fn arp_in_its_name(asks: bool) -> Vec<u8> {
+    let form = if asks { REQUEST } else { REPLY };
+    ethernet(&[ARP], &arp(form, VIP, OTHER))
 }
 
 /// A header of RFC 791 and 8 bytes. The checksum is not filled in: the guard stands before it.

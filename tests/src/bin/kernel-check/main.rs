@@ -13,6 +13,7 @@ mod flows;
 mod generator;
 mod guard;
 mod guard_frames;
+mod guard_handover;
 mod init;
 mod lifecycle;
 mod overflow;
@@ -209,6 +210,10 @@ const CHECKS: &[(&str, Check)] = &[
     (
         "guard_is_silent_by_clsact_too",
         guard::is_silent_by_clsact_too,
+    ),
+    (
+        "guard_hands_connections_on",
+        guard_handover::hands_connections_on,
     ),
     (
         "overflow_is_counted_and_logged_once",

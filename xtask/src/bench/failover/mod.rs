@@ -6,7 +6,6 @@
 mod case;
 mod figures;
 mod keepalived;
-mod random;
 mod results;
 mod run;
 mod schedule;
@@ -23,9 +22,9 @@ use serde_json::json;
 use super::Outcome;
 use crate::build;
 use crate::lab::{Lab, Options, boot_ns, interrupt, target};
+use crate::random::Random;
 use crate::setup::{self, Part};
 use case::Case;
-use random::Random;
 use results::Results;
 use run::Bench;
 use schedule::Plan;
@@ -34,6 +33,7 @@ use watch::Watch;
 
 /// What `bench failover` accepts beside what every bench does.
 #[derive(clap::Args, Debug, Clone, Default, PartialEq)]
+#[group(id = "failover")]
 pub struct Args {
     /// Runs of each fault and system [default: 30, or 2 with --quick]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -63,7 +63,7 @@ pub struct Args {
 
 /// What `--help` adds.
 pub const HELP: &str = "\
-A bench needs root. `failover` boots two hosts and a client in namespaces of their own and takes
+A bench needs root. `failover` boots two hosts, a witness and a client in namespaces of their own and takes
 about two hours with its defaults; the longest parts are starvation and loss (an hour), and what was
 measured is printed also when it is interrupted.
 
@@ -86,10 +86,10 @@ pub fn run(arguments: &Args) -> Result<Outcome> {
     let seed = arguments.seed.map_or_else(boot_ns, Ok)?;
     let plan = Plan::new(arguments);
     let begin = Instant::now();
-    // A third host, the witness, is one more host of the lab: members are the first two.
+    // The witness is a host of its own: keepalived has none, and its members are the first two.
     let lab = Lab::up(&Options {
         binaries: Some(target().join("release")),
-        ..Options::pair()?
+        ..Options::witnessed()?
     })?;
     println!(
         "lab {} is up after {:.1} s",

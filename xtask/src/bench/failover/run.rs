@@ -8,12 +8,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::case::Case;
-use super::random::Random;
 use super::stages::Stages;
 use super::system::{System, standby};
 use super::watch::{Gain, Watch};
 use crate::lab::Lab;
 use crate::probe::{Meter, Report};
+use crate::random::Random;
 
 /// From the first answers on: the client's own start is not what is measured.
 const WARM_UP: Duration = Duration::from_millis(100);

@@ -138,6 +138,10 @@ impl System {
         hosts.sort_by_key(|host| holders.contains(host));
         for host in &hosts {
             lab.run(host, &["systemctl", "stop", self.unit()])?;
+            if self == Self::Shadowd {
+                // The kernel would keep the addresses silent for whoever comes next, too.
+                lab.run(host, &["shadowd", "--remove-guards"])?;
+            }
         }
         let left = || -> Result<Vec<String>> {
             let vips = [IpAddr::from(VIP_V4), IpAddr::from(VIP_V6)];

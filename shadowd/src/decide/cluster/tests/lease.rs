@@ -4,7 +4,7 @@ use super::*;
 use crate::decide::cluster::lease::electorate_of;
 
 /// `a` (1) and `b` (2) with the witness `w` (3); starts long before its own vote counts.
-fn leased() -> Bench {
+pub(super) fn leased() -> Bench {
     let mut bench = Bench::new(false);
     let settings = GroupSettings {
         protection: Protection::Lease,
@@ -24,7 +24,7 @@ fn leased() -> Bench {
     bench
 }
 
-fn electorate() -> u64 {
+pub(super) fn electorate() -> u64 {
     electorate_of(&[id(1), id(2), id(3)])
 }
 
@@ -55,7 +55,7 @@ fn asked(bench: &Bench) -> Option<Epoch> {
 }
 
 /// Alone with the witness, and active by its word.
-fn owner() -> Bench {
+pub(super) fn owner() -> Bench {
     let mut bench = leased();
     bench.pass(SUSPECT * 17, None);
     let epoch = asked(&bench).expect("it asks when its own vote counts");
@@ -141,6 +141,7 @@ fn a_transferred_lease_is_owned_at_once_until_it_ends() {
             body: Body::Transfer {
                 to: id(1),
                 deadline: sent.after(left),
+                drain: None,
             },
         };
         let echo = heard.then_some(bench.now);

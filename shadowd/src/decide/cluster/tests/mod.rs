@@ -3,13 +3,16 @@
 mod handover;
 mod lease;
 mod ownership;
+mod pause;
+mod policy;
 
 use std::time::Duration;
 
 use super::{Action, Done, Group, Peer, Refusal, Step};
-use crate::config::settings::{GroupSettings, UnitSettings};
+use crate::config::settings::{GroupSettings, PolicySettings, UnitSettings};
 use crate::facts::{
-    Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Protection, Role, UnitMode,
+    Body, BootTime, Cause, Drain, Epoch, EventKind, GroupMessage, HostId, Mac, Name, PolicyWord,
+    Protection, Role, UnitMode,
 };
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
@@ -65,6 +68,9 @@ impl Bench {
             witnesses: Vec::new(),
             lease: SUSPECT,
             guard: false,
+            drain: Duration::from_secs(60),
+            unanswered_after: None,
+            policy: PolicySettings::default(),
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {
@@ -183,6 +189,7 @@ fn active() -> Body {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     }
 }
 
@@ -193,5 +200,6 @@ fn shadow(eligible: bool) -> Body {
         eligible,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     }
 }

@@ -129,6 +129,7 @@ fn an_overtaken_message_changes_nothing_but_a_reboot_is_believed() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear_sent(1_000, epoch(1, 2), joining);
     assert_eq!(
@@ -196,6 +197,7 @@ fn a_dead_unit_is_kept_while_the_other_only_joins() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear(epoch(1, 1), joining);
     bench.group.on_unit(&name("warm.service"), false, bench.now);
@@ -252,6 +254,7 @@ fn an_owner_rises_above_a_newer_epoch_that_was_left() {
         eligible: true,
         lease: Duration::ZERO,
         electorate: 0,
+        policy: PolicyWord::default(),
     };
     bench.hear(epoch(7, 2), joining);
     assert_eq!(bench.took(), Some(epoch(8, 1)));
@@ -349,4 +352,34 @@ fn a_report_of_an_epoch_that_is_over_changes_nothing() {
         bench.done(done);
         assert_eq!(bench.role(), Role::Active);
     }
+}
+
+#[test]
+fn an_owner_that_answers_nobody_leaves_to_a_member_that_is_ready_and_abstains() {
+    let mut bench = Bench::active(false);
+    bench.group.on_serving("other.service", false, bench.now);
+    bench.take();
+    assert_eq!(bench.role(), Role::Active);
+    bench.hear(epoch(1, 1), shadow(false));
+    bench.group.on_serving("warm.service", false, bench.now);
+    bench.take();
+    let dropped = Action::DropVips { epoch: epoch(1, 1) };
+    assert!(!bench.actions.contains(&dropped), "nobody does better");
+    bench.hear(epoch(1, 1), shadow(true));
+    assert!(bench.actions.contains(&dropped));
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    let resigned = |body: &Body| {
+        matches!(
+            body,
+            Body::Resign {
+                cause: Cause::Unanswered
+            }
+        )
+    };
+    assert!(bench.said(resigned));
+    bench.group.on_serving("warm.service", true, bench.now);
+    bench.actions.clear();
+    bench.pass(SUSPECT * 3, Some((epoch(1, 1), shadow(true))));
+    let eligible = |body: &Body| matches!(body, Body::Beat { eligible: true, .. });
+    assert!(!bench.said(eligible), "it would look well without clients");
 }

@@ -18,6 +18,11 @@ impl Random {
         Duration::from_nanos(self.next() % end_ns)
     }
 
+    /// A number from zero up to, not including, `end`, which is small beside 2^64.
+    pub fn number(&mut self, end: usize) -> usize {
+        (self.next() % (end.max(1) as u64)) as usize
+    }
+
     const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

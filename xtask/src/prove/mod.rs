@@ -1,0 +1,32 @@
+//! `cargo xtask prove`: what the project promises, shown on real hosts from outside.
+//!
+//! A proof counts what it saw, fails on missing data, and has a way of running in which it must
+//! find what it looks for.
+
+pub mod wire;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Arguments of `cargo xtask prove`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// No two hosts answer for a virtual IP at the same instant, through random faults
+    Wire(wire::Args),
+}
+
+/// Runs one proof.
+///
+/// # Errors
+/// What is to be shown does not hold, or data is missing.
+pub fn run(arguments: &Args) -> Result<()> {
+    match &arguments.what {
+        What::Wire(arguments) => wire::run(arguments),
+    }
+}
