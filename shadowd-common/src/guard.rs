@@ -31,19 +31,35 @@ pub struct Slot {
     pub passed: u64,
     /// Who has the closed address now: an Ethernet address, its first byte lowest; 0: not known.
     pub successor: u64,
-    /// CLOCK_BOOTTIME, nanoseconds; until then the connections of the closed address are served
-    /// here, and all that is new is passed on to the successor.
+    /// CLOCK_BOOTTIME, nanoseconds; from when on the successor is the one.
+    pub successor_since_ns: u64,
+    /// The same; until then the connections of the closed address are served here, and all that is
+    /// new is passed on to the successor.
     pub successor_until_ns: u64,
     /// Who had the address before, in the same form.
     pub predecessor: u64,
-    /// CLOCK_BOOTTIME, nanoseconds; until then segments of connections that this host does not know
-    /// are passed on to the predecessor.
+    /// CLOCK_BOOTTIME, nanoseconds; from when on the predecessor is the one.
+    pub predecessor_since_ns: u64,
+    /// The same; until then segments of connections that this host does not know are passed on to
+    /// the predecessor.
     pub predecessor_until_ns: u64,
 }
 
 crate::pod!(Slot);
 
-const _: () = assert!(size_of::<Slot>() == 64);
+const _: () = assert!(size_of::<Slot>() == 80);
+
+/// Who serves a connection that began while its address changed its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Holder {
+    /// An Ethernet address, its first byte lowest; 0: this host.
+    pub mac: u64,
+    /// When the connection began, CLOCK_BOOTTIME, nanoseconds: a client uses its ports again.
+    pub since_ns: u64,
+}
+
+crate::pod!(Holder);
 
 /// One TCP connection to a virtual IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::TcContext;
 use shadowd_common::Address;
-use shadowd_common::guard::{FLOWS_MAX, Flow, Slot};
+use shadowd_common::guard::{FLOWS_MAX, Flow, Holder, Slot};
 
 use crate::atomic::plus;
 use crate::frame::{
@@ -32,10 +32,9 @@ use crate::frame::{
 };
 use crate::{DROP, PASS};
 
-/// Who serves a connection that began while the address changed its owner: an Ethernet address, 0
-/// for this host.
+/// The connections that began while the address changed its owner.
 #[map]
-static FLOWS: LruHashMap<Flow, u64> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
+static FLOWS: LruHashMap<Flow, Holder> = LruHashMap::with_max_entries(FLOWS_MAX, 0);
 
 /// This host's own sockets (BPF_F_CURRENT_NETNS, include/uapi/linux/bpf.h).
 const OWN_NAMESPACE: u64 = -1_i32 as u64;
@@ -51,6 +50,7 @@ pub struct Vip<'a> {
     pub address: &'a Address,
     pub index: u32,
     pub slot: *mut Slot,
+    pub now: u64,
     pub open: bool,
     /// Who has it now; 0 when it is open, or nobody is known.
     pub successor: u64,
@@ -87,6 +87,7 @@ impl<'a> Vip<'a> {
             address,
             index,
             slot,
+            now,
             open,
             successor,
             predecessor,
@@ -115,19 +116,38 @@ pub fn judge<const V4: bool>(ctx: &TcContext, at: u32, vip: &Vip<'_>) -> i32 {
         flow.assume_init_ref()
     };
     if what == Kind::Opening {
-        let holder = vip.successor;
+        let holder = Holder {
+            mac: vip.successor,
+            since_ns: vip.now,
+        };
         let _ = FLOWS.insert(flow, &holder, 0);
-        return elsewhere(ctx, vip, holder, vip.open);
+        return elsewhere(ctx, vip, vip.successor, vip.open);
     }
     let mut holder = 0;
-    if let Some(known) = FLOWS.get_ptr(flow) {
-        // SAFETY: the verifier checked the pointer; the word is written in one piece.
-        holder = unsafe { *known };
+    if let Some(known) = begun(flow, vip.slot) {
+        holder = known;
     } else if vip.predecessor != 0 && !is_known::<V4>(ctx, flow, vip.address) {
         holder = vip.predecessor;
     }
     // What has begun here ends here, also behind a closed guard.
     elsewhere(ctx, vip, holder, true)
+}
+
+/// Who serves the connection, if this host saw it begin. What it saw before the address changed its
+/// owner is no longer true: the client may have used its port again, at the other host.
+#[inline(always)]
+fn begun(flow: &Flow, slot: *mut Slot) -> Option<u64> {
+    let holder = FLOWS.get_ptr(flow)?;
+    // SAFETY: the verifier checked the pointers; each word is written in one piece.
+    unsafe {
+        let mac = (*holder).mac;
+        let since = if mac == 0 {
+            core::ptr::read_volatile(&raw const (*slot).predecessor_since_ns)
+        } else {
+            core::ptr::read_volatile(&raw const (*slot).successor_since_ns)
+        };
+        ((*holder).since_ns >= since).then_some(mac)
+    }
 }
 
 /// Passes the packet on to another host, unless there is none or it came from there: then it is

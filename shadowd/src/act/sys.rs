@@ -19,8 +19,10 @@ pub(super) struct SharedSlot {
     pub dropped_tx: AtomicU64,
     pub passed: AtomicU64,
     pub successor: AtomicU64,
+    pub successor_since_ns: AtomicU64,
     pub successor_until_ns: AtomicU64,
     pub predecessor: AtomicU64,
+    pub predecessor_since_ns: AtomicU64,
     pub predecessor_until_ns: AtomicU64,
 }
 
@@ -31,6 +33,8 @@ const _: () = {
     assert!(offset_of!(SharedSlot, dropped_tx) == offset_of!(Slot, dropped_tx));
     assert!(offset_of!(SharedSlot, passed) == offset_of!(Slot, passed));
     assert!(offset_of!(SharedSlot, successor) == offset_of!(Slot, successor));
+    assert!(offset_of!(SharedSlot, successor_since_ns) == offset_of!(Slot, successor_since_ns));
+    assert!(offset_of!(SharedSlot, predecessor_since_ns) == offset_of!(Slot, predecessor_since_ns));
     assert!(offset_of!(SharedSlot, successor_until_ns) == offset_of!(Slot, successor_until_ns));
     assert!(offset_of!(SharedSlot, predecessor) == offset_of!(Slot, predecessor));
     assert!(offset_of!(SharedSlot, predecessor_until_ns) == offset_of!(Slot, predecessor_until_ns));

@@ -46,6 +46,8 @@ pub struct GroupRunner {
     jobs: mpsc::Sender<Job>,
     recorder: Recorder,
     guard: Option<GroupGuard>,
+    /// Who had the addresses that are about to be taken, and serves its connections until then.
+    predecessor: Option<(Mac, BootTime)>,
     /// Connections of an ownership that was handed on.
     drain: Option<Drain>,
     /// Where the members on the same link are, and the way to ask their kernels.
@@ -81,6 +83,7 @@ impl GroupRunner {
             jobs,
             recorder,
             guard,
+            predecessor: None,
             drain: None,
             kernels,
             probes,
@@ -170,6 +173,7 @@ impl GroupRunner {
                     outgoing.push(Outgoing { to, message });
                 }
                 Action::TakeVips { epoch, .. } => {
+                    self.open_guard();
                     let done = self.take_vips(epoch).await;
                     self.core.on_done(done, boot_time());
                     self.set_guard();
@@ -187,9 +191,7 @@ impl GroupRunner {
                     self.core.on_done(done, boot_time());
                 }
                 Action::PassBack { predecessor, until } => {
-                    if let Some(guard) = &self.guard {
-                        guard.pass_back(predecessor, until);
-                    }
+                    self.predecessor = Some((predecessor, until));
                 }
                 Action::Probe { member } => self.probe(&member),
                 Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
@@ -214,9 +216,22 @@ impl GroupRunner {
     }
 
     /// The kernel answers for the addresses for as long as the core may, and no longer, whatever
-    /// becomes of this process.
+    /// becomes of this process. What is closed is opened by [`Self::open_guard`].
     fn set_guard(&mut self) {
+        if let (Some(guard), Some(until)) = (&mut self.guard, self.core.may_answer_until())
+            && !guard.is_closed()
+        {
+            guard.let_answer(until);
+        }
+    }
+
+    /// Before the first packet is answered it must be known whose connections are whose.
+    fn open_guard(&mut self) {
+        let predecessor = self.predecessor.take();
         if let (Some(guard), Some(until)) = (&mut self.guard, self.core.may_answer_until()) {
+            if guard.is_closed() {
+                guard.take_over(predecessor);
+            }
             guard.let_answer(until);
         }
     }

@@ -12,6 +12,7 @@ use tracing::{error, warn};
 use crate::act::guard::{self, Guard, GuardError};
 use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{BootTime, HostId, Mac, Protection, Vip, VipGuard};
+use crate::observe::boot_time;
 
 /// Where BPF objects are pinned (bpffs).
 const BPFFS: &str = "/sys/fs/bpf";
@@ -123,16 +124,24 @@ impl GroupGuard {
     /// Answers for nothing new any more, and serves the connections that there are until then;
     /// whether that is so.
     pub fn hand_on(&mut self, successor: Mac, until: BootTime) -> bool {
-        self.handed_on = self.set(|guard, vips| guard.hand_on(vips, successor, until));
+        let now = boot_time();
+        self.handed_on = self.set(|guard, vips| guard.hand_on(vips, successor, now, until));
         if self.handed_on {
             self.let_answer(BootTime::default());
         }
         self.handed_on
     }
 
-    /// Passes segments of unknown connections on to who had the addresses before, until then.
-    pub fn pass_back(&self, predecessor: Mac, until: BootTime) {
-        self.set(|guard, vips| guard.take_over(vips, predecessor, until));
+    /// Whether this daemon has it answer for nothing.
+    pub fn is_closed(&self) -> bool {
+        self.until == Some(BootTime::default())
+    }
+
+    /// Until then, passes segments of unknown connections on to who had the addresses before, if
+    /// anybody had.
+    pub fn take_over(&self, predecessor: Option<(Mac, BootTime)>) {
+        let now = boot_time();
+        self.set(|guard, vips| guard.take_over(vips, predecessor, now));
     }
 
     /// Serves no connections any more while it answers for nothing.

@@ -52,10 +52,11 @@ impl Host {
         let until = now().after(HOUR);
         let vips = vips();
         self.guard
-            .hand_on(&vips, successor.mac, until)
+            .hand_on(&vips, successor.mac, now(), until)
             .expect("guarded");
         self.guard.set_deadline(&vips, None).expect("guarded");
-        let taken = successor.guard.take_over(&vips, self.mac, until);
+        let predecessor = Some((self.mac, until));
+        let taken = successor.guard.take_over(&vips, predecessor, now());
         taken.expect("guarded");
         successor.opens();
     }
@@ -187,7 +188,8 @@ fn who_serves_the_rest_of_its_connections_answers_nothing_else_and_ends_in_time(
         // A connection that nobody knows is refused by the one who had the address before.
         drop(second.1);
         let soon = now().after(Duration::from_millis(100));
-        old.guard.hand_on(&vips(), new.mac, soon).expect("guarded");
+        let handed_on = old.guard.hand_on(&vips(), new.mac, now(), soon);
+        handed_on.expect("guarded");
         wait_until("its time passes", || now() > soon);
         let before = old.silent();
         first.1.write_all(b"late").expect("the kernel takes it");

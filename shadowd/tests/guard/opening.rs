@@ -65,7 +65,7 @@ fn maps_of_another_layout_are_replaced_by_closed_ones() {
         assert_silent(&far);
         let now_there = MapData::from_pin(&slots).expect("it is pinned");
         let info = now_there.info().expect("a map");
-        assert_eq!((info.value_size(), info.max_entries()), (64, 1_024));
+        assert_eq!((info.value_size(), info.max_entries()), (80, 1_024));
     });
 }
 

@@ -228,33 +228,43 @@ impl Guard {
         })
     }
 
-    /// While these are closed, until `until`: serves the connections that have begun here, and
+    /// While these are closed, `until` then: serves the connections that have begun here, and
     /// passes what is new on to `successor`. [`Guard::set_deadline`] closes them after this.
     ///
     /// # Errors
     /// [`GuardError::NotWatched`], after all others were set.
-    pub fn hand_on(&self, vips: &[Vip], successor: Mac, until: BootTime) -> Result<(), GuardError> {
+    pub fn hand_on(
+        &self,
+        vips: &[Vip],
+        successor: Mac,
+        now: BootTime,
+        until: BootTime,
+    ) -> Result<(), GuardError> {
         self.each(vips, |slot| {
             slot.successor.store(word(successor), Ordering::Relaxed);
-            let until = until.as_nanos();
+            let (now, until) = (now.as_nanos(), until.as_nanos());
+            slot.successor_since_ns.store(now, Ordering::Relaxed);
             slot.successor_until_ns.store(until, Ordering::Release);
         })
     }
 
-    /// Until `until`, passes segments of connections that this host does not know on to
-    /// `predecessor`, who had these addresses before.
+    /// `until` then, passes segments of connections that this host does not know on to
+    /// `predecessor`, who had these addresses before; none: nobody had. To be said before
+    /// [`Guard::set_deadline`] opens them.
     ///
     /// # Errors
     /// [`GuardError::NotWatched`], after all others were set.
     pub fn take_over(
         &self,
         vips: &[Vip],
-        predecessor: Mac,
-        until: BootTime,
+        predecessor: Option<(Mac, BootTime)>,
+        now: BootTime,
     ) -> Result<(), GuardError> {
         self.each(vips, |slot| {
-            slot.predecessor.store(word(predecessor), Ordering::Relaxed);
-            let until = until.as_nanos();
+            let (mac, until) = predecessor.unwrap_or_default();
+            slot.predecessor.store(word(mac), Ordering::Relaxed);
+            let (now, until) = (now.as_nanos(), until.as_nanos());
+            slot.predecessor_since_ns.store(now, Ordering::Relaxed);
             slot.predecessor_until_ns.store(until, Ordering::Release);
         })
     }

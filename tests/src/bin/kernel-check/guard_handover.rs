@@ -37,7 +37,7 @@ pub fn hands_connections_on(_: &mut Capture) -> Result<()> {
             let to = |client, flags| segment(is_six, false, client, flags);
             let from = |client, flags| segment(is_six, true, client, flags);
             guard.set_deadline(&vips(), None)?;
-            guard.hand_on(&vips(), OTHER, until)?;
+            guard.hand_on(&vips(), OTHER, now(), until)?;
             expect(&guard, is_six, "a new one", &to(1, SYN), PASSED_AND_BACK)?;
             expect(&guard, is_six, "more of it", &to(1, ACK), PASSED)?;
             expect(&guard, is_six, "one that it has", &to(2, ACK), NOTHING)?;
@@ -54,12 +54,15 @@ pub fn hands_connections_on(_: &mut Capture) -> Result<()> {
             expect(&guard, is_six, "all over", &from(2, ACK), SILENT)?;
             expect(&guard, is_six, "all over", &to(2, ACK), [1, 0, 0])?;
 
-            guard.take_over(&vips(), OTHER, until)?;
+            guard.take_over(&vips(), Some((OTHER, until)), now())?;
             guard.set_deadline(&vips(), Some(until))?;
             expect(&guard, is_six, "unknown", &to(4, ACK), PASSED)?;
             expect(&guard, is_six, "a new one", &to(5, SYN), NOTHING)?;
             expect(&guard, is_six, "more of it", &to(5, ACK), NOTHING)?;
             expect(&guard, is_six, "accepting", &from(5, SYN | ACK), NOTHING)?;
+            // It moves back and forth, and the client uses the port again, at the other host.
+            guard.take_over(&vips(), Some((OTHER, until)), now())?;
+            expect(&guard, is_six, "a port used again", &to(5, ACK), PASSED)?;
         }
         guard.remove()?;
         Ok(())
