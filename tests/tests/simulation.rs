@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use shadowd::facts::Protection;
-use shadowd_tests::sim::{Fault, World, many};
+use shadowd_tests::sim::{Beyond, Broken, Fault, World, many};
 
 /// Runs of a default test, whose build is not made for speed.
 const SEEDS: u64 = 500;
@@ -31,7 +31,7 @@ fn no_seed_breaks_an_invariant() {
 fn a_broken_rule_is_found() {
     const WITHIN: u64 = 10_000;
     let found = (0..WITHIN).find_map(|seed| {
-        let broken = World::run_with(seed, false, |plan| plan.broken = true);
+        let broken = World::run_with(seed, false, |plan| plan.broken = Some(Broken::EarlyGrant));
         broken.err().map(|violation| (seed, violation))
     });
     let (seed, violation) = found.expect("a witness that breaks its promise is found");
@@ -40,6 +40,51 @@ fn a_broken_rule_is_found() {
         violation.what.contains("answer for the addresses"),
         "{violation}"
     );
+}
+
+/// As above for every rule that a run has been seen to find, in plans in which it matters; and in
+/// the same plans nothing is found while the rule holds.
+#[test]
+fn each_broken_rule_is_found() {
+    const WITHIN: u64 = 200;
+    const CONTROL: u64 = 15;
+    for broken in Broken::ALL.into_iter().filter(|rule| rule.can_be_found()) {
+        let found = (0..WITHIN).find_map(|seed| {
+            let run = World::run_with(seed, false, |plan| broken.direct(plan));
+            run.err().map(|violation| (seed, violation))
+        });
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{} is not found", broken.name()));
+        println!("{} is found by seed {seed}: {violation}", broken.name());
+        assert!(
+            violation.what.contains("answer for the addresses"),
+            "{violation}"
+        );
+        for seed in 0..CONTROL {
+            let run = World::run_with(seed, false, |plan| {
+                broken.direct(plan);
+                plan.broken = None;
+            });
+            assert_eq!(run.err(), None, "{} holds, seed {seed}", broken.name());
+        }
+    }
+}
+
+/// Beyond the bound on clocks two may answer at once, for no longer than the clocks are wrong.
+#[test]
+fn clocks_beyond_the_bound_cost_what_they_are_wrong() {
+    for beyond in [Beyond::Drift(80), Beyond::Pause] {
+        let sum = many::run(
+            0,
+            100,
+            |plan| plan.exceed(beyond),
+            |line| println!("{line}"),
+        );
+        println!(
+            "{beyond:?}: two answered in {} runs, {:?}",
+            sum.both, sum.longest_both
+        );
+        assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
+    }
 }
 
 /// An owner that wakes from a stall while another asks for its lease, and whose witness does not
@@ -54,6 +99,7 @@ fn an_owner_that_wakes_during_an_ask_does_not_count_its_own_vote() {
             plan.members = 2;
             plan.witnesses = 1;
             plan.protection = Protection::Lease;
+            plan.change = None;
             plan.drift_ppm.resize(3, 0);
             plan.failing = 0;
             let begin = Duration::from_millis(900);

@@ -24,6 +24,15 @@ pub struct Args {
     /// Tell one seed's run step by step instead
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
     pub seed: Option<u64>,
+    /// Exceed the bound on clocks, and measure for how long two hosts answer: `drift` or `pause`
+    #[arg(long, value_name = "HOW")]
+    pub beyond: Option<String>,
+    /// Break a rule on purpose, or `all` in turn, and count the seeds that find it
+    #[arg(long, value_name = "RULE")]
+    pub broken: Option<String>,
+    /// Of the broken rule take the plans in which it matters
+    #[arg(long, requires_all = ["broken", "seed"])]
+    pub direct: bool,
 }
 
 /// Runs what was asked for.
@@ -32,13 +41,21 @@ pub struct Args {
 /// An invariant was broken; the output names the seeds.
 pub fn start(args: &Args) -> Result<()> {
     setup::ensure(&[setup::Part::Build])?;
-    if let Some(seed) = args.seed {
-        return simulate(
-            &["--seed".to_owned(), seed.to_string()],
-            &mut Tally::default(),
+    let mut arguments = match (args.seed, &args.broken) {
+        (Some(seed), _) => vec!["--seed".to_owned(), seed.to_string()],
+        (None, Some(_)) => vec![args.seeds.to_string()],
+        (None, None) => vec![args.seeds.to_string(), args.first.to_string()],
+    };
+    let options = [("--beyond", &args.beyond), ("--broken", &args.broken)];
+    for (option, value) in options {
+        arguments.extend(
+            value
+                .iter()
+                .flat_map(|value| [option.to_owned(), value.clone()]),
         );
     }
-    many(args.seeds, args.first, &mut Tally::default())
+    arguments.extend(args.direct.then(|| "--direct".to_owned()));
+    simulate(&arguments, &mut Tally::default())
 }
 
 /// Runs `seeds` seeds from `first` on.
@@ -52,7 +69,7 @@ pub fn many(seeds: u64, first: u64, tally: &mut Tally) -> Result<()> {
 fn simulate(arguments: &[String], tally: &mut Tally) -> Result<()> {
     // The whole workspace, because a choice of packages would resolve other features and compile
     // the dependencies again.
-    let build = ["build", "--release", "--workspace", "--bins"];
+    let build = ["build", "--release", "--workspace", "--bin", "simulate"];
     run(cargo().args(build))?;
     let program = target().join("release/simulate");
     if !program.exists() {

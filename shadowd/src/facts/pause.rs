@@ -16,6 +16,9 @@ pub struct Kept {
 /// A vote at rest: the daemon that kept it promised nothing afterwards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptVote {
+    /// Among which voters it is one; 0, which is none of them, where an earlier version kept it.
+    #[serde(default)]
+    pub electorate: u64,
     /// Nothing is promised to anybody before then.
     pub quiet_until: BootTime,
     /// What is promised: to the epoch's owner alone, until then.

@@ -7,13 +7,9 @@ use hdrhistogram::Histogram;
 
 use super::board::PeerReading;
 use crate::config::settings::PeerSettings;
+use crate::decide::cluster::Echo;
 use crate::facts::{BootTime, Datagram, Name};
 
-/// A datagram sent up to this long before the newest one came out of order; an older one comes
-/// from a host that rebooted.
-const REORDERED: Duration = Duration::from_secs(1);
-/// A clock is not echoed when it was read longer ago: clocks drift.
-const ECHO_AGE: Duration = Duration::from_secs(1);
 /// Round trips are told apart to two digits from 1 us to 10 s: 12 KiB a peer.
 const ROUND_TRIPS_NS: (u64, u64, u8) = (1_000, 10_000_000_000, 2);
 
@@ -23,15 +19,9 @@ pub struct PeerLink {
     pub name: Name,
     /// Where its daemon listens.
     pub address: SocketAddr,
-    heard: Option<Heard>,
+    echo: Echo,
     round_trip: Option<Duration>,
     round_trips_ns: Histogram<u64>,
-}
-
-#[derive(Clone, Copy)]
-struct Heard {
-    at: BootTime,
-    sent: BootTime,
 }
 
 impl PeerLink {
@@ -41,7 +31,7 @@ impl PeerLink {
         Self {
             name: peer.name.clone(),
             address: peer.address,
-            heard: None,
+            echo: Echo::default(),
             round_trip: None,
             round_trips_ns: Histogram::new_with_bounds(low, high, digits)
                 .expect("the bounds are constants that the library accepts"),
@@ -50,16 +40,9 @@ impl PeerLink {
 
     /// An authentic datagram of the peer came.
     pub fn on_datagram(&mut self, datagram: &Datagram, now: BootTime) {
-        let overtaken = self.heard.is_some_and(|heard| {
-            datagram.sent < heard.sent && heard.sent.since(datagram.sent) < REORDERED
-        });
-        if overtaken {
+        if !self.echo.on_datagram(datagram.sent, now) {
             return;
         }
-        self.heard = Some(Heard {
-            at: now,
-            sent: datagram.sent,
-        });
         // The echo of this host's own clock: only a time that has passed can be one.
         self.round_trip = datagram
             .heard
@@ -70,18 +53,16 @@ impl PeerLink {
         }
     }
 
-    /// What the peer sent last, moved on by how long ago it came: the peer reads its round trip
-    /// from it without the time that this host took to answer.
+    /// The peer's clock, as it is to be echoed to it.
     pub fn echo(&self, now: BootTime) -> Option<BootTime> {
-        let heard = self.heard.filter(|heard| now.since(heard.at) <= ECHO_AGE)?;
-        Some(heard.sent.after(now.since(heard.at)))
+        self.echo.at(now)
     }
 
     /// The view for people.
     pub fn reading(&self) -> PeerReading {
         PeerReading {
             name: self.name.clone(),
-            last_heard: self.heard.map(|heard| heard.at),
+            last_heard: self.echo.heard(),
             round_trip_ns: self.round_trip.map(nanos),
             round_trip_p99_ns: (!self.round_trips_ns.is_empty())
                 .then(|| self.round_trips_ns.value_at_quantile(0.99)),

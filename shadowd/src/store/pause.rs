@@ -159,6 +159,7 @@ mod tests {
         let at = BootTime::from_nanos;
         Kept {
             vote: Some(KeptVote {
+                electorate: 8,
                 quiet_until: at(5),
                 promise: Some((epoch(3), at(u64::MAX - 1))),
                 newest: epoch(4),

@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
-use shadowd::decide::cluster::{Action, Done, Group, Peer, Witness};
-use shadowd::facts::{
-    Body, BootTime, Epoch, GroupMessage, HostId, Name, PolicyMemory, PolicyOrder, Protection,
-    UnitMode,
-};
+use shadowd::decide::cluster::{Echo, Group, Peer, Witness};
+use shadowd::facts::{BootTime, Epoch, HostId, Name, PolicyMemory, UnitMode};
 
+use super::broken::Broken;
+use super::daemon::{Core, Input};
 use super::faults::Plan;
 use super::restart::Disk;
 
@@ -20,145 +19,6 @@ pub const SUSPECT_AFTER: Duration = Duration::from_millis(30);
 /// How long a starting member listens.
 pub const JOIN_WAIT: Duration = Duration::from_millis(300);
 
-/// What reaches a daemon.
-#[derive(Clone, Debug)]
-pub enum Input {
-    Message {
-        from: Name,
-        sent: BootTime,
-        heard: Option<BootTime>,
-        message: GroupMessage,
-    },
-    Done(Done),
-    Unit {
-        unit: Name,
-        up: bool,
-    },
-    Carrier {
-        up: bool,
-    },
-    KernelAnswers {
-        from: Name,
-    },
-    HandOver,
-    Order(PolicyOrder),
-    Pause(Duration),
-    Stop,
-}
-
-/// A daemon's core.
-pub enum Core {
-    Member(Box<Group>),
-    Witness(Box<Witness>),
-}
-
-impl Core {
-    pub fn member(&self) -> Option<&Group> {
-        match self {
-            Self::Member(group) => Some(group),
-            Self::Witness(_) => None,
-        }
-    }
-
-    pub fn on_timer(&mut self, now: BootTime) {
-        match self {
-            Self::Member(group) => group.on_timer(now),
-            Self::Witness(witness) => witness.on_timer(now),
-        }
-    }
-
-    pub fn next_deadline(&self) -> BootTime {
-        match self {
-            Self::Member(group) => group.next_deadline(),
-            Self::Witness(witness) => witness.next_deadline(),
-        }
-    }
-
-    pub fn newest_epoch(&self) -> Epoch {
-        match self {
-            Self::Member(group) => group.newest_epoch(),
-            Self::Witness(witness) => witness.newest_epoch(),
-        }
-    }
-
-    pub fn poll_action(&mut self) -> Option<Action> {
-        match self {
-            Self::Member(group) => group.poll_action(),
-            Self::Witness(witness) => witness.poll_action(),
-        }
-    }
-
-    /// A witness has nothing to give up: it ends at once.
-    pub fn stopped(&self) -> bool {
-        self.member().is_none_or(Group::stopped)
-    }
-
-    /// Breaks the rule on purpose: whoever asks a witness finds that nobody was promised anything.
-    /// Giving back what another member holds is a message like any other, which only he may send.
-    pub fn break_promise(&mut self, input: &Input, now: BootTime) {
-        if let Self::Witness(witness) = self
-            && let Input::Message { message, .. } = input
-            && matches!(message.body, Body::Ask { .. })
-            && let Some((name, _)) = witness.holder(now)
-        {
-            let (name, epoch) = (name.clone(), witness.newest_epoch());
-            let withdrawn = GroupMessage {
-                group: group(),
-                epoch,
-                body: Body::Withdraw,
-            };
-            witness.on_message(&name, now, &withdrawn, now);
-        }
-    }
-
-    pub fn input(&mut self, input: Input, now: BootTime) {
-        match (self, input) {
-            (
-                Self::Member(group),
-                Input::Message {
-                    from,
-                    sent,
-                    heard,
-                    message,
-                },
-            ) => group.on_message(&from, sent, &message, heard, now),
-            (
-                Self::Witness(witness),
-                Input::Message {
-                    from,
-                    sent,
-                    message,
-                    ..
-                },
-            ) => witness.on_message(&from, sent, &message, now),
-            (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
-            (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
-            (Self::Member(group), Input::Carrier { up }) => {
-                group.on_link_address(Some([2; 6]));
-                group.on_carrier(up, now);
-            }
-            (Self::Member(group), Input::KernelAnswers { from }) => {
-                group.on_kernel_answer(&from, now);
-            }
-            (Self::Member(group), Input::HandOver) => drop(group.hand_over(None, now)),
-            (Self::Member(group), Input::Order(order)) => drop(group.on_order(order, now)),
-            (Self::Member(group), Input::Pause(away)) => group.on_pause(away, now),
-            (Self::Member(group), Input::Stop) => group.on_stop(now),
-            (Self::Witness(witness), Input::Done(Done::PromiseKept(kept))) => {
-                witness.on_promise_kept(kept);
-            }
-            (Self::Witness(_), _) => {}
-        }
-    }
-}
-
-/// What a host heard of another: for the echo of its clock.
-#[derive(Clone, Copy)]
-pub struct Heard {
-    pub at: BootTime,
-    pub sent: BootTime,
-}
-
 /// A host.
 pub struct Host {
     pub peer: Peer,
@@ -166,6 +26,12 @@ pub struct Host {
     others: Vec<Peer>,
     witnesses: Vec<Peer>,
     is_witness: bool,
+    /// Its configuration has the voters of after the change.
+    pub changed: bool,
+    /// So has the daemon that runs.
+    pub runs_changed: bool,
+    /// It is a voter, by its own configuration.
+    pub configured: bool,
     /// The running daemon's core; none while it does not run.
     pub core: Option<Core>,
     /// By how much this host's clock is fast, in millionths.
@@ -173,14 +39,26 @@ pub struct Host {
     /// Until when the kernel lets it answer for the addresses, on its own clock. Outlives the
     /// daemon.
     pub guard: BootTime,
-    /// What the daemon last heard of each host.
-    pub heard: Vec<Option<Heard>>,
+    /// Whether the kernel minds the guard.
+    guarded: bool,
+    /// A witness starts as if it had been silent for long.
+    no_quiet: bool,
+    /// What the daemon keeps of each host's clock, to echo it.
+    pub echoes: Vec<Echo>,
     /// Counts starts of the daemon: what was under way for an earlier one is void.
     pub incarnation: u32,
+    /// Counts starts of the machine: unit jobs of an earlier one are void.
+    pub boots: u32,
     /// Simulated time at which the host booted: its boot clock's zero.
     pub booted: Duration,
+    /// Simulated time at which the daemon started.
+    pub started: Duration,
     pub powered: bool,
     pub stalled: bool,
+    /// Since when the virtual machine is paused.
+    pub paused: Option<Duration>,
+    /// The daemon was asked to stop.
+    pub stopping: bool,
     pub link: bool,
     /// Whether the virtual IPs are on the interface.
     pub vips: bool,
@@ -201,6 +79,10 @@ pub struct Host {
     pub inbox: VecDeque<Input>,
     /// When the armed timer fires.
     pub timer: Option<Duration>,
+    /// The epoch it asked for last, and until when it has promised another host to keep out all
+    /// others: what broken rules need to know.
+    pub asked: Epoch,
+    pub vote_given_until: BootTime,
 }
 
 /// The group's name.
@@ -213,60 +95,75 @@ pub fn name(text: &str) -> Name {
     text.parse().expect("the simulation uses legal names")
 }
 
+fn peer(index: usize) -> Peer {
+    Peer {
+        name: name(&format!("h{index}")),
+        id: HostId::from_bytes([u8::try_from(index + 1).unwrap_or(u8::MAX); 32]),
+    }
+}
+
+fn names(peers: &[Peer]) -> Vec<Name> {
+    peers.iter().map(|peer| peer.name.clone()).collect()
+}
+
+/// All but the voters.
+fn settings(index: usize, plan: &Plan) -> GroupSettings {
+    let mut units = vec![UnitSettings {
+        name: name("warm.service"),
+        mode: UnitMode::Warm,
+    }];
+    if plan.cold_unit {
+        units.push(UnitSettings {
+            name: name("cold.service"),
+            mode: UnitMode::Cold,
+        });
+    }
+    GroupSettings {
+        name: group(),
+        members: Vec::new(),
+        priority: u8::try_from(if plan.equal { 100 } else { 100 - index }).unwrap_or(1),
+        protection: plan.protection,
+        heartbeat: HEARTBEAT,
+        suspect_after: SUSPECT_AFTER,
+        join_wait: JOIN_WAIT,
+        interface: "eth0".to_owned(),
+        vips: vec!["192.0.2.10/24".parse().expect("a legal address")],
+        units,
+        witnesses: Vec::new(),
+        lease: plan.lease,
+        guard: true,
+        drain: Duration::from_secs(60),
+        unanswered_after: None,
+        policy: plan.policy,
+    }
+}
+
 impl Host {
     /// Host number `index` of the plan's members and witnesses.
     pub fn new(index: usize, plan: &Plan) -> Self {
-        let peer = |index: usize| Peer {
-            name: name(&format!("h{index}")),
-            id: HostId::from_bytes([u8::try_from(index + 1).unwrap_or(u8::MAX); 32]),
-        };
-        let but_me = |range: std::ops::Range<usize>| -> Vec<Peer> {
-            range.filter(|other| *other != index).map(peer).collect()
-        };
-        let others = but_me(0..plan.members);
-        let witnesses = but_me(plan.members..plan.hosts());
-        let mut units = vec![UnitSettings {
-            name: name("warm.service"),
-            mode: UnitMode::Warm,
-        }];
-        if plan.cold_unit {
-            units.push(UnitSettings {
-                name: name("cold.service"),
-                mode: UnitMode::Cold,
-            });
-        }
-        let settings = GroupSettings {
-            name: group(),
-            members: others.iter().map(|other| other.name.clone()).collect(),
-            priority: u8::try_from(if plan.equal { 100 } else { 100 - index }).unwrap_or(1),
-            protection: plan.protection,
-            heartbeat: HEARTBEAT,
-            suspect_after: SUSPECT_AFTER,
-            join_wait: JOIN_WAIT,
-            interface: "eth0".to_owned(),
-            vips: vec!["192.0.2.10/24".parse().expect("a legal address")],
-            units,
-            witnesses: witnesses.iter().map(|peer| peer.name.clone()).collect(),
-            lease: SUSPECT_AFTER,
-            guard: true,
-            drain: Duration::from_secs(60),
-            unanswered_after: None,
-            policy: plan.policy,
-        };
-        Self {
+        let mut host = Self {
             peer: peer(index),
-            settings,
-            others,
-            witnesses,
+            settings: settings(index, plan),
+            others: Vec::new(),
+            witnesses: Vec::new(),
             is_witness: index >= plan.members,
+            changed: false,
+            runs_changed: false,
+            configured: true,
             core: None,
-            drift_ppm: 0,
+            drift_ppm: plan.drift_ppm[index],
             guard: BootTime::default(),
-            heard: vec![None; plan.hosts()],
+            guarded: plan.is_leased() && plan.broken != Some(Broken::NoGuard),
+            no_quiet: plan.broken == Some(Broken::NoQuiet),
+            echoes: vec![Echo::default(); plan.hosts()],
             incarnation: 0,
+            boots: 0,
             booted: Duration::ZERO,
+            started: Duration::ZERO,
             powered: true,
             stalled: false,
+            paused: None,
+            stopping: false,
             link: true,
             vips: false,
             warm: true,
@@ -279,31 +176,66 @@ impl Host {
             busy: false,
             inbox: VecDeque::new(),
             timer: None,
-        }
+            asked: Epoch::NONE,
+            vote_given_until: BootTime::default(),
+        };
+        host.configure(plan, false);
+        host
+    }
+
+    /// Writes the configuration with the voters of before or after the change. A daemon that runs
+    /// goes on with what it has read.
+    pub fn configure(&mut self, plan: &Plan, changed: bool) {
+        let outside = plan.outside(changed);
+        let but_me = |range: std::ops::Range<usize>| -> Vec<Peer> {
+            let mut peers: Vec<Peer> = range
+                .filter(|other| Some(*other) != outside)
+                .map(peer)
+                .collect();
+            peers.retain(|other| other.id != self.peer.id);
+            peers
+        };
+        self.others = but_me(0..plan.members);
+        self.witnesses = but_me(plan.members..plan.hosts());
+        self.settings.members = names(&self.others);
+        self.settings.witnesses = names(&self.witnesses);
+        self.configured = outside.map(peer).as_ref() != Some(&self.peer);
+        self.changed = changed;
     }
 
     /// This host's boot clock at simulated time `now`. Hosts' clocks differ by design.
     pub fn clock(&self, now: Duration) -> BootTime {
+        let now = self.paused.map_or(now, |since| now.min(since));
         let nanos = now.saturating_sub(self.booted).as_nanos();
-        let nanos = i128::try_from(nanos).unwrap_or(i128::MAX);
-        let drifted = nanos + nanos * i128::from(self.drift_ppm) / 1_000_000 + 1_000_000;
-        BootTime::from_nanos(u64::try_from(drifted).unwrap_or(u64::MAX))
+        let nanos = i64::try_from(nanos).unwrap_or(i64::MAX);
+        // Runs take seconds and clocks are off by some per cent: nowhere near the end of the numbers.
+        let drifted = nanos + nanos * self.drift_ppm / 1_000_000 + 1_000_000;
+        BootTime::from_nanos(u64::try_from(drifted).unwrap_or_default())
     }
 
     /// Starts the daemon: it removes left-over addresses before anything else, as `run` does, but
     /// not those that the daemon before it paused with.
     pub fn start_daemon(&mut self, now: Duration) {
+        if !self.configured {
+            return;
+        }
         self.incarnation += 1;
+        self.started = now;
+        self.runs_changed = self.changed;
+        self.stopping = false;
         self.restarting = false;
         self.busy = false;
         self.inbox.clear();
         self.timer = None;
-        self.heard.fill(None);
+        self.echoes.fill(Echo::default());
         let clock = self.clock(now);
         let memory = self.take_memory(clock);
         let settings = self.settings.clone();
         let (me, others) = (self.peer.clone(), self.others.clone());
         self.core = Some(if self.is_witness {
+            let before = u64::try_from(self.quiet().as_nanos()).unwrap_or_default();
+            let before = if self.no_quiet { before } else { 0 };
+            let clock = BootTime::from_nanos(clock.as_nanos().saturating_sub(before));
             let mut witness =
                 Witness::new(settings, &me, others, &self.witnesses, self.stored, clock);
             witness.remember(&memory);
@@ -334,6 +266,7 @@ impl Host {
         self.incarnation += 1;
         self.busy = false;
         self.stalled = false;
+        self.stopping = false;
         self.inbox.clear();
         self.timer = None;
     }
@@ -342,15 +275,39 @@ impl Host {
     pub fn power_off(&mut self) {
         self.end_daemon();
         self.powered = false;
+        self.paused = None;
         self.vips = false;
         self.cold = false;
         self.guard = BootTime::default();
     }
 
+    /// The machine is switched on.
+    pub fn power_on(&mut self, now: Duration) {
+        self.powered = true;
+        self.boots += 1;
+        self.booted = now;
+    }
+
+    /// The virtual machine goes on, and so does its clock.
+    pub fn resume(&mut self, now: Duration) {
+        if let Some(since) = self.paused.take() {
+            self.booted += now - since;
+        }
+    }
+
     /// Whether its kernel answers for the addresses.
     pub fn answers(&self, now: Duration) -> bool {
-        let open = self.settings.protection == Protection::None || self.clock(now) < self.guard;
-        self.vips && self.powered && open
+        let open = !self.guarded || self.clock(now) < self.guard;
+        self.vips && self.powered && self.paused.is_none() && open
+    }
+
+    /// For how long it will, if nothing changes.
+    pub fn answers_for(&self, now: Duration) -> Duration {
+        if !self.guarded {
+            return Duration::MAX;
+        }
+        let left = self.guard.since(self.clock(now));
+        left.mul_f64(1e6 / (1_000_000 + self.drift_ppm) as f64)
     }
 
     /// The group's core, if it is a member and runs.
@@ -365,8 +322,13 @@ impl Host {
         }
     }
 
+    /// How long its daemon promises nothing after it started: 16 leases (`lease.rs`).
+    pub fn quiet(&self) -> Duration {
+        self.settings.lease * 16
+    }
+
     /// Whether its daemon can act now.
     pub fn responsive(&self) -> bool {
-        self.core.is_some() && !self.stalled && self.powered
+        self.core.is_some() && !self.stalled && self.powered && self.paused.is_none()
     }
 }

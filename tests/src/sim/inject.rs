@@ -2,33 +2,47 @@
 
 use std::time::Duration;
 
+use rand::RngExt;
 use shadowd::facts::PolicyOrder;
 
+use super::daemon::Input;
 use super::faults::Fault;
-use super::host::{Input, name};
+use super::host::name;
 use super::world::{Event, World};
 
 impl World {
     pub(super) fn begin(&mut self, index: usize) {
         let fault = self.plan.faults[index].2.clone();
         self.say(|| format!("begin {fault:?}"));
+        self.touched = u32::MAX;
         match fault {
             Fault::Crash(host) => self.hosts[host].power_off(),
             Fault::Kill(host) => self.hosts[host].end_daemon(),
             Fault::Stall(host) => self.hosts[host].stalled = true,
-            Fault::Stop(host) if self.hosts[host].member().is_some() => {
-                self.input(host, Input::Stop);
+            Fault::Stop(host) => self.stop(host),
+            Fault::Reconfigure(host) => {
+                self.hosts[host].configure(&self.plan, true);
+                // An operator stops and starts it, or has it read its configuration again.
+                if self.rng.random_bool(0.5) {
+                    self.stop(host);
+                } else {
+                    self.begin_restart(host);
+                }
             }
-            // A witness has nothing to give up.
-            Fault::Stop(host) => {
+            Fault::Pause(host) => {
                 let now = self.now;
-                self.hosts[host].end_cleanly(now);
+                self.hosts[host].paused.get_or_insert(now);
             }
             Fault::Restart(host) => self.begin_restart(host),
             Fault::Unit(host) => self.warm(host, false),
             Fault::Link(host) => self.link(host, false),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, true),
+            Fault::Isolate(_)
+            | Fault::OneWay(..)
+            | Fault::Deaf(_)
+            | Fault::Mute(_)
+            | Fault::Split(_) => self.cut(&fault, true),
             Fault::Loss(percent) => self.loss = percent,
+            Fault::Late(percent) => self.late = percent,
             Fault::Maintenance(host) => {
                 let order = PolicyOrder::MaintenanceOn {
                     span: None,
@@ -53,15 +67,19 @@ impl World {
     pub(super) fn end(&mut self, index: usize) {
         let fault = self.plan.faults[index].2.clone();
         self.say(|| format!("end {fault:?}"));
+        self.touched = u32::MAX;
         match fault {
             Fault::Crash(host) => {
                 if !self.hosts[host].powered {
-                    self.hosts[host].powered = true;
-                    self.hosts[host].booted = self.now;
+                    let now = self.now;
+                    self.hosts[host].power_on(now);
                     self.restart(host);
                 }
             }
-            Fault::Kill(host) | Fault::Stop(host) | Fault::Restart(host) => {
+            Fault::Kill(host)
+            | Fault::Stop(host)
+            | Fault::Restart(host)
+            | Fault::Reconfigure(host) => {
                 let here = &self.hosts[host];
                 let ended = here.core.as_ref().is_none_or(|core| core.stopped());
                 if here.powered && ended {
@@ -70,7 +88,10 @@ impl World {
                         self.hosts[host].end_cleanly(now);
                     }
                     self.restart(host);
-                } else if matches!(fault, Fault::Stop(_) | Fault::Restart(_)) && here.powered {
+                } else if !matches!(fault, Fault::Kill(_))
+                    && here.powered
+                    && (here.stopping || here.restarting)
+                {
                     // Still giving the group up: the service manager waits for that.
                     self.at(self.now + Duration::from_millis(10), Event::End(index));
                 }
@@ -79,21 +100,42 @@ impl World {
                 self.hosts[host].stalled = false;
                 self.turn(host);
             }
+            Fault::Pause(host) => {
+                let now = self.now;
+                self.hosts[host].resume(now);
+                self.turn(host);
+            }
             Fault::Unit(host) => self.warm(host, true),
             Fault::Link(host) => self.link(host, true),
-            Fault::Isolate(_) | Fault::OneWay(..) => self.cut(&fault, false),
+            Fault::Isolate(_)
+            | Fault::OneWay(..)
+            | Fault::Deaf(_)
+            | Fault::Mute(_)
+            | Fault::Split(_) => self.cut(&fault, false),
             Fault::Loss(_) => self.loss = 0,
+            Fault::Late(_) => self.late = 0,
             Fault::Maintenance(host) => self.order(host, PolicyOrder::MaintenanceOff),
             Fault::Freeze(host) => self.order(host, PolicyOrder::Unfreeze),
             Fault::Handover => {}
         }
     }
 
-    /// An operator waits for a daemon that does not run.
+    fn stop(&mut self, host: usize) {
+        if self.hosts[host].member().is_some() {
+            self.hosts[host].stopping = true;
+            self.input(host, Input::Stop);
+        } else {
+            // A witness has nothing to give up.
+            let now = self.now;
+            self.hosts[host].end_cleanly(now);
+        }
+    }
+
+    /// An operator waits for a daemon that does not run, if ever it will.
     pub(super) fn order(&mut self, host: usize, order: PolicyOrder) {
         if self.hosts[host].core.is_some() {
             self.input(host, Input::Order(order));
-        } else {
+        } else if self.hosts[host].configured {
             self.at(
                 self.now + Duration::from_millis(20),
                 Event::Order(host, order),
@@ -129,6 +171,9 @@ impl World {
                 let hit = match fault {
                     Fault::Isolate(host) => from != to && (from == *host || to == *host),
                     Fault::OneWay(first, second) => from == *first && to == *second,
+                    Fault::Deaf(host) => from != to && to == *host,
+                    Fault::Mute(host) => from != to && from == *host,
+                    Fault::Split(set) => (set >> from) & 1 != (set >> to) & 1,
                     _ => false,
                 };
                 if hit {

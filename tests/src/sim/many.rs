@@ -23,6 +23,13 @@ pub struct Sum {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// Runs in which two hosts answered at once.
+    pub both: u64,
+    /// For how long at most, and in which seed.
+    pub longest_both: (Duration, u64),
+    /// How long at most nobody answered while a majority was well, and in which seed: with nobody
+    /// else who disturbs it, and with somebody.
+    pub longest_dark: [(Duration, u64); 2],
     /// Owners that were restarted and kept the group.
     pub pauses: u64,
     /// Runs that broke an invariant.
@@ -52,7 +59,9 @@ pub fn run(
                     if seed >= end {
                         return;
                     }
-                    one(seed, &change, &sum);
+                    if let Some(violation) = one(seed, &change, &sum) {
+                        say(&violation);
+                    }
                     let mut said = said.lock().expect("no thread panics while it holds this");
                     if said.elapsed() >= PROGRESS {
                         *said = Instant::now();
@@ -66,7 +75,8 @@ pub fn run(
         .expect("no thread panics while it holds this")
 }
 
-fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
+/// Runs one seed; returns what it broke.
+fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) -> Option<String> {
     let leased = std::cell::Cell::new(false);
     let outcome = World::run_with(seed, false, |plan| {
         change(plan);
@@ -79,15 +89,24 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) {
         Ok(outcome) => {
             sum.steps += outcome.steps;
             sum.claims += outcome.claims;
+            sum.both += u64::from(!outcome.both.is_zero());
+            sum.longest_both = sum.longest_both.max((outcome.both, seed));
             sum.pauses += outcome.pauses;
-        }
-        Err(violation) => {
-            sum.broken += 1;
-            if sum.violations.len() < KEPT {
-                sum.violations.push(format!("seed {seed}: {violation}"));
+            let dark = [outcome.dark, outcome.dark_disturbed];
+            for (longest, dark) in sum.longest_dark.iter_mut().zip(dark) {
+                *longest = (dark, seed).max(*longest);
             }
         }
+        Err(violation) => {
+            let violation = format!("seed {seed}: {violation}");
+            sum.broken += 1;
+            if sum.violations.len() < KEPT {
+                sum.violations.push(violation.clone());
+            }
+            return Some(violation);
+        }
     }
+    None
 }
 
 fn progress(sum: &Mutex<Sum>, seeds: u64, began: Instant) -> String {

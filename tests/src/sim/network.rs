@@ -5,29 +5,36 @@ use std::time::Duration;
 use rand::RngExt;
 use shadowd::facts::{BootTime, GroupMessage, Name};
 
-use super::host::Heard;
 use super::world::{Event, World};
+
+/// A late datagram takes up to so long: several leases and heartbeats overtake it.
+const LATEST_MICROS: u64 = 250_000;
 
 impl World {
     /// A daemon reads what arrives at once; one that does not run, or is stalled, later or never.
     pub(super) fn note_heard(&mut self, to: usize, from: usize, sent: BootTime) {
         let host = &mut self.hosts[to];
-        if host.responsive() && host.heard[from].is_none_or(|heard| heard.sent < sent) {
+        if host.responsive() {
             let at = host.clock(self.now);
-            host.heard[from] = Some(Heard { at, sent });
+            host.echoes[from].on_datagram(sent, at);
         }
     }
 
+    /// Hosts are named by their numbers.
+    pub(super) fn number_of(&self, name: &Name) -> Option<usize> {
+        let number = name.as_str().strip_prefix('h')?.parse().ok()?;
+        (number < self.hosts.len()).then_some(number)
+    }
+
     pub(super) fn send(&mut self, from: usize, to: &Name, message: GroupMessage) {
-        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *to) else {
-            return;
-        };
+        let Some(to) = self.number_of(to) else { return };
         self.say(|| {
             format!(
                 "h{from} -> h{to} epoch {} {:?}",
                 message.epoch.counter, message.body
             )
         });
+        self.note_sent(from, to, &message);
         let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
         for _ in 0..copies {
             let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
@@ -35,10 +42,11 @@ impl World {
                 continue;
             }
             let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+            let late = self.late > 0 && self.rng.random_range(0..100) < self.late;
+            let micros = if late { LATEST_MICROS } else { micros };
             let delay = Duration::from_micros(self.rng.random_range(50..=micros));
             let sent = self.hosts[from].clock(self.now);
-            let echo = |heard: Heard| heard.sent.after(sent.since(heard.at));
-            let heard = self.hosts[from].heard[to].map(echo);
+            let heard = self.hosts[from].echoes[to].at(sent);
             let message = message.clone();
             self.at(
                 self.now + delay,
@@ -55,13 +63,14 @@ impl World {
 
     /// The kernel of a host that is up answers, whatever its daemon does.
     pub(super) fn probe(&mut self, from: usize, member: &Name) {
-        let Some(to) = self.hosts.iter().position(|host| host.peer.name == *member) else {
+        let Some(to) = self.number_of(member) else {
             return;
         };
         let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
             self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
         });
-        let up = self.hosts[to].powered && self.hosts[to].link && self.hosts[from].link;
+        let running = self.hosts[to].powered && self.hosts[to].paused.is_none();
+        let up = running && self.hosts[to].link && self.hosts[from].link;
         if lost || !up {
             return;
         }
@@ -79,6 +88,9 @@ impl World {
     /// Whether datagrams pass between two hosts in both directions, none lost.
     pub(super) fn connected(&self, one: usize, other: usize) -> bool {
         let linked = self.hosts[one].link && self.hosts[other].link;
-        linked && self.loss == 0 && self.cuts[one][other] == 0 && self.cuts[other][one] == 0
+        linked
+            && self.loss + self.late == 0
+            && self.cuts[one][other] == 0
+            && self.cuts[other][one] == 0
     }
 }

@@ -7,25 +7,28 @@ use rand::RngExt;
 use shadowd::decide::cluster::Done;
 use shadowd::facts::{BootTime, Kept, KeptPromise, Memory};
 
-use super::host::{Core, Host, Input};
+use super::daemon::{Core, Input};
+use super::host::Host;
 use super::world::{Event, World};
 
 /// What a daemon asks to be away for, in milliseconds; the fault's length decides how long it is.
 const AWAY_MS: std::ops::Range<u64> = 100..800;
+/// No owner asks to be kept alone for longer, margins included (`pause.rs`).
+pub const KEPT_ALONE_MAX: Duration = Duration::from_millis(1_120);
 
 /// The part of a host's disk that is about restarts.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
     /// What was kept at the end of a daemon, and in which boot.
-    kept: Option<(Duration, Kept)>,
+    kept: Option<(u32, Kept)>,
     /// The newest long promise, and in which boot.
-    promise: Option<(Duration, KeptPromise)>,
+    promise: Option<(u32, KeptPromise)>,
 }
 
 /// A promise on its way to a disk.
 #[derive(Debug)]
 pub(super) struct Written {
-    boot: Duration,
+    boots: u32,
     /// Which daemon waits for it.
     incarnation: u32,
     promise: KeptPromise,
@@ -36,12 +39,12 @@ impl Host {
     /// in its boot only; a promise of an earlier boot from now on for its whole length.
     pub(super) fn take_memory(&mut self, clock: BootTime) -> Memory {
         let kept = self.disk.kept.take();
-        let kept = kept.filter(|(boot, _)| *boot == self.booted);
-        if let Some((boot, promise)) = &mut self.disk.promise
-            && *boot != self.booted
+        let kept = kept.filter(|(boots, _)| *boots == self.boots);
+        if let Some((boots, promise)) = &mut self.disk.promise
+            && *boots != self.boots
         {
             promise.until = clock.after(Duration::from_nanos(promise.length_ns));
-            *boot = self.booted;
+            *boots = self.boots;
         }
         let promise = self.disk.promise.map(|(_, promise)| promise);
         Memory {
@@ -64,7 +67,7 @@ impl Host {
             },
             None => return,
         };
-        self.disk.kept = Some((self.booted, kept));
+        self.disk.kept = Some((self.boots, kept));
         self.end_daemon();
     }
 }
@@ -104,9 +107,9 @@ impl World {
     pub(super) fn keep_promise(&mut self, host: usize, promise: KeptPromise) {
         let delay = Duration::from_micros(self.rng.random_range(100..8_000));
         let here = &self.hosts[host];
-        let (boot, incarnation) = (here.booted, here.incarnation);
+        let (boots, incarnation) = (here.boots, here.incarnation);
         let written = Written {
-            boot,
+            boots,
             incarnation,
             promise,
         };
@@ -115,15 +118,15 @@ impl World {
 
     pub(super) fn kept(&mut self, host: usize, written: Written) {
         let Written {
-            boot,
+            boots,
             incarnation,
             promise,
         } = written;
         let here = &mut self.hosts[host];
-        if !here.powered || here.booted != boot {
+        if !here.powered || here.boots != boots {
             return;
         }
-        here.disk.promise = Some((boot, promise));
+        here.disk.promise = Some((boots, promise));
         if here.incarnation == incarnation {
             self.input(host, Input::Done(Done::PromiseKept(promise)));
         }

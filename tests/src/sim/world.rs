@@ -1,18 +1,20 @@
 //! The event loop: simulated time, the network between the hosts, and what actions do.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{BootTime, Epoch, EventKind, GroupMessage, PolicyOrder};
+use shadowd::decide::cluster::Done;
+use shadowd::facts::{BootTime, GroupMessage, Name, PolicyOrder};
 
+use super::broken::{self, Broken};
 use super::check::{Checker, Violation};
+use super::daemon::Input;
 use super::faults::Plan;
-use super::host::{Host, Input, group, name};
+use super::host::{Host, SUSPECT_AFTER, group, name};
+use super::queue::Queue;
 use super::restart::Written;
+use super::service::Service;
 
 /// What a run came to, beside its violations.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,6 +23,12 @@ pub struct Outcome {
     pub steps: u64,
     /// Ownerships taken.
     pub claims: u64,
+    /// How long, at most, two hosts answered at once: zero within the bound on clocks.
+    pub both: Duration,
+    /// How long, at most, nobody answered while a majority was well and nobody else disturbed it.
+    pub dark: Duration,
+    /// As `dark`, but others may disturb.
+    pub dark_disturbed: Duration,
     /// Owners that ended to be restarted, and kept the group.
     pub pauses: u64,
 }
@@ -45,7 +53,7 @@ pub(super) enum Event {
     },
     Job {
         host: usize,
-        boot: Duration,
+        boots: u32,
         incarnation: u32,
         done: Done,
     },
@@ -69,11 +77,13 @@ pub struct World {
     /// How many cuts lie on the way from one host to another.
     pub(super) cuts: Vec<Vec<u32>>,
     pub(super) loss: u8,
+    pub(super) late: u8,
     pub(super) plan: Plan,
     pub(super) rng: ChaCha8Rng,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: std::collections::BTreeMap<u64, Event>,
-    numbered: u64,
+    queue: Queue<Event>,
+    pub(super) group: Name,
+    /// Hosts to which something happened in this step.
+    pub(super) touched: u32,
     pub(super) outcome: Outcome,
     trace: Option<Vec<String>>,
     /// A suspicion that what has arrived would have cleared.
@@ -81,11 +91,13 @@ pub struct World {
 }
 
 /// When runs begin, so that hosts can have booted before.
-const START: Duration = Duration::from_secs(100);
-/// Steps of a run; one without storms takes some thousands.
+pub(super) const START: Duration = Duration::from_secs(100);
+/// Steps of a run with leases as long as usual; one without storms takes some thousands.
 const STEPS_MAX: u64 = 60_000;
-/// Between two looks at a healed cluster: one that is well twice needs no more time.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at a healed cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// One that is well at so many looks in a row needs no more time.
+const LOOKS: u32 = 4;
 /// Time to settle after the last fault, at most: then the end state is judged.
 pub const SETTLE: Duration = Duration::from_millis(2_000);
 
@@ -106,6 +118,7 @@ impl World {
         change(&mut plan);
         let mut world = Self::new(plan, rng, traced);
         let mut checker = Checker::new(&world.plan);
+        let mut service = Service::new(&world);
         let mut result = Ok(());
         let mut well = 0;
         while let Some(event) = world.next() {
@@ -114,6 +127,9 @@ impl World {
             world.outcome.steps += 1;
             world.handle(event);
             result = checker.step(&world).and_then(|()| world.quiet_enough());
+            if world.plan.is_leased() && result.is_ok() {
+                result = service.step(&world);
+            }
             if result.is_ok() && (look || last) {
                 let end = checker.end(&world);
                 well = if end.is_ok() { well + 1 } else { 0 };
@@ -121,31 +137,29 @@ impl World {
                     result = end;
                 }
             }
-            if last || well == 2 || result.is_err() {
+            if last || well == LOOKS || result.is_err() {
                 break;
             }
         }
         for line in world.trace.iter().flatten() {
             println!("{line}");
         }
+        service.note(&mut world.outcome);
         result.map(|()| world.outcome)
     }
 
     fn new(plan: Plan, rng: ChaCha8Rng, traced: bool) -> Self {
-        let hosts = (0..plan.hosts()).map(|index| {
-            let mut host = Host::new(index, &plan);
-            host.drift_ppm = plan.drift_ppm[index];
-            host
-        });
+        let hosts = (0..plan.hosts()).map(|index| Host::new(index, &plan));
         let mut world = Self {
             now: START,
             hosts: hosts.collect(),
             cuts: vec![vec![0; plan.hosts()]; plan.hosts()],
             loss: 0,
+            late: 0,
             rng,
-            queue: BinaryHeap::new(),
-            events: std::collections::BTreeMap::new(),
-            numbered: 0,
+            queue: Queue::new(),
+            group: group(),
+            touched: 0,
             outcome: Outcome::default(),
             trace: traced.then(Vec::new),
             unjust: None,
@@ -173,15 +187,14 @@ impl World {
     }
 
     pub(super) fn at(&mut self, time: Duration, event: Event) {
-        self.numbered += 1;
-        self.queue.push(Reverse((time, self.numbered)));
-        self.events.insert(self.numbered, event);
+        self.queue.push(time, event);
     }
 
     fn next(&mut self) -> Option<Event> {
-        let Reverse((time, number)) = self.queue.pop()?;
+        let (time, event) = self.queue.pop()?;
         self.now = time;
-        self.events.remove(&number)
+        self.touched = 0;
+        Some(event)
     }
 
     pub(super) fn say(&mut self, line: impl FnOnce() -> String) {
@@ -203,18 +216,10 @@ impl World {
                 heard,
                 message,
             } => {
-                if self.hosts[to].link && self.hosts[from].link {
+                let linked = self.hosts[to].link && self.hosts[from].link;
+                if linked && self.hosts[to].paused.is_none() {
                     self.note_heard(to, from, sent);
-                    let from = self.hosts[from].peer.name.clone();
-                    self.input(
-                        to,
-                        Input::Message {
-                            from,
-                            sent,
-                            heard,
-                            message,
-                        },
-                    );
+                    self.hand_in(to, from, (sent, heard), message);
                 }
             }
             Event::Timer { host, incarnation } => {
@@ -232,10 +237,10 @@ impl World {
             } => self.done(host, incarnation, done),
             Event::Job {
                 host,
-                boot,
+                boots,
                 incarnation,
                 done,
-            } => self.job(host, boot, incarnation, done),
+            } => self.job(host, boots, incarnation, done),
             Event::Kept(host, written) => self.kept(host, written),
             Event::KernelAnswers {
                 host,
@@ -256,12 +261,14 @@ impl World {
 
     /// Messages never answer each other without end.
     fn quiet_enough(&self) -> Result<(), Violation> {
-        if self.outcome.steps <= STEPS_MAX {
+        let usual = self.plan.lease.as_nanos() / SUSPECT_AFTER.as_nanos();
+        let most = STEPS_MAX * u64::try_from(usual).unwrap_or(1);
+        if self.outcome.steps <= most {
             return Ok(());
         }
         Err(Violation {
             at: self.now,
-            what: format!("{STEPS_MAX} steps and no end"),
+            what: format!("{most} steps and no end"),
         })
     }
 
@@ -285,8 +292,8 @@ impl World {
     }
 
     /// A unit job ended. Its report and the reading of the unit's state come in either order.
-    fn job(&mut self, host: usize, boot: Duration, incarnation: u32, done: Done) {
-        if !self.hosts[host].powered || self.hosts[host].booted != boot {
+    fn job(&mut self, host: usize, boots: u32, incarnation: u32, done: Done) {
+        if !self.hosts[host].powered || self.hosts[host].boots != boots {
             return;
         }
         match &done {
@@ -322,8 +329,9 @@ impl World {
 
     /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
     pub(super) fn turn(&mut self, index: usize) {
+        self.touched |= 1 << index;
         let clock = self.hosts[index].clock(self.now);
-        let plan_is_broken = self.plan.broken;
+        let grants_early = self.plan.broken == Some(Broken::EarlyGrant);
         self.carry_out(index);
         while self.hosts[index].responsive() && !self.hosts[index].busy {
             let host = &mut self.hosts[index];
@@ -331,8 +339,8 @@ impl World {
                 break;
             };
             let Some(core) = &mut host.core else { break };
-            if plan_is_broken {
-                core.break_promise(&input, clock);
+            if grants_early {
+                broken::grant_early(core, &input, clock);
             }
             core.input(input, clock);
             host.set_guard();
@@ -382,123 +390,5 @@ impl World {
                 },
             );
         }
-    }
-
-    fn carry_out(&mut self, index: usize) {
-        while self.hosts[index].responsive() && !self.hosts[index].busy {
-            let Some(action) = self.hosts[index]
-                .core
-                .as_mut()
-                .and_then(|core| core.poll_action())
-            else {
-                break;
-            };
-            match action {
-                Action::Send { to, epoch, body } => {
-                    let message = GroupMessage {
-                        group: group(),
-                        epoch,
-                        body,
-                    };
-                    self.send(index, &to, message);
-                }
-                Action::TakeVips { epoch, .. } => {
-                    self.outcome.claims += 1;
-                    self.hosts[index].busy = true;
-                    self.later(index, 100..3_000, Done::VipsTaken { epoch });
-                }
-                Action::DropVips { epoch } => {
-                    self.hosts[index].busy = true;
-                    self.later(index, 100..3_000, Done::VipsDropped { epoch });
-                }
-                // Silent but for its connections, which are nothing new to anybody.
-                Action::HandOn { epoch, .. } => {
-                    self.hosts[index].busy = true;
-                    self.later(index, 1..100, Done::VipsDropped { epoch });
-                }
-                Action::PassBack { .. } => {}
-                Action::StartUnits { epoch } => self.cold(index, epoch, true),
-                Action::StopUnits { epoch } => self.cold(index, epoch, false),
-                Action::Probe { member } => self.probe(index, &member),
-                Action::Announce { .. } => {}
-                Action::KeepPromise(promise) => self.keep_promise(index, promise),
-                Action::Record(record) => {
-                    self.check_suspicion(index, &record);
-                    self.say(|| format!("h{index} {record:?}"));
-                }
-            }
-        }
-    }
-
-    /// Nobody is silent whose word has arrived and only waits to be read.
-    fn check_suspicion(&mut self, index: usize, record: &Record) {
-        let unread = |name: &str| {
-            self.hosts[index]
-                .inbox
-                .iter()
-                .any(|input| matches!(input, Input::Message { from, .. } if from.as_str() == name))
-        };
-        if record.kind == EventKind::PeerSuspected
-            && let Some(name) = record.detail.split(' ').next()
-            && unread(name)
-        {
-            self.unjust = Some(format!(
-                "h{index} suspects {name}, whose word it has not read"
-            ));
-        }
-    }
-
-    /// The service manager goes on with a job also when the daemon that asked for it has died.
-    fn cold(&mut self, index: usize, epoch: Epoch, start: bool) {
-        let done = if start {
-            Done::UnitsStarted { epoch }
-        } else {
-            Done::UnitsStopped { epoch }
-        };
-        let done = self.perhaps_failed(done);
-        let micros = self.rng.random_range(2_000..40_000);
-        let host = &mut self.hosts[index];
-        host.jobs_until = host.jobs_until.max(self.now) + Duration::from_micros(micros);
-        let (at, boot, incarnation) = (host.jobs_until, host.booted, host.incarnation);
-        self.at(
-            at,
-            Event::Job {
-                host: index,
-                boot,
-                incarnation,
-                done,
-            },
-        );
-    }
-
-    /// What is to come of an action, or that it failed and changed nothing.
-    fn perhaps_failed(&mut self, done: Done) -> Done {
-        let healed = self.now >= START + self.plan.healed_at;
-        if healed || self.rng.random_range(0..100) >= self.plan.failing {
-            return done;
-        }
-        let (step, epoch) = match done {
-            Done::VipsTaken { epoch } => (Step::TakeVips, epoch),
-            Done::VipsDropped { epoch } => (Step::DropVips, epoch),
-            Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
-            Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
-            Done::PromiseKept(_) | Done::Failed { .. } => return done,
-        };
-        let why = "simulated".to_owned();
-        Done::Failed { epoch, step, why }
-    }
-
-    fn later(&mut self, host: usize, micros: std::ops::Range<u64>, done: Done) {
-        let done = self.perhaps_failed(done);
-        let delay = Duration::from_micros(self.rng.random_range(micros));
-        let incarnation = self.hosts[host].incarnation;
-        self.at(
-            self.now + delay,
-            Event::Done {
-                host,
-                incarnation,
-                done,
-            },
-        );
     }
 }

@@ -340,7 +340,7 @@ impl Group {
     }
 
     /// What this member is to the others.
-    pub(super) fn role(&self) -> Role {
+    pub fn role(&self) -> Role {
         match self.state {
             State::Joining { .. } => Role::Joining,
             State::Shadow(_) => Role::Shadow,

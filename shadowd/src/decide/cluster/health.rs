@@ -167,8 +167,10 @@ impl Group {
             Step::TakeVips | Step::StartUnits if self.active_epoch() == Some(epoch) => {
                 self.held_until = now.after(HOLD_AFTER_FAILURE);
             }
+            // Its epoch is over, and what the state needs now may have failed before.
+            Step::TakeVips | Step::StartUnits => return,
             Step::StopUnits => self.withdraw_offer(now),
-            Step::TakeVips | Step::StartUnits | Step::DropVips => {}
+            Step::DropVips => {}
         }
         if step == Step::StopUnits && self.retry.is_some_and(|retry| retry.step != step) {
             // What an owner needs is tried again first.

@@ -6,7 +6,8 @@
 //! - the newest promise that was kept on the disk, because it is longer than the quiet time; one of
 //!   an earlier boot, whose clock is gone, holds from the start of the voter on.
 //!
-//! Whatever is not there is taken for the worst: then the voter is quiet, as [`Voter::new`] is.
+//! Whatever is not there is taken for the worst: then the voter is quiet, as [`Voter::new`] is. So
+//! is one that counts other voters than the one before it, which still keeps what that promised.
 
 use std::time::Duration;
 
@@ -65,8 +66,9 @@ impl Voter {
     }
 
     /// This vote, to be kept by a daemon that promises nothing afterwards.
-    fn at_rest(&self, asked: u64) -> KeptVote {
+    fn at_rest(&self, asked: u64, electorate: u64) -> KeptVote {
         KeptVote {
+            electorate,
             quiet_until: self.quiet_until,
             promise: self.promise.map(|held| (held.epoch, held.until)),
             newest: self.newest,
@@ -74,11 +76,15 @@ impl Voter {
         }
     }
 
-    fn remember(&mut self, memory: &Memory) {
+    fn remember(&mut self, memory: &Memory, electorate: u64) {
         self.backed = memory.promise;
         if let Some(vote) = &memory.kept.vote {
             self.newest = self.newest.max(vote.newest);
-            self.quiet_until = vote.quiet_until;
+            // Among other voters what this one knows of itself is not all: a majority of the ones
+            // before may hold a promise that it does not know.
+            if vote.electorate == electorate {
+                self.quiet_until = vote.quiet_until;
+            }
             let promise = vote.promise;
             self.promise = promise.map(|(epoch, until)| Promise { epoch, until });
         } else if let Some(kept) = memory.promise {
@@ -95,7 +101,7 @@ impl Group {
     /// member that just started, before anything else; whether the group is owned, as before.
     pub fn remember(&mut self, memory: &Memory, now: BootTime) -> bool {
         if let Some(lease) = &mut self.lease {
-            lease.own.remember(memory);
+            lease.own.remember(memory, lease.electorate);
             let asked = memory.kept.vote.as_ref().map_or(0, |vote| vote.asked);
             lease.asked = lease.asked.max(asked);
         }
@@ -106,7 +112,7 @@ impl Group {
     /// This member's vote, for a daemon that ends now; none where no lease protects the group.
     pub fn vote_at_rest(&self) -> Option<KeptVote> {
         let lease = self.lease.as_ref()?;
-        Some(lease.own.at_rest(lease.asked))
+        Some(lease.own.at_rest(lease.asked, lease.electorate))
     }
 
     pub(super) fn promise_kept(&mut self, kept: KeptPromise) {
@@ -119,12 +125,12 @@ impl Group {
 impl Witness {
     /// What the daemon before this one left. For a witness that just started.
     pub fn remember(&mut self, memory: &Memory) {
-        self.voter.remember(memory);
+        self.voter.remember(memory, self.electorate);
     }
 
     /// Its vote, for a daemon that ends now.
     pub fn vote_at_rest(&self) -> KeptVote {
-        self.voter.at_rest(0)
+        self.voter.at_rest(0, self.electorate)
     }
 
     /// A promise is on the disk, as [`super::Action::KeepPromise`] asked.

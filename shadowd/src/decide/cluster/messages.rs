@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::action::Action;
+use super::echo::ECHO_AGE;
 use super::group::{Group, State, Then, View};
 use super::handover::Transfer;
 use super::member::Said;
@@ -10,13 +11,12 @@ use super::pause::PAUSE_MAX;
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
 
-/// No echo of a clock is older (`run/peer.rs`); it drifted for so long.
-const ECHO_AGE: Duration = Duration::from_secs(1);
 /// Nobody owns a group so often between two heartbeats, not even after years apart.
 const EPOCH_LEAP: u64 = 1 << 32;
 
 /// Until when a lease is inherited of which `left` remained when its message was sent. That was
 /// after `heard`, by this member's clock: counted from there it ends no later than for the voters.
+/// The clock that was echoed has drifted since it was read.
 fn inherited(left: Duration, heard: Option<BootTime>, now: BootTime) -> Option<BootTime> {
     let left = left.saturating_sub(drift_margin(left) + drift_margin(ECHO_AGE));
     let heard = heard.filter(|heard| *heard <= now);

@@ -5,6 +5,7 @@
 
 mod action;
 mod definition;
+mod echo;
 mod flap;
 mod group;
 mod handover;
@@ -27,6 +28,7 @@ mod votes;
 mod witness;
 
 pub use action::{Action, Done, Record, Step};
+pub use echo::Echo;
 pub use group::{Group, Peer};
 pub use handover::Refusal;
 pub use witness::Witness;

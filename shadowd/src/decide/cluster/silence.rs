@@ -16,6 +16,10 @@ impl Group {
         let late = now.since(self.last_run);
         if late > stall {
             self.listening_since = now;
+            // Who did not run has not listened either.
+            if let State::Joining { until } = &mut self.state {
+                *until = until.after(late.saturating_sub(stall));
+            }
             self.ran_late(late, now);
         }
         self.last_run = now;

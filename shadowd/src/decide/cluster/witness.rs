@@ -24,7 +24,7 @@ pub struct Witness {
     settings: GroupSettings,
     members: Vec<Peer>,
     pub(super) voter: Voter,
-    electorate: u64,
+    pub(super) electorate: u64,
     holder: Option<Epoch>,
     next_beat: BootTime,
     recorded: Option<BootTime>,

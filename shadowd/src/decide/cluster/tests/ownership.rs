@@ -302,6 +302,41 @@ fn a_stopped_owner_gives_the_group_up_before_it_ends() {
     assert!(bench.group.stopped());
 }
 
+/// What the others said meanwhile may still wait to be read, behind what is read first.
+#[test]
+fn a_member_that_did_not_run_while_it_should_have_listened_does_not_claim_at_once() {
+    let mut bench = Bench::new(false);
+    bench.now = bench.now.after(JOIN * 2);
+    bench.group.on_unit(&name("warm.service"), true, bench.now);
+    bench.take();
+    assert_eq!(bench.took(), None);
+    bench.hear(epoch(1, 2), active());
+    bench.pass(JOIN * 2, Some((epoch(1, 2), active())));
+    assert_eq!(bench.took(), None, "it follows the owner");
+}
+
+/// A late report of a step that nobody wants any more used to end the wait for the next attempt: a
+/// member that leaves would have kept the addresses for good.
+#[test]
+fn addresses_that_would_not_go_are_removed_again_whatever_else_fails() {
+    let mut bench = Bench::active(true);
+    let failed = |step| Done::Failed {
+        epoch: epoch(1, 1),
+        step,
+        why: "no".to_owned(),
+    };
+    bench.done(failed(Step::TakeVips));
+    bench.done(failed(Step::DropVips));
+    bench.done(failed(Step::StartUnits));
+    bench.actions.clear();
+    bench.pass(
+        Duration::from_millis(150),
+        Some((epoch(1, 1), shadow(true))),
+    );
+    let again = Action::DropVips { epoch: epoch(1, 1) };
+    assert!(bench.actions.contains(&again), "{:?}", bench.actions);
+}
+
 #[test]
 fn a_report_of_an_epoch_that_is_over_changes_nothing() {
     let mut bench = Bench::active(false);

@@ -237,6 +237,7 @@ fn a_voter_forgets_no_promise_and_is_quiet_only_when_it_might_have() {
     assert!(!grants(&mut witness(&nothing, now), "b", two, now), "quiet");
     let rest = Kept {
         vote: Some(KeptVote {
+            electorate: electorate(),
             quiet_until: now,
             promise: Some((one, later)),
             newest: one,
@@ -267,4 +268,29 @@ fn a_voter_forgets_no_promise_and_is_quiet_only_when_it_might_have() {
     assert!(grants(&mut witness(&crashed, now), "a", one, after_quiet));
     assert!(!grants(&mut witness(&crashed, now), "b", two, after_quiet));
     assert!(grants(&mut witness(&crashed, now), "b", two, later));
+}
+
+#[test]
+fn a_vote_of_another_set_of_voters_is_kept_but_ends_no_quiet_time() {
+    let now = BootTime::from_nanos(9_000_000_000);
+    let (one, two) = (epoch(5, 1), epoch(6, 2));
+    let after_quiet = now.after(SUSPECT * 16);
+    let later = after_quiet.after(SUSPECT);
+    let mut memory = Memory::default();
+    memory.kept.vote = Some(KeptVote {
+        electorate: electorate() + 1,
+        quiet_until: now,
+        promise: Some((one, later)),
+        newest: one,
+        asked: 0,
+    });
+    assert!(!grants(&mut witness(&memory, now), "a", one, now), "quiet");
+    assert!(grants(&mut witness(&memory, now), "a", one, after_quiet));
+    assert!(!grants(&mut witness(&memory, now), "b", two, after_quiet));
+    assert!(grants(&mut witness(&memory, now), "b", two, later));
+    let mut member = leased();
+    member.group.remember(&memory, now);
+    let vote = member.group.vote_at_rest().expect("a lease protects it");
+    assert_eq!(vote.quiet_until, member.now.after(SUSPECT * 16));
+    assert_eq!(vote.promise, Some((one, later)));
 }
