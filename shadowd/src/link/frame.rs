@@ -119,7 +119,7 @@ fn with_length(mut bytes: Vec<u8>) -> Result<Vec<u8>, FrameError> {
 }
 
 /// The frame at the start of `bytes` and its length there; `None` when more bytes are needed.
-fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };

@@ -24,4 +24,6 @@ pub use keyring::{Keyring, StreamCounters};
 pub use stream::{Listener, StreamError};
 
 #[cfg(test)]
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod tests;
