@@ -48,8 +48,14 @@ pub(crate) fn sealed(bytes: &[u8]) {
     let keyring = Arc::new(Keyring::new([name("a")]));
     let session = keyring.install(&name("a"), seal::tests::pair(1).1);
     let genuine = SEALED.with(|sealed| sealed.iter().any(|one| one == bytes));
-    assert_eq!(keyring.open(&mut bytes.to_vec()).is_some(), genuine);
-    assert!(keyring.open(&mut bytes.to_vec()).is_none(), "a repeat");
+    assert_eq!(
+        keyring.open(&mut bytes.to_vec(), || true).is_some(),
+        genuine
+    );
+    assert!(
+        keyring.open(&mut bytes.to_vec(), || true).is_none(),
+        "a repeat"
+    );
     drop(session);
 }
 
@@ -105,7 +111,7 @@ pub(crate) fn frames() -> Vec<Vec<u8>> {
     let hello = Hello {
         version: 1,
         name: name("host-a"),
-        boot: [7; 16],
+        run: [7; 16],
     };
     let all = [Frame::Hello(hello), Frame::Ping(u64::MAX), Frame::Pong(300)];
     let framed = |frame: &Frame| {
