@@ -9,6 +9,8 @@ pub mod config;
 pub mod decide;
 pub mod ethernet;
 pub mod facts;
+#[cfg(test)]
+mod fuzz;
 pub mod link;
 pub mod observe;
 pub mod run;

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod build;
 pub mod command;
 pub mod demo;
+pub mod fuzz;
 pub mod lab;
 pub mod lint;
 pub mod probe;

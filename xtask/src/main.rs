@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use xtask::setup::Part;
-use xtask::{bench, build, demo, lab, lint, probe, prove, setup, sim, test};
+use xtask::{bench, build, demo, fuzz, lab, lint, probe, prove, setup, sim, test};
 
 /// Build, check and try shadowd.
 ///
@@ -32,6 +32,8 @@ enum Task {
     Test(test::Args),
     /// Seeded runs of the failover core on a simulated network
     Sim(sim::Args),
+    /// Damaged bytes for every decoder of hostile input, for as long as wanted
+    Fuzz(fuzz::Args),
     /// Systemd hosts on this machine: up, exec, fault, heal, down
     Lab(lab::Args),
     /// Capture and failover on two hosts, each fault with the outage that a client measured
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Test(args) => test::run(args),
         Task::Sim(args) => sim::start(&args),
+        Task::Fuzz(args) => fuzz::start(&args),
         Task::Lab(args) => setup::ensure(&[Part::Hosts]).and_then(|()| lab::run(args)),
         Task::Demo(args) => {
             setup::ensure(&[Part::Build, Part::Hosts]).and_then(|()| demo::run(args))

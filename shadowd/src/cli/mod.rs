@@ -8,6 +8,8 @@ mod choose;
 pub mod client;
 mod failover;
 mod failure;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod history;
 mod hooks;
 mod human;

@@ -6,6 +6,8 @@
 mod capture;
 mod error;
 pub mod file;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod notify;
 pub mod pattern;
 mod policy;

@@ -9,4 +9,4 @@ pub mod filter;
 pub mod map;
 pub mod notify;
 pub mod serving;
-mod unit_names;
+pub(crate) mod unit_names;

@@ -5,6 +5,8 @@
 //! epochs, and decides nothing.
 
 pub mod frames;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod socket;
 pub mod statement;
 

@@ -38,6 +38,6 @@ pub use policy::{
 };
 pub use status::{
     CaptureStatus, DrainStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus,
-    Status, UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,
+    Status, StreamCounters, UnitStatus, VipGuard, VipStatus, VoterStatus, WitnessStatus,
 };
 pub use time::BootTime;

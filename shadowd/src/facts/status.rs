@@ -30,6 +30,9 @@ pub struct Status {
     /// Datagrams that belong to no peer.
     #[serde(default)]
     pub strangers: LinkCounters,
+    /// Connections between hosts.
+    #[serde(default)]
+    pub connections: StreamCounters,
     /// Capture.
     pub capture: CaptureStatus,
     /// Sentences an operator should read: degraded probes, missing protection, failed steps.
@@ -218,6 +221,29 @@ pub struct LinkCounters {
     pub forged: u64,
     /// With a counter that was used before, or too old to tell.
     pub replayed: u64,
+    /// Not looked at: they name a key of a peer, and too many such came from addresses of no peer.
+    #[serde(default)]
+    pub limited: u64,
+}
+
+/// What happened to connections between hosts, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamCounters {
+    /// Streams that authenticated and exchanged hellos, dialled or accepted.
+    pub established: u64,
+    /// Streams that took the place of an older one of this host, with new keys.
+    pub renewed: u64,
+    /// Accepted connections that failed: not TLS 1.3, not a peer, wrong hello, or too slow.
+    pub refused: u64,
+    /// Accepted connections closed unread: too many unauthenticated ones were open.
+    pub crowded: u64,
+    /// Accepted connections closed unread: too many came from addresses of no peer.
+    pub limited: u64,
+    /// Dials that failed.
+    pub failed_dials: u64,
+    /// Streams ended because an authentic peer said what this version does not know.
+    pub violations: u64,
 }
 
 /// Capture's state.

@@ -32,8 +32,9 @@ pub(super) struct Hello {
     pub(super) version: u16,
     /// The speaker's own name.
     pub(super) name: Name,
-    /// The speaker's boot (`/proc/sys/kernel/random/boot_id`): another one means another boot clock.
-    pub(super) boot: [u8; 16],
+    /// The run of the speaker's daemon, at random: another one means that every key of an earlier
+    /// run is lost, and what was sealed with one is old.
+    pub(super) run: [u8; 16],
 }
 
 /// Why there is no further frame.
@@ -119,7 +120,7 @@ fn with_length(mut bytes: Vec<u8>) -> Result<Vec<u8>, FrameError> {
 }
 
 /// The frame at the start of `bytes` and its length there; `None` when more bytes are needed.
-fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
     let Some((prefix, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
         return Ok(None);
     };
@@ -150,7 +151,7 @@ mod tests {
         let hello = Hello {
             version: 1,
             name: "a".parse().unwrap(),
-            boot: [7; 16],
+            run: [7; 16],
         };
         let frames = [Frame::Hello(hello), Frame::Ping(u64::MAX), Frame::Pong(0)];
         let sent = frames.clone();

@@ -156,7 +156,7 @@ impl Identity {
         &self.key
     }
 
-    fn of(pair: &KeyPair) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) fn of(pair: &KeyPair) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let params = CertificateParams::new(vec!["shadowd".to_owned()])?;
         let certificate = params.self_signed(pair)?.der().clone();
         let id = tls::id_of(&certificate)?;

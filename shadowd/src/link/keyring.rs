@@ -7,29 +7,16 @@
 //! here waits for anything but a mutex that is held for microseconds, and no clock is read.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use thiserror::Error;
 
 use super::codec;
 use super::seal::{Buffer, Header, OpenError, SealError, SessionKeys};
-use crate::facts::{Datagram, LinkCounters, Name};
+use crate::facts::{Datagram, LinkCounters, Name, StreamCounters};
 
 /// Sessions kept per peer.
 const SESSIONS: usize = 4;
-
-/// What happened to connections, since the daemon started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamCounters {
-    /// Streams that authenticated and exchanged hellos, dialled or accepted.
-    pub established: u64,
-    /// Accepted connections that failed: not TLS 1.3, not a peer, wrong hello, or too slow.
-    pub refused: u64,
-    /// Accepted connections closed unread, because too many unauthenticated ones were open.
-    pub crowded: u64,
-    /// Dials that failed.
-    pub failed_dials: u64,
-}
 
 /// Why nothing was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -45,6 +32,8 @@ pub(super) enum NotSealed {
 /// Every key. One for the whole daemon, behind an [`Arc`].
 pub struct Keyring {
     inner: Mutex<Inner>,
+    /// Names this ring to peers: another ring of this host has none of its keys.
+    run: OnceLock<[u8; 16]>,
 }
 
 struct Inner {
@@ -68,8 +57,8 @@ struct Session {
     keys: SessionKeys,
     /// The peer has shown that it has the keys.
     confirmed: bool,
-    /// The peer's hello came on the stream.
-    greeted: bool,
+    /// The run of the peer's daemon, once its hello came on the stream.
+    run: Option<[u8; 16]>,
     /// The stream is open.
     open: bool,
 }
@@ -88,6 +77,7 @@ impl Keyring {
             .map(|name| (name, Peer::default()))
             .collect();
         Self {
+            run: OnceLock::new(),
             inner: Mutex::new(Inner {
                 peers,
                 strangers: LinkCounters::default(),
@@ -95,6 +85,11 @@ impl Keyring {
                 next_session: 0,
             }),
         }
+    }
+
+    /// What the ring is called: `proposed`, unless it has a name.
+    pub(super) fn run(&self, proposed: [u8; 16]) -> [u8; 16] {
+        *self.run.get_or_init(|| proposed)
     }
 
     /// What happened to the datagrams to and from `peer`; zeros for a name that is no peer.
@@ -121,7 +116,7 @@ impl Keyring {
         self.lock().peers.get(peer).is_some_and(|peer| {
             peer.sessions
                 .iter()
-                .any(|session| session.open && session.greeted)
+                .any(|session| session.open && session.run.is_some())
         })
     }
 
@@ -140,7 +135,7 @@ impl Keyring {
                 number,
                 keys,
                 confirmed: false,
-                greeted: false,
+                run: None,
                 open: true,
             });
         }
@@ -181,8 +176,12 @@ impl Keyring {
     }
 
     /// Opens a datagram in place; `None` when it is not an authentic, new datagram of a peer,
-    /// which is counted and changes nothing else.
-    pub(super) fn open(&self, bytes: &mut [u8]) -> Option<(Name, Datagram)> {
+    /// which is counted and changes nothing else. `may_cost` is asked before anything is decrypted.
+    pub(super) fn open(
+        &self,
+        bytes: &mut [u8],
+        may_cost: impl FnOnce() -> bool,
+    ) -> Option<(Name, Datagram)> {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let Some(header) = Header::read(bytes) else {
@@ -195,6 +194,10 @@ impl Keyring {
                 .iter()
                 .position(|one| one.keys.opening.is(&header));
             if let Some(session) = claimed {
+                if !may_cost() {
+                    inner.strangers.limited += 1;
+                    return None;
+                }
                 return peer
                     .open(session, &header, bytes)
                     .map(|datagram| (name.clone(), datagram));
@@ -232,6 +235,19 @@ impl Peer {
         confirmed
             .max_by_key(|(_, one)| (one.open, one.number))
             .map(|(index, _)| index)
+    }
+
+    /// Forgets the keys of earlier runs of the peer's daemon, which lost them when it ended: what
+    /// comes sealed with them was held back by somebody. Only closed streams are of an earlier run.
+    fn forget_earlier_runs(&mut self) {
+        let greeted = self.sessions.iter().filter(|one| one.open);
+        let newest = greeted.filter_map(|one| Some((one.number, one.run?))).max();
+        let Some((newest, run)) = newest else {
+            return;
+        };
+        self.sessions.retain(|one| {
+            one.open || one.number > newest || one.run.is_none_or(|other| other == run)
+        });
     }
 
     /// Index of the oldest session that neither direction is known to use. There is one, because
@@ -285,11 +301,11 @@ pub(super) struct OpenSession {
 }
 
 impl OpenSession {
-    /// Notes that the peer's hello came: the peer has the keys.
-    pub(super) fn greeted(&self) {
+    /// Notes that the hello of the peer's daemon came, in its run `run`: the peer has the keys.
+    pub(super) fn greeted(&self, run: [u8; 16]) {
         self.change(|session| {
             session.confirmed = true;
-            session.greeted = true;
+            session.run = Some(run);
         });
         self.keyring
             .count_stream(|streams| streams.established += 1);
@@ -306,6 +322,9 @@ impl OpenSession {
         if let Some(session) = session {
             change(session);
         }
+        if let Some(peer) = inner.peers.get_mut(&self.peer) {
+            peer.forget_earlier_runs();
+        }
     }
 }
 
@@ -316,182 +335,4 @@ impl Drop for OpenSession {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::seal::tests::pair;
-    use super::*;
-    use crate::facts::BootTime;
-
-    /// Two rings, a's and b's; a dials.
-    struct Ends {
-        a: Arc<Keyring>,
-        b: Arc<Keyring>,
-    }
-
-    fn name(text: &str) -> Name {
-        text.parse().unwrap()
-    }
-
-    fn datagram(sent: u64) -> Datagram {
-        Datagram {
-            sent: BootTime::from_nanos(sent),
-            heard: None,
-            messages: Vec::new(),
-        }
-    }
-
-    impl Ends {
-        fn new() -> Self {
-            Self {
-                a: Arc::new(Keyring::new([name("b")])),
-                b: Arc::new(Keyring::new([name("a")])),
-            }
-        }
-
-        fn session(&self, number: u64) -> (OpenSession, OpenSession) {
-            let (dialer, accepter) = pair(number);
-            (
-                self.a.install(&name("b"), dialer),
-                self.b.install(&name("a"), accepter),
-            )
-        }
-
-        fn seal(&self, number: u64) -> Option<Vec<u8>> {
-            let mut buffer = [0; Datagram::MAX_BYTES];
-            let length = self
-                .a
-                .seal(&name("b"), &datagram(number), &mut buffer)
-                .ok()?;
-            Some(buffer[..length].to_vec())
-        }
-
-        fn a_to_b(&self, number: u64) -> bool {
-            let Some(mut sealed) = self.seal(number) else {
-                return false;
-            };
-            self.b.open(&mut sealed) == Some((name("a"), datagram(number)))
-        }
-
-        fn b_to_a(&self, number: u64) -> bool {
-            let mut buffer = [0; Datagram::MAX_BYTES];
-            let Ok(length) = self.b.seal(&name("a"), &datagram(number), &mut buffer) else {
-                return false;
-            };
-            self.a.open(&mut buffer[..length]) == Some((name("b"), datagram(number)))
-        }
-    }
-
-    #[test]
-    fn nothing_is_sealed_before_the_peer_has_shown_its_key() {
-        let ends = Ends::new();
-        let (a, b) = ends.session(1);
-        assert!(!ends.a_to_b(1));
-        a.greeted();
-        assert!(ends.a.connected(&name("b")) && !ends.b.connected(&name("a")));
-        // a's datagram confirms the session to b as well as its hello would.
-        assert!(ends.a_to_b(2) && ends.b_to_a(3));
-        drop((a, b));
-        assert!(!ends.a.connected(&name("b")));
-        assert!(
-            ends.a_to_b(4) && ends.b_to_a(5),
-            "keys outlive their stream"
-        );
-    }
-
-    #[test]
-    fn a_rekey_never_interrupts_either_direction() {
-        let ends = Ends::new();
-        let first = ends.session(1);
-        first.0.greeted();
-        first.1.greeted();
-        drop(first.0); // a sees the stream close long before b does.
-        let keys = pair(2);
-        let a = ends.a.install(&name("b"), keys.0);
-        assert!(
-            ends.a_to_b(1) && ends.b_to_a(2),
-            "b has not finished the handshake"
-        );
-        let b = ends.b.install(&name("a"), keys.1);
-        assert!(ends.a_to_b(3) && ends.b_to_a(4), "no hello yet");
-        b.greeted();
-        assert!(ends.a_to_b(5) && ends.b_to_a(6), "b seals with the new key");
-        a.greeted();
-        drop(first.1);
-        assert!(ends.a_to_b(7) && ends.b_to_a(8));
-        assert_eq!(ends.a.counters(&name("b")).received, 4);
-        assert_eq!(ends.a.strangers().forged + ends.b.strangers().forged, 0);
-    }
-
-    #[test]
-    fn sessions_that_come_to_nothing_never_push_out_the_used_one() {
-        let ends = Ends::new();
-        let (a, b) = ends.session(1);
-        a.greeted();
-        b.greeted();
-        assert!(ends.a_to_b(1) && ends.b_to_a(1));
-        drop((a, b));
-        for number in 2..50 {
-            // The handshake completes at both ends, but a's hello only: b never confirms.
-            let (_a, _b) = ends.session(number);
-            assert!(
-                ends.a_to_b(number) && ends.b_to_a(number),
-                "session {number}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_evicted_sessions_datagrams_are_strangers() {
-        let ends = Ends::new();
-        let (a, b) = ends.session(1);
-        a.greeted();
-        b.greeted();
-        let mut old = ends.seal(1).unwrap();
-        let mut kept = Vec::new();
-        for number in 2..=6 {
-            let (a, b) = ends.session(number);
-            a.greeted();
-            b.greeted();
-            assert!(ends.a_to_b(number) && ends.b_to_a(number));
-            kept.push((a, b));
-        }
-        assert_eq!(ends.b.open(&mut old), None);
-        assert_eq!(ends.b.strangers().forged, 1);
-    }
-
-    #[test]
-    fn what_is_not_authentic_is_counted_where_it_belongs() {
-        let ends = Ends::new();
-        let (a, b) = ends.session(1);
-        a.greeted();
-        b.greeted();
-        let sealed = ends.seal(1).unwrap();
-        assert!(ends.b.open(&mut sealed.clone()).is_some());
-        assert_eq!(ends.b.open(&mut sealed.clone()), None);
-        assert_eq!(ends.a.open(&mut sealed.clone()), None, "reflected");
-        let mut next = ends.seal(2).unwrap();
-        *next.last_mut().unwrap() ^= 1;
-        assert_eq!(ends.b.open(&mut next), None);
-        assert_eq!(ends.b.open(&mut [0; 8]), None);
-        let expected = LinkCounters {
-            received: 1,
-            replayed: 1,
-            forged: 1,
-            ..Default::default()
-        };
-        assert_eq!(ends.b.counters(&name("a")), expected);
-        assert_eq!(
-            ends.b.strangers(),
-            LinkCounters {
-                malformed: 1,
-                ..Default::default()
-            }
-        );
-        assert_eq!(
-            ends.a.strangers(),
-            LinkCounters {
-                forged: 1,
-                ..Default::default()
-            }
-        );
-    }
-}
+mod tests;

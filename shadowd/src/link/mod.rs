@@ -6,9 +6,11 @@
 //! not authenticate is counted and changes nothing. The room decides nothing: what a datagram
 //! means is for `decide`.
 
+mod admission;
 mod backoff;
 mod codec;
 pub mod datagrams;
+mod dial;
 mod frame;
 pub mod identity;
 pub mod keyring;
@@ -20,8 +22,10 @@ mod tls;
 
 pub use datagrams::Datagrams;
 pub use identity::{Identity, IdentityError};
-pub use keyring::{Keyring, StreamCounters};
+pub use keyring::Keyring;
 pub use stream::{Listener, StreamError};
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

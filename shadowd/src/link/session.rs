@@ -76,6 +76,15 @@ pub(super) enum LinkError {
 }
 
 impl LinkError {
+    /// Whether an authentic peer said what it must not: another version's daemon, or a broken one.
+    pub(super) const fn is_violation(&self) -> bool {
+        use FrameError::{TooLong, Trailing, Unknown};
+        matches!(
+            self,
+            Self::Order | Self::Frame(TooLong(_) | Unknown(_) | Trailing(_))
+        )
+    }
+
     /// The message with those of its sources.
     pub(super) fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -89,17 +98,17 @@ impl LinkError {
     }
 }
 
-/// Says hello and takes the peer's, which must be from `peer`.
+/// Says hello and takes the peer's, which must be from `peer`; gives the run of its daemon.
 pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut FrameStream<S>,
     own: &Hello,
     peer: &Name,
-) -> Result<(), LinkError> {
+) -> Result<[u8; 16], LinkError> {
     stream.send(&Frame::Hello(own.clone())).await?;
     match stream.receive().await? {
         Frame::Hello(hello) if hello.version != VERSION => Err(LinkError::Version(hello.version)),
         Frame::Hello(hello) if hello.name != *peer => Err(LinkError::Name(hello.name)),
-        Frame::Hello(_) => Ok(()),
+        Frame::Hello(hello) => Ok(hello.run),
         Frame::Ping(_) | Frame::Pong(_) => Err(LinkError::Order),
     }
 }
@@ -152,7 +161,7 @@ mod tests {
         Hello {
             version: VERSION,
             name: name.parse().unwrap(),
-            boot: [0; 16],
+            run: [0; 16],
         }
     }
 

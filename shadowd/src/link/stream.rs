@@ -1,7 +1,7 @@
 //! One TLS stream per pair of hosts: the host with the smaller id dials, the other accepts.
 //!
-//! Dials forever with bounded back-off; accepts with a bound on connections that have not
-//! authenticated. Every handshake that succeeds puts its datagram keys into the [`Keyring`]
+//! Accepts with bounds on connections that have not authenticated; `dial` is the other side.
+//! Every handshake that succeeds puts its datagram keys into the [`Keyring`]
 //! before this side says hello, so a peer that heard the hello may rely on them. Nothing that
 //! happens here, or fails to happen, silences the datagrams.
 
@@ -19,7 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tracing::{debug, info, warn};
 
-use super::backoff::Backoff;
+use super::admission::{Admission, Rate};
+use super::dial::{Dialer, ROTATION};
 use super::frame::{FrameStream, Hello};
 use super::identity::Identity;
 use super::keyring::{Keyring, OpenSession};
@@ -29,20 +30,22 @@ use super::tls;
 use crate::config::settings::PeerSettings;
 use crate::facts::{HostId, Name};
 
-const CONNECT: Duration = Duration::from_secs(1);
 /// TLS and the hellos together.
-const AUTHENTICATE: Duration = Duration::from_secs(2);
-/// Longest wait between two dials of a host that does not answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The same for a host that refuses, because it is up and its daemon is about to be, and for one
-/// that let a dial time out, because that was wait enough.
-const LONGEST_WAIT_PROMISING: Duration = Duration::from_millis(100);
-/// A stream that lived shorter does not count as a success for the back-off.
-const SETTLED: Duration = Duration::from_secs(1);
+pub(super) const AUTHENTICATE: Duration = Duration::from_secs(2);
 /// Unauthenticated connections from addresses of peers, and from all others: strangers cannot use
 /// up what peers need.
 const HANDSHAKES_PEERS: usize = 32;
 const HANDSHAKES_STRANGERS: usize = 8;
+/// Handshakes of addresses of no peer: some 100 us each. Those of peers have no rate, which
+/// whoever forges their address could use up.
+const UNKNOWN_SOURCE: Rate = Rate {
+    burst: 32,
+    pause: Duration::from_millis(200),
+};
+const UNKNOWN_SOURCES: Rate = Rate {
+    burst: 128,
+    pause: Duration::from_millis(20),
+};
 /// Pause after the listening socket failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: u32 = 128;
@@ -68,9 +71,9 @@ pub enum StreamError {
     /// Two peers are configured with one identity.
     #[error("peers {0} and {1} have the same id")]
     SameId(Name, Name),
-    /// The kernel does not say which boot this is.
-    #[error("cannot read the boot id")]
-    BootId(#[source] std::io::Error),
+    /// The kernel gives no random bytes.
+    #[error("the kernel gives no random bytes")]
+    Random,
 }
 
 /// The listening socket, bound, so that what is wrong with the address shows at start.
@@ -78,6 +81,7 @@ pub enum StreamError {
 pub struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    rotation: Duration,
 }
 
 impl Listener {
@@ -89,7 +93,11 @@ impl Listener {
             socket.bind(address)?;
             let socket = socket.listen(BACKLOG)?;
             let address = socket.local_addr()?;
-            Ok(Self { socket, address })
+            Ok(Self {
+                socket,
+                address,
+                rotation: ROTATION,
+            })
         };
         bind().map_err(|source| StreamError::Listen { address, source })
     }
@@ -97,6 +105,13 @@ impl Listener {
     /// The address it is bound to.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Renews streams so often.
+    #[cfg(test)]
+    pub(super) const fn rotating(mut self, rotation: Duration) -> Self {
+        self.rotation = rotation;
+        self
     }
 
     /// Keeps one stream with each of `peers` until `shutdown` is true or its sender is gone.
@@ -113,7 +128,7 @@ impl Listener {
         let hello = Hello {
             version: session::VERSION,
             name: own_name,
-            boot: boot_id().map_err(StreamError::BootId)?,
+            run: keyring.run(new_run()?),
         };
         let shared = Arc::new(Shared { hello, keyring });
         let (dialled, accepted): (Vec<_>, Vec<_>) = peers
@@ -128,6 +143,7 @@ impl Listener {
                 connector: TlsConnector::from(config),
                 local: self.address.ip(),
                 peer,
+                rotation: self.rotation,
             };
             dials.spawn(dialer.run());
         }
@@ -141,10 +157,7 @@ impl Listener {
                 .map(|peer| (peer.id, Accepted::new(peer.name)))
                 .collect(),
         };
-        let addresses = peers
-            .iter()
-            .map(|peer| peer.address.ip().to_canonical())
-            .collect();
+        let addresses = peers.iter().map(|peer| peer.address.ip()).collect();
         tokio::select! {
             // The sender going away means the same as a request to stop.
             _ = shutdown.wait_for(|stop| *stop) => {}
@@ -172,20 +185,27 @@ pub async fn run(
 
 /// What every stream of this host needs.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     hello: Hello,
-    keyring: Arc<Keyring>,
+    pub(super) keyring: Arc<Keyring>,
 }
 
 /// A stream on which both sides have said hello.
-struct Established {
-    stream: FrameStream<TlsStream<TcpStream>>,
-    session: OpenSession,
+pub(super) struct Established {
+    pub(super) stream: FrameStream<TlsStream<TcpStream>>,
+    pub(super) session: OpenSession,
 }
 
 impl Shared {
+    /// A stream has ended; counts it when the peer broke the protocol.
+    pub(super) fn note_end(&self, cause: &LinkError) {
+        if cause.is_violation() {
+            self.keyring.count_stream(|streams| streams.violations += 1);
+        }
+    }
+
     /// Puts the keys into the ring, then exchanges hellos.
-    async fn establish(
+    pub(super) async fn establish(
         &self,
         peer: &Name,
         keys: SessionKeys,
@@ -196,108 +216,9 @@ impl Shared {
         }
         let session = self.keyring.install(peer, keys);
         let mut stream = FrameStream::new(stream);
-        session::greet(&mut stream, &self.hello, peer).await?;
-        session.greeted();
+        let run = session::greet(&mut stream, &self.hello, peer).await?;
+        session.greeted(run);
         Ok(Established { stream, session })
-    }
-}
-
-/// Dials one peer for as long as it runs.
-struct Dialer {
-    shared: Arc<Shared>,
-    connector: TlsConnector,
-    /// The address to dial from: never a virtual IP, which may leave this host at any time.
-    local: IpAddr,
-    peer: PeerSettings,
-}
-
-impl Dialer {
-    async fn run(self) {
-        let (peer, address) = (&self.peer.name, self.peer.address);
-        let random = SystemRandom::new();
-        let mut backoff = Backoff::new();
-        // Kinds of failure already told since the link was last up: each is worth one line.
-        let mut told = Vec::new();
-        loop {
-            let mut longest = LONGEST_WAIT;
-            match self.dial().await {
-                Ok(Established {
-                    mut stream,
-                    session,
-                }) => {
-                    info!(%peer, %address, "link up");
-                    let since = Instant::now();
-                    let cause = session::keep(&mut stream, session::PACE).await;
-                    drop(session);
-                    info!(%peer, %address, cause = cause.chain(), "link down");
-                    told.clear();
-                    if since.elapsed() >= SETTLED {
-                        backoff.reset();
-                    }
-                }
-                Err(error) => {
-                    self.shared
-                        .keyring
-                        .count_stream(|streams| streams.failed_dials += 1);
-                    let cause = error.chain();
-                    let kind = std::mem::discriminant(&error);
-                    if told.contains(&kind) {
-                        debug!(%peer, %address, cause, "link failed");
-                    } else {
-                        info!(%peer, %address, cause, "link failed, dialling on");
-                        told.push(kind);
-                    }
-                    if is_promising(&error) {
-                        longest = LONGEST_WAIT_PROMISING;
-                    }
-                }
-            }
-            sleep(backoff.next(jitter(&random), longest)).await;
-        }
-    }
-
-    async fn dial(&self) -> Result<Established, LinkError> {
-        let connect = async {
-            let socket = tcp_socket(self.peer.address.ip())?;
-            if !self.local.is_unspecified() && self.local.is_ipv4() == self.peer.address.is_ipv4() {
-                socket.bind(SocketAddr::new(self.local, 0))?;
-            }
-            let stream = socket.connect(self.peer.address).await?;
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        };
-        let stream = timeout(CONNECT, connect)
-            .await
-            .map_err(|_| LinkError::Late("connection"))?
-            .map_err(LinkError::Connect)?;
-        let authenticate = async {
-            let name = self.peer.address.ip().into();
-            let stream = self
-                .connector
-                .connect(name, stream)
-                .await
-                .map_err(LinkError::Handshake)?;
-            let tls = stream.get_ref().1;
-            let keys = SessionKeys::derive(Side::Dialer, |secret, context| {
-                tls.export_keying_material(secret, EXPORTER_LABEL, Some(context))
-            });
-            let keys = keys.map_err(LinkError::Export)?;
-            self.shared
-                .establish(&self.peer.name, keys, stream.into())
-                .await
-        };
-        timeout(AUTHENTICATE, authenticate)
-            .await
-            .map_err(|_| LinkError::Late("handshake"))?
-    }
-}
-
-/// Whether the next dial should come soon: see [`LONGEST_WAIT_PROMISING`].
-fn is_promising(error: &LinkError) -> bool {
-    match error {
-        LinkError::Connect(source) => source.kind() == std::io::ErrorKind::ConnectionRefused,
-        LinkError::Late(_) => true,
-        _ => false,
     }
 }
 
@@ -346,19 +267,31 @@ impl Accepter {
             }
         };
         let peer = &accepted.name;
+        // An older stream is still served: the peer renews it.
+        let renews = accepted.newest.receiver_count() > 0;
         let mut newest = accepted.newest.subscribe();
         let mut own = 0;
         accepted.newest.send_modify(|number| {
             *number += 1;
             own = *number;
         });
-        info!(%peer, %address, "link up");
+        if renews {
+            self.shared
+                .keyring
+                .count_stream(|streams| streams.renewed += 1);
+            debug!(%peer, %address, "link renewed");
+        } else {
+            info!(%peer, %address, "link up");
+        }
         let cause = tokio::select! {
             cause = session::keep(&mut stream, session::PACE) => cause,
             _ = newest.wait_for(|number| *number != own) => LinkError::Replaced,
         };
         drop(session);
-        info!(%peer, %address, cause = cause.chain(), "link down");
+        self.shared.note_end(&cause);
+        if !matches!(cause, LinkError::Replaced) {
+            info!(%peer, %address, cause = cause.chain(), "link down");
+        }
     }
 
     async fn accept(&self, stream: TcpStream) -> Result<(&Accepted, Established), LinkError> {
@@ -386,9 +319,10 @@ impl Accepter {
     }
 }
 
-async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses: BTreeSet<IpAddr>) {
+async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses: Vec<IpAddr>) {
     let peers = Arc::new(Semaphore::new(HANDSHAKES_PEERS));
     let strangers = Arc::new(Semaphore::new(HANDSHAKES_STRANGERS));
+    let mut admission = Admission::new(addresses, UNKNOWN_SOURCE, UNKNOWN_SOURCES);
     // Bounded by the semaphores and, once authenticated, by one stream per peer.
     let mut served = JoinSet::new();
     loop {
@@ -401,8 +335,11 @@ async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses:
                 continue;
             }
         };
-        let from_peer = addresses.contains(&address.ip().to_canonical());
-        let places = if from_peer { &peers } else { &strangers };
+        let places = if admission.knows(address.ip()) {
+            &peers
+        } else {
+            &strangers
+        };
         let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
             accepter
                 .shared
@@ -410,12 +347,19 @@ async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses:
                 .count_stream(|streams| streams.crowded += 1);
             continue;
         };
+        if !admission.admits(address.ip(), Instant::now()) {
+            accepter
+                .shared
+                .keyring
+                .count_stream(|streams| streams.limited += 1);
+            continue;
+        }
         let accepter = Arc::clone(&accepter);
         served.spawn(async move { accepter.serve(stream, address, permit).await });
     }
 }
 
-fn tcp_socket(address: IpAddr) -> std::io::Result<TcpSocket> {
+pub(super) fn tcp_socket(address: IpAddr) -> std::io::Result<TcpSocket> {
     if address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
@@ -436,18 +380,11 @@ fn check_ids(identity: &Identity, peers: &[PeerSettings]) -> Result<(), StreamEr
     Ok(())
 }
 
-/// The kernel's id of this boot, as bytes.
-fn boot_id() -> std::io::Result<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let digits: String = text.trim().chars().filter(|digit| *digit != '-').collect();
-    u128::from_str_radix(&digits, 16)
-        .map(u128::to_be_bytes)
-        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-}
-
-fn jitter(random: &SystemRandom) -> u8 {
-    let mut byte = [u8::MAX];
-    // Without randomness the wait is the longest allowed: late, but never wrong.
-    let _ = random.fill(&mut byte);
-    byte[0]
+/// Tells this run of the daemon from every other.
+fn new_run() -> Result<[u8; 16], StreamError> {
+    let mut run = [0; 16];
+    SystemRandom::new()
+        .fill(&mut run)
+        .map_err(|_| StreamError::Random)?;
+    Ok(run)
 }

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 use tokio_rustls::TlsConnector;
 
+mod attacks;
+
 use super::*;
 use crate::config::settings::PeerSettings;
 use crate::facts::{BootTime, Datagram, HostId, LinkCounters, Name};
@@ -28,6 +30,8 @@ struct Host {
     identity: Identity,
     /// Kept over a restart, as a configured port is.
     tcp: SocketAddr,
+    /// How often its streams are renewed.
+    rotation: Duration,
 }
 
 /// A host whose daemon runs.
@@ -65,6 +69,7 @@ impl Host {
             name: name.parse().unwrap(),
             identity,
             tcp,
+            rotation: dial::ROTATION,
         }
     }
 
@@ -77,14 +82,14 @@ impl Host {
 
     fn start(&self, peer: &Self, pin: HostId) -> Daemon {
         let keyring = Arc::new(Keyring::new([peer.name.clone()]));
-        let datagrams = Datagrams::bind(loopback(), Arc::clone(&keyring)).unwrap();
+        let datagrams = Datagrams::bind(loopback(), [], Arc::clone(&keyring)).unwrap();
         let (shutdown, stop) = watch::channel(false);
         let peers = vec![PeerSettings {
             name: peer.name.clone(),
             id: pin,
             address: peer.tcp,
         }];
-        let listener = Listener::bind(self.tcp).unwrap();
+        let listener = Listener::bind(self.tcp).unwrap().rotating(self.rotation);
         let run = listener.run(
             self.identity.clone(),
             peers,

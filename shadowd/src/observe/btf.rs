@@ -17,6 +17,9 @@ pub const KERNEL: &str = "/sys/kernel/btf/vmlinux";
 
 /// Anonymous structures nest no deeper than this.
 const NESTING_MAX: usize = 8;
+/// Members looked at for one field, those of anonymous structures included; task_struct has some
+/// 300. Anonymous structures that hold each other could be walked for years.
+const LOOKS_MAX: u32 = 20_000;
 
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
@@ -127,7 +130,7 @@ impl Btf {
         let mut bits = 0_u32;
         for field in path {
             let (offset, next) = self
-                .field(current, field, NESTING_MAX)
+                .field(current, field, NESTING_MAX, &mut { LOOKS_MAX })
                 .ok_or_else(|| LookupError::NoField(structure.to_owned(), (*field).to_owned()))?;
             bits = bits.saturating_add(offset);
             current = self.strip(next);
@@ -149,7 +152,7 @@ impl Btf {
             .and_then(|ids| ids.iter().copied().find(|id| self.is_composite(*id)));
         for field in path {
             current = current
-                .and_then(|id| self.field(id, field, NESTING_MAX))
+                .and_then(|id| self.field(id, field, NESTING_MAX, &mut { LOOKS_MAX }))
                 .map(|(_, next)| self.strip(next));
         }
         current
@@ -245,10 +248,11 @@ impl Btf {
     }
 
     /// Offset in bits and type of a field.
-    fn field(&self, id: u32, name: &str, depth: usize) -> Option<(u32, u32)> {
+    fn field(&self, id: u32, name: &str, depth: usize, looks: &mut u32) -> Option<(u32, u32)> {
         let record = *self.types.get(id as usize)?;
         let info = self.info(id).filter(|_| self.is_composite(id))?;
         for index in 0..(info & 0xffff) as usize {
+            *looks = looks.checked_sub(1)?;
             let at = record + 12 + index * 12;
             let member = self.string(self.word(at).ok()?);
             let target = self.word(at + 4).ok()?;
@@ -264,7 +268,7 @@ impl Btf {
             }
             if member.is_empty() && depth > 0 {
                 let inner = self.strip(target);
-                if let Some((more, found)) = self.field(inner, name, depth - 1) {
+                if let Some((more, found)) = self.field(inner, name, depth - 1, looks) {
                     return Some((bits.saturating_add(more), found));
                 }
             }
@@ -280,6 +284,32 @@ fn kind(info: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn anonymous_structures_that_hold_themselves_end() {
+        let strings = b"\0outer\0";
+        let mut words = vec![1, KIND_STRUCT << 24 | 400, 8];
+        for _ in 0..400 {
+            words.extend([0, 1, 0]);
+        }
+        let types: Vec<u8> = words
+            .iter()
+            .flat_map(|word: &u32| word.to_ne_bytes())
+            .collect();
+        let lengths = [24, 0, types.len(), types.len(), strings.len()];
+        let mut blob = 0xeb9f_u16.to_ne_bytes().to_vec();
+        blob.extend([1, 0]);
+        blob.extend(
+            lengths
+                .iter()
+                .flat_map(|length| (*length as u32).to_ne_bytes()),
+        );
+        blob.extend(types);
+        blob.extend(strings);
+        let btf = Btf::parse(blob).expect("its lengths are right");
+        let missing = LookupError::NoField("outer".to_owned(), "x".to_owned());
+        assert_eq!(btf.offset("outer", &["x"]), Err(missing));
+    }
 
     /// `struct outer { int a; union { struct inner *p; int q; }; }`, `struct inner { int b; }`,
     /// `typedef void (*btf_trace_x)(void *, int)`.

@@ -57,7 +57,7 @@ fn whole(name: &str, text: &mut String) -> bool {
 }
 
 /// Processor time, context switches and the number of processors (proc_stat(5)).
-fn stat(text: &str) -> (Resources, u32) {
+pub(super) fn stat(text: &str) -> (Resources, u32) {
     let mut resources = Resources::default();
     let mut processors = 0;
     for line in text.lines() {
@@ -84,7 +84,7 @@ fn stat(text: &str) -> (Resources, u32) {
 }
 
 /// Memory and what of it is available, bytes (proc_meminfo(5)).
-fn memory(text: &str) -> (u64, u64) {
+pub(super) fn memory(text: &str) -> (u64, u64) {
     let bytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         let count: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
@@ -97,14 +97,14 @@ fn memory(text: &str) -> (u64, u64) {
 }
 
 /// Load averages.
-fn load(text: &str) -> Option<[f64; 3]> {
+pub(super) fn load(text: &str) -> Option<[f64; 3]> {
     let mut words = text.split_ascii_whitespace().map(|word| word.parse().ok());
     let load = [words.next()??, words.next()??, words.next()??];
     load.iter().all(|one: &f64| one.is_finite()).then_some(load)
 }
 
 /// One counter of TcpExt: a line of names and a line of numbers in the same order.
-fn extension(text: &str, name: &str) -> Option<u64> {
+pub(super) fn extension(text: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
     let names = lines.next()?.split_ascii_whitespace();
     let numbers = lines.next()?.split_ascii_whitespace();
@@ -113,7 +113,7 @@ fn extension(text: &str, name: &str) -> Option<u64> {
 }
 
 /// Disks and partitions: numbers and name.
-fn disks(text: &str) -> Vec<((u32, u32), String)> {
+pub(super) fn disks(text: &str) -> Vec<((u32, u32), String)> {
     let disk = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let device = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);

@@ -114,7 +114,7 @@ impl LifecycleProbes {
 }
 
 /// Reads one record; `None` for one that this build does not know.
-fn decode(bytes: &[u8]) -> Option<Event> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Event> {
     let four = |at: usize| {
         let part = bytes.get(at..at + 4)?;
         Some(u32::from_ne_bytes(part.try_into().ok()?))

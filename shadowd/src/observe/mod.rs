@@ -12,6 +12,8 @@ mod descriptors;
 mod fallback;
 mod fields;
 mod files;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod groups;
 mod host;
 mod lifecycle;

@@ -197,19 +197,19 @@ impl Names {
 }
 
 /// Bytes of an IPv4 header.
-fn header_v4(packet: &[u8]) -> Option<usize> {
+pub(super) fn header_v4(packet: &[u8]) -> Option<usize> {
     Some(usize::from(packet.first()? & 0xf) * 4)
 }
 
 /// What a UDP datagram carries.
-fn payload(datagram: &[u8]) -> Option<&[u8]> {
+pub(super) fn payload(datagram: &[u8]) -> Option<&[u8]> {
     let length = u16::from_be_bytes([*datagram.get(4)?, *datagram.get(5)?]);
     datagram.get(UDP_HEADER..usize::from(length))
 }
 
 /// The addresses of a DNS answer with the name that was asked for; empty when the answer gives
 /// none, `None` when it cannot be read.
-fn answers(message: &[u8]) -> Option<Vec<(IpAddr, String)>> {
+pub(super) fn answers(message: &[u8]) -> Option<Vec<(IpAddr, String)>> {
     let mut message = message.to_vec();
     let count = |at: usize| {
         Some(usize::from(u16::from_be_bytes([

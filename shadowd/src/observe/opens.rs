@@ -191,7 +191,7 @@ fn beginning(root: &Path) -> Root {
 }
 
 /// Reads one record; `None` for one that is none.
-fn decode(bytes: &[u8]) -> Option<FileOpen> {
+pub(super) fn decode(bytes: &[u8]) -> Option<FileOpen> {
     use std::mem::offset_of;
     let four = |at: usize| {
         let part = bytes.get(at..at + 4)?;

@@ -93,7 +93,7 @@ impl Processes {
 }
 
 /// The sum of both kinds in a thread's status (proc_pid_status(5)), which ends with them.
-fn context_switches(status: &str) -> u64 {
+pub(super) fn context_switches(status: &str) -> u64 {
     let mut sum = 0_u64;
     for line in status.lines().rev().take(8) {
         if let Some((name, count)) = line.split_once(":\t")

@@ -267,6 +267,7 @@ impl Answers for Board {
             groups: view.groups,
             witnessed: view.witnessed,
             strangers: self.keyring.strangers(),
+            connections: self.keyring.streams(),
             warnings: self.warnings(&capture),
             capture,
             receivers: self

@@ -129,7 +129,8 @@ pub async fn start_failover(
 impl FailoverStart {
     async fn build(self, inbox: mpsc::Receiver<Input>) -> anyhow::Result<Failover> {
         let listen = self.settings.host.listen;
-        let datagrams = Datagrams::bind(listen, Arc::clone(&self.keyring))
+        let peers = self.settings.peers.iter().map(|peer| peer.address.ip());
+        let datagrams = Datagrams::bind(listen, peers, Arc::clone(&self.keyring))
             .with_context(|| format!("cannot listen on {listen} (UDP)"))?;
         let kernels = Kernels::start(&self.settings, &self.inputs)?;
         let mut groups = Vec::new();

@@ -3,6 +3,8 @@
 //! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod history;
 mod hooks;
 mod metrics;

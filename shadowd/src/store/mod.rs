@@ -5,6 +5,8 @@
 //! may not (`FULL`), because a claim rests on it. The store never repairs, renames or deletes a
 //! file that it does not understand, and it decides nothing.
 
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod history;
 mod pause;
 mod policy;

@@ -80,6 +80,7 @@ pub fn status() -> Status {
             },
         }],
         strangers: LinkCounters::default(),
+        connections: Default::default(),
         capture: CaptureStatus {
             probes: vec![
                 ProbeStatus {

@@ -18,6 +18,7 @@ enum May {
 /// The most specific entry is the one that counts: `serve::protocol` before `serve`.
 const EDGES: &[(&str, May)] = &[
     ("facts", May::Only(&[])),
+    ("fuzz", May::AllBut(&[])),
     ("ethernet", May::Only(&[])),
     ("config", May::Only(&["facts"])),
     ("decide", May::Only(&["facts", "config"])),

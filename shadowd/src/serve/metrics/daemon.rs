@@ -8,7 +8,9 @@ use prometheus_client::metrics::MetricType;
 use super::Snapshot;
 use super::encode::Base::{Bytes, Count, Ratio, Seconds};
 use super::encode::{Family, Labels, counter, flag, gauge, labels, seconds};
-use crate::facts::{BootTime, GroupStatus, PeerStatus, ProbeStatus, Protection, Role};
+use crate::facts::{
+    BootTime, GroupStatus, LinkCounters, PeerStatus, ProbeStatus, Protection, Role,
+};
 
 type Gauge<T> = (Family, fn(&T) -> Option<f64>);
 
@@ -278,16 +280,7 @@ pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
     );
     gauge(to, family, silences)?;
     let datagrams = peers.iter().flat_map(|peer| {
-        let counters = &peer.counters;
-        [
-            ("sent", counters.sent),
-            ("unsent", counters.unsent),
-            ("received", counters.received),
-            ("malformed", counters.malformed),
-            ("forged", counters.forged),
-            ("replayed", counters.replayed),
-        ]
-        .map(|(outcome, count)| {
+        outcomes(&peer.counters).map(|(outcome, count)| {
             let pairs = [("peer", peer.host.as_str()), ("outcome", outcome)];
             (labels(&pairs), count)
         })
@@ -297,7 +290,52 @@ pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
         Count,
         "Heartbeats and other datagrams",
     );
-    counter(to, family, datagrams)
+    counter(to, family, datagrams)?;
+    links(shown, to)
+}
+
+const fn outcomes(counters: &LinkCounters) -> [(&'static str, u64); 6] {
+    [
+        ("sent", counters.sent),
+        ("unsent", counters.unsent),
+        ("received", counters.received),
+        ("malformed", counters.malformed),
+        ("forged", counters.forged),
+        ("replayed", counters.replayed),
+    ]
+}
+
+/// Strangers' datagrams, and connections of both.
+fn links(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
+    let strangers = &shown.status.strangers;
+    let refused = [
+        ("malformed", strangers.malformed),
+        ("forged", strangers.forged),
+        ("limited", strangers.limited),
+    ];
+    let family = Family(
+        "shadowd_stranger_datagrams",
+        Count,
+        "Refused datagrams that belong to no peer",
+    );
+    let by_outcome = |(outcome, count)| (labels(&[("outcome", outcome)]), count);
+    counter(to, family, refused.into_iter().map(by_outcome))?;
+    let streams = &shown.status.connections;
+    let outcomes = [
+        ("established", streams.established),
+        ("renewed", streams.renewed),
+        ("refused", streams.refused),
+        ("crowded", streams.crowded),
+        ("limited", streams.limited),
+        ("failed_dials", streams.failed_dials),
+        ("violations", streams.violations),
+    ];
+    let family = Family(
+        "shadowd_link_connections",
+        Count,
+        "Connections between hosts",
+    );
+    counter(to, family, outcomes.into_iter().map(by_outcome))
 }
 
 /// Capture: what feeds it, what it costs, what it lost.

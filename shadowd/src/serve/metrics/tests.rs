@@ -188,6 +188,7 @@ fn status() -> Status {
             },
         }],
         strangers: LinkCounters::default(),
+        connections: Default::default(),
         capture: CaptureStatus {
             probes: vec![ProbeStatus {
                 name: "tcp".to_owned(),

@@ -87,7 +87,7 @@ pub fn path(folder: &Path, number: u64, level: Level) -> PathBuf {
     folder.join(format!("{number:016x}.{ending}"))
 }
 
-fn parse(name: &str) -> Option<(u64, Level)> {
+pub(super) fn parse(name: &str) -> Option<(u64, Level)> {
     let (number, ending) = name.split_once('.')?;
     let level = match ending {
         "full" => Level::Full,

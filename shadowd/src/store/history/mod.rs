@@ -11,6 +11,8 @@
 //! cost the last minute. One [`Writer`] at a time; any number of [`Reader`]s meanwhile.
 
 mod frame;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod index;
 mod merge;
 mod read;
