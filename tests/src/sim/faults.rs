@@ -51,6 +51,8 @@ pub struct Plan {
     pub drift_ppm: Vec<i64>,
     /// Witnesses break the rule: they grant before what they promised ran out.
     pub broken: bool,
+    /// What every daemon did is replayed from its journal when it ends.
+    pub replays: bool,
     /// Whether the group has a cold unit beside the warm one.
     pub cold_unit: bool,
     /// Longest one-way delay of a datagram.
@@ -103,6 +105,7 @@ impl Plan {
             },
             drift_ppm,
             broken: false,
+            replays: false,
             cold_unit: rng.random_bool(0.5),
             max_delay: Duration::from_micros(rng.random_range(100..6_000)),
             duplicated: rng.random_range(0..20),

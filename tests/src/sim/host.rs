@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
-use shadowd::decide::cluster::{Action, Done, Group, Peer, Witness};
+use shadowd::decide::cluster::{Action, Done, Group, Journaled, Peer, Witness};
 use shadowd::facts::{
     Body, BootTime, Epoch, GroupMessage, HostId, Name, PolicyMemory, PolicyOrder, Protection,
     UnitMode,
 };
 
 use super::faults::Plan;
+use super::journal;
 use super::restart::Disk;
 
 /// Between heartbeats.
@@ -48,7 +49,7 @@ pub enum Input {
 
 /// A daemon's core.
 pub enum Core {
-    Member(Box<Group>),
+    Member(Box<Journaled>),
     Witness(Box<Witness>),
 }
 
@@ -134,7 +135,7 @@ impl Core {
             (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
             (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
             (Self::Member(group), Input::Carrier { up }) => {
-                group.on_link_address(Some([2; 6]));
+                group.on_link_address(Some([2; 6]), now);
                 group.on_carrier(up, now);
             }
             (Self::Member(group), Input::KernelAnswers { from }) => {
@@ -201,6 +202,10 @@ pub struct Host {
     pub inbox: VecDeque<Input>,
     /// When the armed timer fires.
     pub timer: Option<Duration>,
+    /// Whether the journals of its daemons are replayed.
+    replays: bool,
+    /// A replay that was not like the daemon.
+    pub unlike: Option<String>,
 }
 
 /// The group's name.
@@ -279,6 +284,8 @@ impl Host {
             busy: false,
             inbox: VecDeque::new(),
             timer: None,
+            replays: plan.replays,
+            unlike: None,
         }
     }
 
@@ -315,7 +322,7 @@ impl Host {
             }
             let resumed = group.remember(&memory, clock);
             self.vips &= resumed;
-            Core::Member(Box::new(group))
+            Core::Member(Box::new(Journaled::new(group, clock)))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });
         self.inbox.push_back(Input::Unit {
@@ -330,6 +337,7 @@ impl Host {
 
     /// The daemon is gone; the machine stays as it is.
     pub fn end_daemon(&mut self) {
+        self.replay();
         self.core = None;
         self.incarnation += 1;
         self.busy = false;
@@ -362,6 +370,16 @@ impl Host {
     pub fn set_guard(&mut self) {
         if let Some(until) = self.member().and_then(Group::may_answer_until) {
             self.guard = until;
+        }
+    }
+
+    /// What its daemon did since its journal begins has to come out of it once more.
+    pub fn replay(&mut self) {
+        if self.replays
+            && let Some(Core::Member(core)) = &mut self.core
+            && let Err(why) = journal::replays(core)
+        {
+            self.unlike = Some(format!("{}: {why}", self.peer.name));
         }
     }
 

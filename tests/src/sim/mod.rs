@@ -7,6 +7,7 @@ mod check;
 mod faults;
 mod host;
 mod inject;
+mod journal;
 pub mod many;
 mod network;
 mod restart;

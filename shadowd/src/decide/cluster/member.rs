@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::{BootTime, Cause, HostId, Name, Role};
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
@@ -9,7 +11,7 @@ use crate::facts::{BootTime, Cause, HostId, Name, Role};
 const REORDERED: Duration = Duration::from_secs(1);
 
 /// One other member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Member {
     pub name: Name,
     pub id: HostId,
@@ -28,7 +30,7 @@ pub(super) struct Member {
 }
 
 /// A member's last word.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Said {
     pub heard: BootTime,
     pub sent: BootTime,
