@@ -5,6 +5,7 @@
 
 mod action;
 mod definition;
+mod explain;
 mod flap;
 mod group;
 mod handover;
@@ -20,7 +21,9 @@ mod pause;
 mod policy;
 mod replay;
 mod silence;
+mod simulate;
 mod status;
+mod survivors;
 #[cfg(test)]
 mod tests;
 mod voter;
@@ -28,8 +31,10 @@ mod votes;
 mod witness;
 
 pub use action::{Action, Done, Record, Step};
+pub use explain::{Explanation, Line, explain};
 pub use group::{Group, Peer};
 pub use handover::Refusal;
 pub use journal::{Entry, Input, Journaled, Window};
 pub use replay::{Difference, Replayed, UnreadableWindow, replay};
+pub use simulate::{Prospect, Reason, Takeover, UnknownHost, simulate};
 pub use witness::Witness;

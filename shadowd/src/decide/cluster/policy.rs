@@ -415,6 +415,17 @@ impl Group {
 }
 
 impl Policy {
+    /// What bounds the whole group, without what bounds this member alone.
+    pub fn without_own(&self) -> Self {
+        Self {
+            maintenance: None,
+            flap: Flap::default(),
+            next_handover: BootTime::default(),
+            offered_for: None,
+            ..self.clone()
+        }
+    }
+
     /// Nothing bounds a group that has just begun.
     pub fn new(definition: u32, window_open: bool) -> Self {
         Self {
