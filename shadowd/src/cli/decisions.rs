@@ -266,7 +266,8 @@ fn outcome(decision: &Decision, replayed: &Replayed) -> String {
     );
     let counts = format!("{} inputs, {} actions", replayed.inputs, replayed.actions);
     match &replayed.difference {
-        None => format!("{head}: same ({counts})\n"),
+        None if replayed.decided => format!("{head}: same ({counts})\n"),
+        None => format!("{head}: same ({counts}), but the decision itself is not among them\n"),
         Some(difference) => {
             let at = relative(difference.at, decision.at);
             let recorded = clean(&format!("{:?}", difference.recorded));

@@ -16,8 +16,8 @@ use super::shadowctl::{code, command, parsed, shown, words};
 
 const HEARTBEAT: Duration = Duration::from_millis(10);
 
-/// What a daemon on host `a` kept of its takeover from `b`.
-fn window() -> Window {
+/// The core of a daemon on host `a`, which follows `b`.
+fn follower() -> (Journaled, BootTime) {
     let settings = GroupSettings {
         name: name("web"),
         members: vec![name("b")],
@@ -69,6 +69,12 @@ fn window() -> Window {
     }
     // What it decided until now is another window.
     drop(core.take_decision(now, true));
+    (core, now)
+}
+
+/// What it kept of its takeover.
+fn window() -> Window {
+    let (mut core, mut now) = follower();
     loop {
         now = core
             .next_deadline()
@@ -103,7 +109,7 @@ pub fn list(group: &Name) -> Result<Decisions, Refusal> {
 pub fn one(group: &Name, number: u64) -> Result<RecordedDecision, Refusal> {
     let mut window = window();
     if group.as_str() == "spoilt" {
-        window.log.truncate(window.log.len() / 2);
+        window.log.pop();
     }
     Ok(RecordedDecision {
         decision: decision(number),
@@ -115,10 +121,14 @@ pub fn core(group: &Name) -> Result<CoreNow, Refusal> {
     if group.as_str() != "web" {
         return Err(unknown(group));
     }
-    let mut window = window();
-    window.log.clear();
+    let (core, now) = follower();
+    let window = Window {
+        checkpoint: core.checkpoint(),
+        log: Vec::new(),
+        ..window()
+    };
     Ok(CoreNow {
-        now: window.decision.at,
+        now,
         core: BASE64.encode(&window.to_bytes().unwrap()),
     })
 }

@@ -162,6 +162,8 @@ pub struct Replayed {
     pub inputs: u64,
     /// Actions that were the same.
     pub actions: u64,
+    /// The decision itself was among them: a storm of messages may have pushed it out.
+    pub decided: bool,
     /// The first thing that was not.
     pub difference: Option<Difference>,
 }
@@ -207,6 +209,11 @@ pub fn replay(window: &Window) -> Result<Replayed, UnreadableWindow> {
                     return Ok(replayed);
                 }
                 replayed.actions += 1;
+                if let Action::Record(record) = &*recorded {
+                    let decision = &window.decision;
+                    let same = record.at == decision.at && record.kind == decision.kind;
+                    replayed.decided |= same;
+                }
             }
         }
     }

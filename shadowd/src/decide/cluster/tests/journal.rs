@@ -56,6 +56,7 @@ fn a_takeover_is_kept_once_it_has_settled_and_replays_to_the_same_from_its_bytes
     let read = Window::from_bytes(decision, &bytes).unwrap();
     let replayed = replay(&read).unwrap();
     assert_eq!(replayed.difference, None);
+    assert!(replayed.decided);
     assert!(replayed.inputs > 800 && replayed.actions > 400);
 }
 
