@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Subcommand, ValueEnum};
 
 use super::client::{CallError, Client};
+use super::decisions::{self, ReplayArguments, Wanted};
 use super::human::span;
 use super::{Failure, Screen};
 use crate::facts::Name;
@@ -80,6 +81,36 @@ Examples:
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
     },
+    /// Tell a decision of this host in sentences: what led to it, and what came of it
+    #[command(after_help = "\
+Times are relative to the decision. The newest 64 decisions of each group are kept.
+
+Examples:
+  shadowctl failover explain
+  shadowctl failover explain web --epoch 8")]
+    Explain(Wanted),
+    /// Run a recorded decision again and compare: the same inputs must give the same actions
+    #[command(after_help = "\
+The core runs in this process, from what it was some seconds before the decision. Exit code 1 if
+anything came out differently.
+
+Examples:
+  shadowctl failover replay web --epoch 8
+  shadowctl failover replay --all")]
+    Replay(ReplayArguments),
+    /// Say what would happen if a host died now: who would take over, when, and why
+    #[command(after_help = "\
+This host's core looks ahead; the others are taken for what they said last. Nothing is touched.
+
+Example:
+  shadowctl failover simulate b --group web")]
+    Simulate {
+        /// The member or witness that dies
+        host: Name,
+        /// The group; may be left out where this host is in one only
+        #[arg(long, value_name = "GROUP")]
+        group: Option<Name>,
+    },
     /// Let members take a frozen group over again
     #[command(after_help = "\
 Example:
@@ -141,6 +172,11 @@ pub(super) async fn run(
             let length = span(wanted.unwrap_or(DEFAULT_FREEZE));
             let text = format!("group {}: frozen for {length}\n", done.group);
             screen.show(&done, text)
+        }
+        Failover::Explain(wanted) => decisions::explain(client, screen, &wanted).await,
+        Failover::Replay(wanted) => decisions::replay(client, screen, &wanted).await,
+        Failover::Simulate { host, group } => {
+            decisions::simulate(client, screen, &host, group.as_ref()).await
         }
         Failover::Unfreeze { group } => {
             let path = protocol::group_path(UNFREEZE, &group);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::client::CallError;
 use super::human::clean;
+use crate::decide::cluster::UnreadableWindow;
 use crate::facts::Name;
 use crate::serve::protocol::Code;
 
@@ -45,6 +46,18 @@ pub enum Failure {
         /// Its name.
         name: Name,
     },
+    /// A recorded decision cannot be read.
+    #[error("it cannot be replayed here")]
+    Window(#[source] UnreadableWindow),
+    /// What should be bytes is not.
+    #[error("the recorded decision is damaged: it is no base64")]
+    Text,
+    /// Decisions came out differently.
+    #[error("{count} of the recorded decisions came out differently: report this with --json")]
+    Differs {
+        /// How many.
+        count: usize,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -60,7 +73,10 @@ impl Failure {
                 _ => 1,
             },
             Self::Call(CallError::NoPermission { .. }) => 4,
-            Self::Call(CallError::NotUnderstood { .. }) => 5,
+            Self::Call(CallError::NotUnderstood { .. })
+            | Self::Text
+            | Self::Window(UnreadableWindow::OtherVersion { .. }) => 5,
+            Self::Window(_) | Self::Differs { .. } => 1,
             Self::Call(
                 CallError::NotRunning { .. }
                 | CallError::Socket { .. }

@@ -6,6 +6,7 @@
 pub mod args;
 mod choose;
 pub mod client;
+mod decisions;
 mod failover;
 mod failure;
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Minutes of a day.
 pub const DAY_MINUTES: u16 = 24 * 60;
 
 /// What bounds automatic failover of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicySettings {
     /// For how long a member with a better priority has to be ready before it gets the group back;
     /// none: never.
@@ -18,7 +20,7 @@ pub struct PolicySettings {
 }
 
 /// A part of each day, in minutes since midnight of the local time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayWindow {
     /// First minute within, 0 to 1439.
     pub from: u16,
@@ -39,7 +41,7 @@ impl DayWindow {
 
 /// How failovers away from a member hold it back (RFC 2439, where a route flap is what a failover
 /// is here).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlapSettings {
     /// The penalty is halved in this time: 1 s to 24 h.
     pub half_life: Duration,

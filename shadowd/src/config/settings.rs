@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
@@ -60,7 +62,7 @@ pub struct PeerSettings {
 }
 
 /// One group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupSettings {
     /// Its name.
     pub name: Name,
@@ -99,7 +101,7 @@ pub struct GroupSettings {
 }
 
 /// One unit of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitSettings {
     /// Name of the unit.
     pub name: Name,

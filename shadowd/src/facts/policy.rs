@@ -20,7 +20,7 @@ pub struct PolicyWord {
 }
 
 /// What an operator asks of one group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PolicyOrder {
     /// This host is not to own the group, for so long or until [`Self::MaintenanceOff`].
     MaintenanceOn {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::decisions;
 use super::failover::{HandoverAnswer, Input};
 use super::history::History;
 use super::record::Recorder;
@@ -19,8 +20,8 @@ use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
 use crate::serve::protocol::{
-    AtQuery, Code, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded, RecordedSum, Records,
-    RecordsQuery, Refusal, SumQuery,
+    AtQuery, Code, CoreNow, Decisions, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded,
+    RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 
 /// When a peer was heard and how far it is, by name.
@@ -301,6 +302,18 @@ impl Answers for Board {
 
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal> {
         self.history.recorded_sum(query)
+    }
+
+    fn decisions(&self, group: &Name) -> Result<Decisions, Refusal> {
+        decisions::list(&self.recorder, group)
+    }
+
+    fn decision(&self, group: &Name, number: u64) -> Result<RecordedDecision, Refusal> {
+        decisions::one(&self.recorder, group, number)
+    }
+
+    async fn core(&self, group: Name) -> Result<CoreNow, Refusal> {
+        decisions::core(&self.inputs, group).await
     }
 
     async fn test_receiver(&self, receiver: Name) -> Result<LastNotice, Refusal> {

@@ -15,7 +15,7 @@ use super::group::{GroupRunner, Outgoing};
 use super::peer::PeerLink;
 use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
-use crate::decide::cluster::{Done, Refusal as CoreRefusal};
+use crate::decide::cluster::{Done, Group, Refusal as CoreRefusal};
 use crate::facts::{BootTime, Datagram, GroupMessage, Kept, KeptPromise, Name, PolicyOrder};
 use crate::link::Datagrams;
 use crate::observe::addresses::AddressReading;
@@ -76,6 +76,13 @@ pub enum Input {
         order: PolicyOrder,
         /// Where the answer goes.
         reply: oneshot::Sender<Result<OrderAnswer, Refusal>>,
+    },
+    /// Somebody wants to see the core of a group as it is.
+    Core {
+        /// The group.
+        group: Name,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<(BootTime, Box<Group>), Refusal>>,
     },
     /// The minute of the day, local time.
     Minute(u16),
@@ -253,6 +260,11 @@ impl Failover {
                 order,
                 reply,
             } => drop(reply.send(self.order(&group, order, now))),
+            Input::Core { group, reply } => {
+                let group = self.group_named(&group);
+                let core = group.map(|group| (now, self.groups[group].core.checkpoint()));
+                let _ = reply.send(core);
+            }
             Input::Minute(minute) => {
                 for group in &mut self.groups {
                     group.on_minute(minute, now);

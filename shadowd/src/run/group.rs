@@ -13,7 +13,7 @@ use super::jobs::Job;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
 use crate::act::vip::{VipError, Vips};
-use crate::decide::cluster::{Action, Done, Group, Step};
+use crate::decide::cluster::{Action, Done, Group, Journaled, Step};
 use crate::facts::{
     BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, UnitStatus, Vip,
     VipStatus,
@@ -35,8 +35,8 @@ pub struct Outgoing {
 
 /// A group and its hands.
 pub struct GroupRunner {
-    /// Its core.
-    pub core: Group,
+    /// Its core, and the journal of what reaches it.
+    pub core: Journaled,
     vips: Vips,
     announcer: Announcer,
     /// The running series of announcements; none while this host does not hold the addresses.
@@ -74,7 +74,7 @@ impl GroupRunner {
         Self {
             stored: core.newest_epoch(),
             remembered: 0,
-            core,
+            core: Journaled::new(core, boot_time()),
             vips,
             announcer,
             repeats: None,
@@ -212,6 +212,7 @@ impl GroupRunner {
         self.end_drain(boot_time()).await;
         self.remember_epoch();
         self.remember_policy();
+        self.remember_decision();
         outgoing
     }
 
@@ -276,7 +277,7 @@ impl GroupRunner {
         let guarded = !up || self.guard.as_mut().is_none_or(GroupGuard::reattach);
         // Without the guard nothing passes connections on.
         let mac = mac.filter(|_| self.guard.is_some());
-        self.core.on_link_address(mac);
+        self.core.on_link_address(mac, now);
         self.core.on_carrier(up && guarded, now);
     }
 
@@ -427,6 +428,14 @@ impl GroupRunner {
             if self.recorder.remember_policy(self.name(), memory) {
                 self.remembered = changes;
             }
+        }
+    }
+
+    /// A decision is kept with what led to it, a moment after it was carried out.
+    fn remember_decision(&mut self) {
+        let ending = self.may_end();
+        if let Some(window) = self.core.take_decision(boot_time(), ending) {
+            self.recorder.window(self.name(), window);
         }
     }
 

@@ -12,6 +12,7 @@ mod board;
 mod capture;
 mod check;
 mod daemon;
+mod decisions;
 mod deliver;
 mod drain;
 mod failover;

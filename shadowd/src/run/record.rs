@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use tracing::{error, info, warn};
 
+use super::decisions::{self, Counts};
 use super::tap::Tap;
-use crate::decide::cluster::Record;
+use crate::decide::cluster::{Record, Window};
 use crate::facts::{
     BootTime, Epoch, Event, EventKind, Kept, KeptPromise, Name, PolicyMemory, Told,
 };
@@ -22,6 +23,7 @@ enum Entry {
     Epoch(Name, Epoch),
     Policy(Name, u64, Box<PolicyMemory>),
     Promise(Name, KeptPromise),
+    Window(Name, Box<Window>),
     Stop,
 }
 
@@ -35,6 +37,7 @@ pub struct Recorder {
     dropped: Arc<AtomicU64>,
     store: Arc<Mutex<Store>>,
     tap: Option<Tap>,
+    decisions: Counts,
 }
 
 impl Recorder {
@@ -48,15 +51,18 @@ impl Recorder {
         let store = Arc::new(Mutex::new(store));
         let dropped = Arc::<AtomicU64>::default();
         let (writer, lost) = (Arc::clone(&store), Arc::clone(&dropped));
+        let decisions = Counts::default();
+        let counts = decisions.clone();
         let thread = std::thread::Builder::new()
             .name("record".to_owned())
-            .spawn(move || write_all(&entries, &writer, &lost, (&boot, &on_kept)))?;
+            .spawn(move || write_all(&entries, &writer, (&lost, &counts), (&boot, &on_kept)))?;
         Ok((
             Self {
                 queue,
                 dropped,
                 store,
                 tap: None,
+                decisions,
             },
             thread,
         ))
@@ -161,6 +167,27 @@ impl Recorder {
         let _ = self.queue.try_send(Entry::Promise(group.clone(), promise));
     }
 
+    /// Keeps a decision with what led to it. One that finds no room is dropped and counted.
+    pub fn window(&self, group: &Name, window: Window) {
+        if self.decisions.admit() {
+            let entry = Entry::Window(group.clone(), Box::new(window));
+            if self.queue.try_send(entry).is_err() {
+                self.decisions.done();
+                self.decisions.lost();
+            }
+        }
+    }
+
+    /// Counts of the decisions that are kept with what led to them.
+    pub fn decisions(&self) -> &Counts {
+        &self.decisions
+    }
+
+    /// Lets `read` look into the store. May wait for the disk.
+    pub fn with_store<T>(&self, read: impl FnOnce(&Store) -> T) -> T {
+        read(&self.store.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Keeps what this daemon leaves to the next.
     ///
     /// # Errors
@@ -211,7 +238,7 @@ pub(super) fn wall_ms() -> u64 {
 fn write_all(
     entries: &Receiver<Entry>,
     store: &Mutex<Store>,
-    lost: &AtomicU64,
+    (lost, counts): (&AtomicU64, &Counts),
     (boot, on_kept): (&str, &OnKept),
 ) {
     while let Ok(first) = entries.recv() {
@@ -243,6 +270,10 @@ fn write_all(
                             error!(%group, cause = %anyhow::Error::from(cause), "promise not kept");
                         }
                     }
+                }
+                Entry::Window(group, window) => {
+                    let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+                    decisions::keep(&mut store, &group, &window, counts);
                 }
                 Entry::Stop => stop = true,
             }

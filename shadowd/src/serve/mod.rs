@@ -3,6 +3,7 @@
 //! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
+mod decisions;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod history;
@@ -18,8 +19,8 @@ use std::sync::Arc;
 
 use crate::facts::{Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
-    AtQuery, HandoverDone, OrderDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
-    SumQuery,
+    AtQuery, CoreNow, Decisions, HandoverDone, OrderDone, Recorded, RecordedDecision, RecordedSum,
+    Records, RecordsQuery, Refusal, SumQuery,
 };
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
@@ -59,6 +60,24 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// [`protocol::Code::NothingRecorded`], or why the history cannot be read.
     fn recorded_sum(&self, query: SumQuery) -> Result<RecordedSum, Refusal>;
+
+    /// The decisions of `group` that are kept. Called on a blocking thread: may read the disk.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    fn decisions(&self, group: &Name) -> Result<Decisions, Refusal>;
+
+    /// One of them with what led to it. Called on a blocking thread: may read the disk.
+    ///
+    /// # Errors
+    /// [`protocol::Code::NothingRecorded`], or why it cannot be read.
+    fn decision(&self, group: &Name, number: u64) -> Result<RecordedDecision, Refusal>;
+
+    /// The core of `group` as it is now. The caller waits at most [`protocol::CORE_TIMEOUT`].
+    ///
+    /// # Errors
+    /// [`protocol::Code::UnknownGroup`], or that the daemon is busy or stopping.
+    fn core(&self, group: Name) -> impl Future<Output = Result<CoreNow, Refusal>> + Send;
 
     /// Tells the hook or the alert `receiver` a test; returns what came of it. The caller waits at
     /// most [`protocol::TEST_TIMEOUT`] and then drops the future; the test goes on.

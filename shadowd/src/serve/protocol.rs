@@ -3,6 +3,7 @@
 //! Server and client share this file. Inside `/v1` fields are only ever added; whoever reads an
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
+mod decisions;
 mod history;
 mod policy;
 
@@ -15,6 +16,9 @@ use crate::facts::{
     ProcessUse, ReceiverStatus, Status, UnitUse,
 };
 
+pub use decisions::{
+    CORE, CORE_TIMEOUT, CoreNow, DECISION, DECISIONS, Decisions, RecordedDecision, decision_path,
+};
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
     Records, RecordsQuery, SumQuery,

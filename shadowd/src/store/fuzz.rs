@@ -34,6 +34,7 @@ pub(crate) fn jsons() -> Vec<Vec<u8>> {
     let at = crate::facts::BootTime::from_nanos;
     let kept = Kept {
         vote: Some(KeptVote {
+            electorate: 8,
             quiet_until: at(5),
             promise: Some((epoch, at(u64::MAX - 1))),
             newest: epoch,

@@ -5,6 +5,7 @@
 //! may not (`FULL`), because a claim rests on it. The store never repairs, renames or deletes a
 //! file that it does not understand, and it decides nothing.
 
+mod decisions;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod history;
@@ -22,6 +23,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::facts::{Epoch, Event, Name};
+
+pub use decisions::{MAX_DECISION_BYTES, MAX_DECISIONS};
 
 /// Name of the file in the state directory.
 pub const FILE: &str = "store.sqlite";
@@ -152,6 +155,18 @@ pub enum StoreError {
     /// A promise could not be kept.
     #[error("cannot keep a promise of group {group}")]
     KeepPromise {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Decisions could not be read.
+    #[error("cannot read the recorded decisions")]
+    Decisions(#[source] rusqlite::Error),
+    /// A decision could not be kept.
+    #[error("cannot keep a decision of group {group}")]
+    KeepDecision {
         /// The group.
         group: Name,
         /// Why.

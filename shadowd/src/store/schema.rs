@@ -18,7 +18,7 @@ use super::StoreError;
 const APPLICATION_ID: u32 = 0x7368_6477;
 
 /// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY,
@@ -65,6 +65,16 @@ const MIGRATIONS: [&str; 4] = [
         boot TEXT NOT NULL,
         body TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
+",
+    "
+    CREATE TABLE decisions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        group_name TEXT NOT NULL,
+        body TEXT NOT NULL,
+        digest BLOB NOT NULL,
+        packed BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX decisions_of_group ON decisions (group_name, number);
 ",
 ];
 

@@ -16,8 +16,8 @@ use shadowd::facts::{
     VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, HandoverDone, OrderDone, Record, Recorded, RecordedSum, Records, RecordsQuery,
-    Refusal, SumQuery,
+    AtQuery, Code, CoreNow, Decisions, HandoverDone, OrderDone, Record, Recorded, RecordedDecision,
+    RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
@@ -333,6 +333,18 @@ impl Answers for Fixed {
             from_ms: query.from_ms,
             cut: false,
         })
+    }
+
+    fn decisions(&self, group: &Name) -> Result<Decisions, Refusal> {
+        super::decisions::list(group)
+    }
+
+    fn decision(&self, group: &Name, number: u64) -> Result<RecordedDecision, Refusal> {
+        super::decisions::one(group, number)
+    }
+
+    async fn core(&self, group: Name) -> Result<CoreNow, Refusal> {
+        super::decisions::core(&group)
     }
 
     async fn test_receiver(&self, receiver: Name) -> Result<LastNotice, Refusal> {

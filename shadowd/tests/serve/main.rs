@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod daemon;
+mod decisions;
 mod history;
 mod hooks;
 mod map;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shadowd::decide::cluster::{Action, Done, Group, Witness};
+use shadowd::decide::cluster::{Action, Done, Group, Journaled, Witness};
 use shadowd::facts::{BootTime, Epoch, GroupMessage, Name, PolicyOrder};
 
 /// What reaches a daemon.
@@ -33,7 +33,7 @@ pub enum Input {
 
 /// A daemon's core.
 pub enum Core {
-    Member(Box<Group>),
+    Member(Box<Journaled>),
     Witness(Box<Witness>),
 }
 
@@ -110,7 +110,7 @@ impl Core {
             (Self::Member(group), Input::Done(done)) => group.on_done(done, now),
             (Self::Member(group), Input::Unit { unit, up }) => group.on_unit(&unit, up, now),
             (Self::Member(group), Input::Carrier { up }) => {
-                group.on_link_address(Some([2; 6]));
+                group.on_link_address(Some([2; 6]), now);
                 group.on_carrier(up, now);
             }
             (Self::Member(group), Input::KernelAnswers { from }) => {

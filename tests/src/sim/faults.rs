@@ -99,6 +99,8 @@ pub struct Plan {
     pub lease: Duration,
     /// How long an address action takes at most.
     pub slowest: Duration,
+    /// What every daemon did is replayed from its journal when it ends.
+    pub replays: bool,
     /// Whether the group has a cold unit beside the warm one.
     pub cold_unit: bool,
     /// Longest one-way delay of a datagram.
@@ -179,6 +181,7 @@ impl Plan {
             broken: None,
             lease: SUSPECT_AFTER,
             slowest: Duration::from_millis(3),
+            replays: false,
             cold_unit: rng.random_bool(0.5),
             max_delay: Duration::from_micros(rng.random_range(100..6_000)),
             duplicated: rng.random_range(0..20),

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use shadowd::config::settings::{GroupSettings, UnitSettings};
-use shadowd::decide::cluster::{Echo, Group, Peer, Witness};
+use shadowd::decide::cluster::{Echo, Group, Journaled, Peer, Witness};
 use shadowd::facts::{BootTime, Epoch, HostId, Name, PolicyMemory, UnitMode};
 
 use super::broken::Broken;
 use super::daemon::{Core, Input};
 use super::faults::Plan;
+use super::journal;
 use super::restart::Disk;
 
 /// Between heartbeats.
@@ -83,6 +84,10 @@ pub struct Host {
     /// others: what broken rules need to know.
     pub asked: Epoch,
     pub vote_given_until: BootTime,
+    /// Whether the journals of its daemons are replayed.
+    replays: bool,
+    /// A replay that was not like the daemon.
+    pub unlike: Option<String>,
 }
 
 /// The group's name.
@@ -178,6 +183,8 @@ impl Host {
             timer: None,
             asked: Epoch::NONE,
             vote_given_until: BootTime::default(),
+            replays: plan.replays,
+            unlike: None,
         };
         host.configure(plan, false);
         host
@@ -247,7 +254,7 @@ impl Host {
             }
             let resumed = group.remember(&memory, clock);
             self.vips &= resumed;
-            Core::Member(Box::new(group))
+            Core::Member(Box::new(Journaled::new(group, clock)))
         });
         self.inbox.push_back(Input::Carrier { up: self.link });
         self.inbox.push_back(Input::Unit {
@@ -262,6 +269,7 @@ impl Host {
 
     /// The daemon is gone; the machine stays as it is.
     pub fn end_daemon(&mut self) {
+        self.replay();
         self.core = None;
         self.incarnation += 1;
         self.busy = false;
@@ -325,6 +333,16 @@ impl Host {
     /// How long its daemon promises nothing after it started: 16 leases (`lease.rs`).
     pub fn quiet(&self) -> Duration {
         self.settings.lease * 16
+    }
+
+    /// What its daemon did since its journal begins has to come out of it once more.
+    pub fn replay(&mut self) {
+        if self.replays
+            && let Some(Core::Member(core)) = &mut self.core
+            && let Err(why) = journal::replays(core)
+        {
+            self.unlike = Some(format!("{}: {why}", self.peer.name));
+        }
     }
 
     /// Whether its daemon can act now.

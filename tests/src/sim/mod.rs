@@ -10,6 +10,7 @@ mod daemon;
 mod faults;
 mod host;
 mod inject;
+mod journal;
 pub mod many;
 mod network;
 mod queue;

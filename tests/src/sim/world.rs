@@ -141,6 +141,7 @@ impl World {
                 break;
             }
         }
+        result = result.and_then(|()| world.replay_all());
         for line in world.trace.iter().flatten() {
             println!("{line}");
         }

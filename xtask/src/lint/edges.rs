@@ -30,7 +30,13 @@ const EDGES: &[(&str, May)] = &[
     ("serve", May::Only(&["facts", "config"])),
     (
         "cli",
-        May::Only(&["serve::protocol", "decide::map", "facts", "config"]),
+        May::Only(&[
+            "serve::protocol",
+            "decide::map",
+            "decide::cluster",
+            "facts",
+            "config",
+        ]),
     ),
     ("run", May::AllBut(&["cli"])),
     ("bin::shadowd", May::Only(&["run", "config"])),

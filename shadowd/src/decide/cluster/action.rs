@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, KeptPromise, Mac, Name};
 
 /// Something to do. Actions are to be carried out in the order they are polled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
     /// Send `body` to the member `to`.
     Send {
@@ -78,7 +80,7 @@ pub enum Action {
 }
 
 /// What came of an [`Action`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Done {
     /// The virtual IPs are on the interface and were announced.
     VipsTaken {
@@ -114,7 +116,7 @@ pub enum Done {
 }
 
 /// The steps that can fail. The core tries them again or gives the group to somebody else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// [`Action::TakeVips`].
     TakeVips,
@@ -138,7 +140,7 @@ impl fmt::Display for Step {
 }
 
 /// Something that happened, without the clock time that `run` adds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// When.
     pub at: BootTime,

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::settings::FlapSettings;
 use crate::facts::BootTime;
 
@@ -15,7 +17,7 @@ const EACH: f64 = 1_000.0;
 const HALF_LIVES_MAX: i32 = 4;
 
 /// A member's penalty in one group.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Flap {
     /// As of `at`.
     points: f64,

@@ -17,6 +17,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::{Action, Done, Record, Step};
 use super::definition::definition;
 use super::handover::Offer;
@@ -34,7 +36,7 @@ pub(super) const LAST_WORDS_REPEATS: u8 = 3;
 const LAST_WORDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// A member's name and identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// Its name.
     pub name: Name,
@@ -43,7 +45,7 @@ pub struct Peer {
 }
 
 /// Where a member stands. The diagram is above.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
     Joining { until: BootTime },
     Shadow(View),
@@ -53,7 +55,7 @@ pub(super) enum State {
 }
 
 /// What a shadow sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum View {
     /// A member is active.
     Follows { member: usize, since: BootTime },
@@ -64,7 +66,7 @@ pub(super) enum View {
 }
 
 /// An owner's state.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Active {
     pub epoch: Epoch,
     /// The lease's deadline; none while nothing limits it ([`crate::facts::Protection::None`]).
@@ -77,7 +79,7 @@ pub(super) struct Active {
 }
 
 /// How far an owner's cold units are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Cold {
     /// Not started yet, or stopped for a handover.
     Down,
@@ -88,7 +90,7 @@ pub(super) enum Cold {
 }
 
 /// What follows once the virtual IPs are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Then {
     Resign(Cause),
     /// `drain`: where the other is on the link, if connections are served to their end.
@@ -101,7 +103,7 @@ pub(super) enum Then {
 }
 
 /// Last words and how often they are still to be said.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct LastWords {
     pub body: Body,
     pub epoch: Epoch,
@@ -109,7 +111,7 @@ pub(super) struct LastWords {
 }
 
 /// One member's view of one group.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Group {
     pub(super) settings: GroupSettings,
     pub(super) me: Peer,

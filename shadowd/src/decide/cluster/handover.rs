@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::Action;
 use super::group::{Cold, Group, State, Then};
 use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind, HostId, Mac, Name, Role};
 
 /// An offer under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Offer {
     pub to: usize,
     /// Given up after this.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::{Action, Step};
 use super::group::{Cold, Group, State};
 use crate::facts::{BootTime, Cause, Epoch, EventKind, Name, UnitMode};
@@ -16,7 +18,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 /// A step that failed, to be tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Retry {
     pub step: Step,
     pub epoch: Epoch,

@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::Action;
 use super::group::{Group, Peer, State, Then, View};
 use super::voter::{Voter, drift_margin};
@@ -26,7 +28,7 @@ pub(super) const STRETCH_MAX: u32 = 16;
 pub(super) const CALM: Duration = Duration::from_secs(10);
 
 /// What this member knows of the other voters, and its own vote.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub own: Voter,
     /// The members, in the group's order, then the witnesses.
@@ -45,7 +47,7 @@ pub(super) struct Lease {
 }
 
 /// One other voter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Ballot {
     pub name: Name,
     pub id: HostId,
@@ -57,7 +59,7 @@ pub(super) struct Ballot {
 }
 
 /// An ask that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Asking {
     pub cause: Cause,
     pub epoch: Epoch,
@@ -120,6 +122,11 @@ impl Lease {
         let mut until: Vec<BootTime> = others.chain([own]).collect();
         until.sort_unstable_by(|one, other| other.cmp(one));
         until.get(self.majority - 1).copied().unwrap_or_default()
+    }
+
+    /// Whether so many voters as make a majority exist.
+    pub fn has_majority(&self) -> bool {
+        (1..=self.ballots.len() + 1).contains(&self.majority)
     }
 
     /// What was promised is not this member's any more.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::rhythm::Rhythm;
 use crate::facts::{BootTime, Cause, HostId, Name, Role};
 
@@ -10,7 +12,7 @@ use crate::facts::{BootTime, Cause, HostId, Name, Role};
 const REORDERED: Duration = Duration::from_secs(1);
 
 /// One other member.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Member {
     pub name: Name,
     pub id: HostId,
@@ -31,7 +33,7 @@ pub(super) struct Member {
 }
 
 /// A member's last word.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Said {
     pub heard: BootTime,
     pub sent: BootTime,

@@ -6,10 +6,12 @@
 mod action;
 mod definition;
 mod echo;
+mod explain;
 mod flap;
 mod group;
 mod handover;
 mod health;
+mod journal;
 mod lease;
 mod member;
 mod memory;
@@ -18,9 +20,12 @@ mod neighbours;
 mod ownership;
 mod pause;
 mod policy;
+mod replay;
 mod rhythm;
 mod silence;
+mod simulate;
 mod status;
+mod survivors;
 #[cfg(test)]
 mod tests;
 mod voter;
@@ -29,6 +34,10 @@ mod witness;
 
 pub use action::{Action, Done, Record, Step};
 pub use echo::Echo;
+pub use explain::{Explanation, Line, explain};
 pub use group::{Group, Peer};
 pub use handover::Refusal;
+pub use journal::{Entry, Input, Journaled, Window};
+pub use replay::{Difference, Replayed, UnreadableWindow, replay};
+pub use simulate::{Prospect, Reason, Takeover, UnknownHost, simulate};
 pub use witness::Witness;

@@ -15,6 +15,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::action::Action;
 use super::group::{Active, Cold, Group, State};
 use super::lease::longest;
@@ -33,7 +35,7 @@ const MARGIN: Duration = Duration::from_millis(300);
 const SAID: u8 = 3;
 
 /// A pause that is being prepared.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Pausing {
     /// The daemon may be away for so long.
     away: Duration,

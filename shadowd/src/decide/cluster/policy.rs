@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::flap::Flap;
 use super::group::{Group, State, View};
 use super::handover::Refusal;
@@ -21,7 +23,7 @@ const ORDER_LEAP: u64 = 1 << 40;
 const FREEZE_MAX: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// An order that holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Order {
     /// None: until it is ended.
     until: Option<BootTime>,
@@ -59,7 +61,7 @@ impl Order {
 }
 
 /// What bounds automatic failover of one group on this member.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Policy {
     maintenance: Option<Order>,
     /// The newest order to freeze or unfreeze; what it says is `freeze`.
@@ -413,6 +415,17 @@ impl Group {
 }
 
 impl Policy {
+    /// What bounds the whole group, without what bounds this member alone.
+    pub fn without_own(&self) -> Self {
+        Self {
+            maintenance: None,
+            flap: Flap::default(),
+            next_handover: BootTime::default(),
+            offered_for: None,
+            ..self.clone()
+        }
+    }
+
     /// Nothing bounds a group that has just begun.
     pub fn new(definition: u32, window_open: bool) -> Self {
         Self {

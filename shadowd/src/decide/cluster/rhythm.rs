@@ -7,13 +7,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::BootTime;
 
 /// A gap this many deviations above the mean is silence.
 const DEVIATIONS: u32 = 4;
 
 /// What was learned.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Rhythm {
     last: Option<BootTime>,
     mean: Duration,

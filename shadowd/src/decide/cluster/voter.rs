@@ -10,6 +10,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::{BootTime, Epoch, HostId, KeptPromise};
 
 /// Clocks of two hosts drift apart by at most this share: each by 0.1 %. Crystals are off by tens of
@@ -24,7 +26,7 @@ pub(super) fn drift_margin(lease: Duration) -> Duration {
 }
 
 /// One voter's memory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Voter {
     /// The longest it promises.
     pub longest: Duration,
@@ -39,7 +41,7 @@ pub(super) struct Voter {
     pub writing: Option<KeptPromise>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Promise {
     pub epoch: Epoch,
     pub until: BootTime,

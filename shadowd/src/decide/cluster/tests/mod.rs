@@ -1,6 +1,7 @@
 //! Transitions of [`Group`], one by one. What emerges from many of them is tested by simulation.
 
 mod handover;
+mod journal;
 mod lease;
 mod ownership;
 mod pause;
