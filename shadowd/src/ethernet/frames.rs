@@ -6,7 +6,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::facts::Mac;
+/// An Ethernet address.
+pub type Mac = [u8; 6];
 
 /// An ARP frame.
 pub type ArpFrame = [u8; 42];

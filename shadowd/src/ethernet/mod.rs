@@ -10,4 +10,4 @@ pub(crate) mod fuzz;
 pub mod socket;
 pub mod statement;
 
-pub use crate::facts::Mac;
+pub use frames::Mac;

@@ -161,6 +161,18 @@ impl Group {
         self.mac.filter(|_| !self.settings.drain.is_zero())
     }
 
+    /// The owner asks `to` to get ready.
+    pub(super) fn on_offer(&mut self, from: usize, to: HostId, now: BootTime) {
+        if to == self.me.id && self.follows(from) && self.may_take(now) {
+            let to = self.members[from].name.clone();
+            let epoch = self.newest;
+            let body = Body::Ready {
+                passes_back: self.passes_back(),
+            };
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
+    }
+
     /// The offered member said that it is ready.
     pub(super) fn on_ready(&mut self, from: usize, successor: Option<Mac>, now: BootTime) {
         let cold = self.has_cold_units();

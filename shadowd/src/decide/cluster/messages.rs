@@ -65,28 +65,8 @@ impl Group {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
             Body::Pause { .. } => self.on_beat(index, Role::Active, message.epoch, now),
             Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
-            Body::Resign { cause } => {
-                // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
-                let unexplained = matches!(
-                    self.state,
-                    State::Shadow(View::Vacant {
-                        cause: Cause::NoActive,
-                        ..
-                    })
-                );
-                if (self.follows(index) || unexplained) && message.epoch >= self.newest {
-                    self.vacant(*cause, now);
-                }
-            }
-            Body::Offer { to } => {
-                if *to == self.me.id && self.follows(index) && self.may_take(now) {
-                    let to = self.members[index].name.clone();
-                    let epoch = self.newest;
-                    let passes_back = self.passes_back();
-                    let body = Body::Ready { passes_back };
-                    self.actions.push_back(Action::Send { to, epoch, body });
-                }
-            }
+            Body::Resign { cause } => self.on_resign(index, *cause, message.epoch, now),
+            Body::Offer { to } => self.on_offer(index, *to, now),
             Body::Ready { passes_back } => self.on_ready(index, *passes_back, now),
             Body::Transfer {
                 to,
@@ -102,6 +82,20 @@ impl Group {
             }
         }
         self.review(now);
+    }
+
+    fn on_resign(&mut self, from: usize, cause: Cause, epoch: Epoch, now: BootTime) {
+        // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
+        let unexplained = matches!(
+            self.state,
+            State::Shadow(View::Vacant {
+                cause: Cause::NoActive,
+                ..
+            })
+        );
+        if (self.follows(from) || unexplained) && epoch >= self.newest {
+            self.vacant(cause, now);
+        }
     }
 
     /// Takes down that the member lives, and what it says of itself.
