@@ -6,6 +6,7 @@
 pub mod args;
 mod choose;
 pub mod client;
+mod drill;
 mod failover;
 mod failure;
 mod history;

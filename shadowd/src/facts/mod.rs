@@ -5,6 +5,7 @@
 
 mod capture;
 mod cluster;
+mod drill;
 mod event;
 mod ids;
 mod notice;
@@ -25,6 +26,7 @@ pub use capture::{
 pub use cluster::{
     Body, Cause, Datagram, Drain, GroupMessage, Mac, Protection, Role, UnitMode, Vip, VipError,
 };
+pub use drill::{DrillReport, DrillState, DrillStep};
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
 pub use notice::{

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::drill::Drills;
 use super::failover::{HandoverAnswer, Input};
 use super::history::History;
 use super::record::Recorder;
 use super::tap::Tap;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, CaptureStatus, Event, GroupStatus, HostId, LastNotice, Name, Observation, PeerStatus,
-    PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
+    BootTime, CaptureStatus, DrillReport, Event, GroupStatus, HostId, LastNotice, Name,
+    Observation, PeerStatus, PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
@@ -63,6 +64,7 @@ pub struct Board {
     failover_alive: AtomicU64,
     receivers: RwLock<Vec<ReceiverStatus>>,
     tap: Option<Tap>,
+    drills: Arc<Drills>,
 }
 
 impl Board {
@@ -74,6 +76,7 @@ impl Board {
         recorder: Recorder,
         history: History,
         inputs: mpsc::Sender<Input>,
+        drills: Arc<Drills>,
     ) -> Self {
         let started = boot_time();
         Self {
@@ -91,6 +94,7 @@ impl Board {
             failover_alive: AtomicU64::new(started.as_nanos()),
             receivers: RwLock::default(),
             tap: None,
+            drills,
         }
     }
 
@@ -112,6 +116,7 @@ impl Board {
         if let Some(tap) = &self.tap {
             tap.groups(&view.groups);
         }
+        self.drills.see(&view.groups);
         *self
             .failover
             .write()
@@ -269,6 +274,7 @@ impl Answers for Board {
             strangers: self.keyring.strangers(),
             warnings: self.warnings(&capture),
             capture,
+            drills: self.drills.reports(),
             receivers: self
                 .receivers
                 .read()
@@ -317,6 +323,10 @@ impl Answers for Board {
             let message = "the daemon is stopping";
             Err(Refusal::new(Code::Stopping, message, "try again later"))
         })
+    }
+
+    fn drill(&self, group: Name) -> Result<DrillReport, Refusal> {
+        self.drills.begin(&group, false)
     }
 
     async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::drill::Drills;
 use super::failover::Input;
 use super::guards::Guards;
 use super::history::{History, Totals};
@@ -142,6 +143,7 @@ async fn daemon(
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
+    let drills = Drills::new(&settings, recorder.clone());
     let board = Board::new(
         settings.clone(),
         identity.id(),
@@ -149,7 +151,9 @@ async fn daemon(
         recorder.clone(),
         history.clone(),
         inputs.clone(),
+        Arc::clone(&drills),
     );
+    drills.follow();
     let board = Arc::new(board.with_tap(tap));
     note_warnings(&socket, &settings, &board);
     let notifying = notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?;
@@ -170,6 +174,7 @@ async fn daemon(
     let end = parts.run(inbox, listener, socket, capturing).await;
     // The first thing after the loop has ended, whatever else has to end: the kept is safe.
     let end = end.and_then(|kept| Ok(recorder.keep(&boot, &kept)?));
+    drills.finish().await;
     if let Some(notifying) = notifying {
         notifying.finish().await;
     }

@@ -14,6 +14,7 @@ mod check;
 mod daemon;
 mod deliver;
 mod drain;
+mod drill;
 mod failover;
 mod group;
 mod guards;
@@ -35,3 +36,4 @@ mod witness;
 
 pub use check::StartError;
 pub use daemon::{check_configuration, check_file, create_identity, remove_guards, run};
+pub use drill::{check_one, hold};

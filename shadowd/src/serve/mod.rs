@@ -3,6 +3,7 @@
 //! [`protocol`] is what it says, [`Socket`] says it. The room answers from what the daemon hands
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
+mod drill;
 mod history;
 mod hooks;
 mod metrics;
@@ -14,7 +15,7 @@ mod socket;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::facts::{Event, LastNotice, Name, Observation, PolicyOrder, Status};
+use crate::facts::{DrillReport, Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
     AtQuery, HandoverDone, OrderDone, Recorded, RecordedSum, Records, RecordsQuery, Refusal,
     SumQuery,
@@ -81,6 +82,13 @@ pub trait Answers: Send + Sync + 'static {
         group: Name,
         to: Option<Name>,
     ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
+
+    /// Begins a drill of `group` on this host; it goes on by itself. Called on an async worker: must
+    /// return at once.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn drill(&self, group: Name) -> Result<DrillReport, Refusal>;
 
     /// Takes an operator's order for `group`; returns when what it began has ended, as
     /// [`Self::handover`] does.

@@ -3,6 +3,7 @@
 //! Server and client share this file. Inside `/v1` fields are only ever added; whoever reads an
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
+mod drill;
 mod history;
 mod policy;
 
@@ -14,6 +15,8 @@ use crate::facts::{
     BootTime, CaptureStatus, Event, Flow, HostId, Losses, Name, Observation, PeerStatus,
     ProcessUse, ReceiverStatus, Status, UnitUse,
 };
+
+pub use drill::{DRILL, DRILLS, DrillRequest, Drills};
 
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,

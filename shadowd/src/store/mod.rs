@@ -5,6 +5,7 @@
 //! may not (`FULL`), because a claim rests on it. The store never repairs, renames or deletes a
 //! file that it does not understand, and it decides nothing.
 
+pub mod drills;
 pub mod history;
 mod pause;
 mod policy;

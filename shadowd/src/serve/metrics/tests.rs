@@ -208,6 +208,7 @@ fn status() -> Status {
         },
         warnings: vec!["one".to_owned()],
         receivers: vec![notices::receiver()],
+        drills: Vec::new(),
     }
 }
 
