@@ -123,10 +123,7 @@ async fn daemon(
     let listener = Listener::bind(settings.host.listen)?;
     let metrics = Arc::new(Metrics::new(settings.metrics.clone()));
     let socket = Socket::bind(&settings.host.socket)?.with_metrics(Arc::clone(&metrics));
-    let scrapes = match settings.metrics.listen {
-        Some(address) => Some(MetricsListener::bind(address, metrics)?),
-        None => None,
-    };
+    let scrapes = bind_scrapes(&settings, metrics)?;
     let boot = boot_id()?;
     let (store, memory, left_over) = take_over(&settings, &boot).await?;
 
@@ -181,11 +178,26 @@ async fn daemon(
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
-    if let Some(thread) = history_thread {
+    end_history(&history, history_thread);
+    end
+}
+
+/// Waits until everything is recorded.
+fn end_history(history: &History, thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread {
         history.stop(); // unless capture did
         let _ = thread.join();
     }
-    end
+}
+
+/// Where Prometheus reads over TCP, if it may.
+fn bind_scrapes(
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Option<MetricsListener>> {
+    let listen = settings.metrics.listen;
+    let bound = listen.map(|address| MetricsListener::bind(address, metrics));
+    Ok(bound.transpose()?)
 }
 
 /// What the record begins with.
