@@ -39,6 +39,8 @@ pub struct Run<'a> {
     pub environment: Vec<String>,
     /// Its standard input; none: nothing. Any user of the host may read it while it runs.
     pub input: Option<String>,
+    /// More properties of the unit: none of those that every command has.
+    pub more: Vec<(&'static str, Variant<'static>)>,
 }
 
 /// How a command ended.
@@ -192,7 +194,7 @@ impl Hooks {
         Ok(Some(end(&result, code, status)))
     }
 
-    async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
+    pub(super) async fn manager(&self) -> zbus::Result<ManagerProxy<'static>> {
         ManagerProxy::builder(&self.connected().await?)
             .cache_properties(CacheProperties::No)
             .build()
@@ -200,7 +202,7 @@ impl Hooks {
     }
 
     /// One connection for all: what it refers to is let go of when it ends.
-    async fn connected(&self) -> zbus::Result<Connection> {
+    pub(super) async fn connected(&self) -> zbus::Result<Connection> {
         let mut connection = self.connection.lock().await;
         if let Some(open) = connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(open.clone());
@@ -245,6 +247,8 @@ fn properties(run: &Run<'_>) -> zbus::Result<Vec<(String, OwnedVariant)>> {
         let bytes = input.clone().into_bytes();
         properties.push(("StandardInputData", Variant::new(bytes)));
     }
+    let more = run.more.iter();
+    properties.extend(more.map(|(name, value)| (*name, value.clone())));
     let owned = properties.into_iter();
     owned
         .map(|(name, value)| Ok((name.to_owned(), value.try_into_owned()?)))
@@ -310,6 +314,7 @@ mod tests {
             command: &command,
             environment: vec!["A=b".to_owned()],
             input: Some("text".to_owned()),
+            more: Vec::new(),
         };
         let properties = properties(&run).expect("they are plain values");
         let value = |name: &str| {

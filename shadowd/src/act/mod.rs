@@ -4,6 +4,7 @@
 //! one than the newest seen is refused here, however late it arrives. This room decides nothing.
 
 pub mod announce;
+pub mod drill;
 pub mod epochs;
 pub mod guard;
 pub mod hooks;

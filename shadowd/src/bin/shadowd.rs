@@ -37,6 +37,12 @@ struct Arguments {
     /// daemon must not run.
     #[arg(long, conflicts_with_all = ["check", "create_identity"])]
     remove_guards: bool,
+    /// Hold the place of a drill open; systemd starts this.
+    #[arg(long, value_name = "JSON", hide = true)]
+    drill_hold: Option<String>,
+    /// Make one check of a drill; systemd starts this.
+    #[arg(long, value_name = "JSON", hide = true)]
+    drill_check: Option<String>,
     /// Where the identity lives.
     #[arg(
         long,
@@ -49,7 +55,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = if arguments.create_identity {
+    let result = if let Some(place) = &arguments.drill_hold {
+        shadowd::run::hold(place)
+    } else if let Some(probe) = &arguments.drill_check {
+        shadowd::run::check_one(probe)
+    } else if arguments.create_identity {
         shadowd::run::create_identity(&arguments.state_dir).map(|id| println!("{id}"))
     } else if arguments.check {
         let check = if arguments.file_only {

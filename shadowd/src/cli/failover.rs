@@ -111,6 +111,19 @@ Example:
         #[arg(long, value_name = "GROUP")]
         group: Option<Name>,
     },
+    /// Bring a group's units up on this shadow, in a network of their own, and check them
+    #[command(after_help = "\
+Run it on a shadow, as root. The virtual IPs and copies of the units live in a network that leads
+nowhere; the copies read the host's files and write none. What is demanded of them stands in
+[[group.check]]. All of it is gone at the end, whatever the end is.
+
+Examples:
+  sudo shadowctl failover drill web
+  sudo shadowctl --json failover drill web | jq -r '.steps[] | select(.ok | not)'")]
+    Drill {
+        /// The group
+        group: Name,
+    },
     /// Let members take a frozen group over again
     #[command(after_help = "\
 Example:
@@ -178,6 +191,7 @@ pub(super) async fn run(
         Failover::Simulate { host, group } => {
             decisions::simulate(client, screen, &host, group.as_ref()).await
         }
+        Failover::Drill { group } => super::drill::drill(client, screen, group).await,
         Failover::Unfreeze { group } => {
             let path = protocol::group_path(UNFREEZE, &group);
             let done: OrderDone = client.post(&path, &UnfreezeRequest {}).await?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::client::CallError;
 use super::human::clean;
 use crate::decide::cluster::UnreadableWindow;
-use crate::facts::Name;
+use crate::facts::{DrillState, Name};
 use crate::serve::protocol::Code;
 
 /// Why a command did not succeed.
@@ -58,6 +58,19 @@ pub enum Failure {
         /// How many.
         count: usize,
     },
+    /// A drill did not pass.
+    #[error("the drill of {group} {}: {why}", match .state {
+        DrillState::Failed => "failed",
+        _ => "was not carried through",
+    })]
+    Drill {
+        /// The group.
+        group: Name,
+        /// How it ended.
+        state: DrillState,
+        /// Why.
+        why: String,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -84,7 +97,7 @@ impl Failure {
                 | CallError::TimedOut { .. },
             )
             | Self::NoIdentity { .. } => 3,
-            Self::Test { .. } | Self::File { .. } | Self::Output(_) => 1,
+            Self::Test { .. } | Self::Drill { .. } | Self::File { .. } | Self::Output(_) => 1,
         }
     }
 

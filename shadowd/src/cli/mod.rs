@@ -7,6 +7,7 @@ pub mod args;
 mod choose;
 pub mod client;
 mod decisions;
+mod drill;
 mod failover;
 mod failure;
 #[cfg(test)]

@@ -107,6 +107,48 @@ pub struct Group {
     /// `[[group.unit]]`: the units, in start order, at most 64.
     #[serde(default)]
     pub unit: Vec<Unit>,
+    /// `[[group.check]]`: what a drill demands of the units, at most 32.
+    #[serde(default)]
+    pub check: Vec<Check>,
+    /// `[group.drill]`: how takeovers are rehearsed.
+    #[serde(default)]
+    pub drill: Drill,
+}
+
+/// `[[group.check]]`: one of `command`, `tcp` and `http`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Its name, 1 to 32 letters, digits, `-` and `_`.
+    pub name: Spanned<String>,
+    /// A program, by its absolute path, and its arguments, that ends with 0.
+    pub command: Option<Spanned<Vec<Spanned<String>>>>,
+    /// An address and port that takes connections.
+    pub tcp: Option<Spanned<String>>,
+    /// `http://ADDRESS[:PORT]/PATH` that answers.
+    pub http: Option<Spanned<String>>,
+    /// The status that `http` answers with, 100 to 599. Default 200.
+    pub status: Option<Spanned<i64>>,
+    /// The user that `command` runs as. Default root.
+    pub user: Option<Spanned<String>>,
+    /// When it has failed, 1s to 1h. Default `10s`.
+    pub deadline: Option<Spanned<String>>,
+}
+
+/// `[group.drill]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drill {
+    /// When a drill that goes on is ended, 5s to 1h. Default `2min`.
+    pub deadline: Option<Spanned<String>>,
+    /// The units of the group that it brings up. Default all.
+    pub units: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Directories that the units find empty and may write to, at most 16. Default none.
+    pub scratch: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How often a drill begins by itself, 1h to 365days. Default never.
+    pub every: Option<Spanned<String>>,
+    /// The part of the day in which it may, local time, such as `"02:00-04:00"`. Default any time.
+    pub window: Option<Spanned<String>>,
 }
 
 /// `[[group.unit]]`.

@@ -4,6 +4,7 @@
 //! (does the interface exist, does systemd know the unit) is checked by `run` before it acts.
 
 mod capture;
+mod drill;
 mod error;
 pub mod file;
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub use super::capture::{
     CaptureSettings, Choice, CostMeasurement, FilterSettings, LimitSettings, RedactSettings,
     Redaction,
 };
+pub use super::drill::{CheckKind, CheckSettings, DrillSettings};
 pub use super::notify::{
     AlertSettings, AlertWay, CommandSettings, HookSettings, NotifySettings, WebhookSettings,
 };
@@ -35,6 +36,8 @@ pub struct Settings {
     pub history: HistorySettings,
     /// Who is told what happens.
     pub notify: NotifySettings,
+    /// How takeovers are rehearsed, for each of `groups` in the same order.
+    pub drills: Vec<DrillSettings>,
 }
 
 /// This host.

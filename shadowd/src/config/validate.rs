@@ -1,6 +1,7 @@
 //! From the file as written to settings that hold: ranges, formats and relations.
 
 mod capture;
+mod drill;
 mod group;
 mod notify;
 mod policy;
@@ -41,11 +42,15 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     }
     let mut groups: Vec<GroupSettings> = Vec::new();
     let mut witnessed: Vec<GroupSettings> = Vec::new();
+    let mut drills = Vec::new();
     for written in &file.group {
         let (place, group) = source.group(written, &host, &peers)?;
         source.apart(written, &group, groups.iter().chain(&witnessed))?;
         match place {
-            Place::Member => groups.push(group),
+            Place::Member => {
+                drills.push(source.drill(written, &group)?);
+                groups.push(group);
+            }
             Place::Witness => witnessed.push(group),
         }
     }
@@ -63,6 +68,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         metrics,
         history,
         notify,
+        drills,
     })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 pub mod cluster;
+pub mod drill;
 pub mod filter;
 pub mod map;
 pub mod notify;

@@ -89,6 +89,8 @@ pub enum EventKind {
     Paused,
     /// The daemon is back and goes on where the one before it paused.
     Resumed,
+    /// A drill began, ended or was skipped; `detail` says how.
+    Drill,
 }
 
 impl fmt::Display for EventKind {
@@ -123,6 +125,7 @@ impl fmt::Display for EventKind {
             Self::FlapPenalty => "flap penalty",
             Self::Paused => "paused",
             Self::Resumed => "resumed",
+            Self::Drill => "drill",
         })
     }
 }

@@ -6,6 +6,7 @@
 mod capture;
 mod cluster;
 mod decision;
+mod drill;
 mod event;
 mod ids;
 mod notice;
@@ -27,6 +28,7 @@ pub use cluster::{
     Body, Cause, Datagram, Drain, GroupMessage, Mac, Protection, Role, UnitMode, Vip, VipError,
 };
 pub use decision::Decision;
+pub use drill::{DrillReport, DrillState, DrillStep};
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
 pub use notice::{

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BootTime, CaptureCost, Cause, Epoch, HistoryStatus, HostId, Losses, Name, PolicyStatus,
-    ProbeStatus, Protection, ReceiverStatus, Role, TableStatus, UnitMode, Vip,
+    BootTime, CaptureCost, Cause, DrillReport, Epoch, HistoryStatus, HostId, Losses, Name,
+    PolicyStatus, ProbeStatus, Protection, ReceiverStatus, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -40,6 +40,9 @@ pub struct Status {
     /// Hooks and alerts.
     #[serde(default)]
     pub receivers: Vec<ReceiverStatus>,
+    /// The last drill of each group that had one on this host.
+    #[serde(default)]
+    pub drills: Vec<DrillReport>,
 }
 
 /// One group, as this member sees it.

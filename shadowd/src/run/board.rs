@@ -7,14 +7,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::decisions;
+use super::drill::Drills;
 use super::failover::{HandoverAnswer, Input};
 use super::history::History;
 use super::record::Recorder;
 use super::tap::Tap;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, CaptureStatus, Event, GroupStatus, HostId, LastNotice, Name, Observation, PeerStatus,
-    PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
+    BootTime, CaptureStatus, DrillReport, Event, GroupStatus, HostId, LastNotice, Name,
+    Observation, PeerStatus, PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
@@ -64,6 +65,7 @@ pub struct Board {
     failover_alive: AtomicU64,
     receivers: RwLock<Vec<ReceiverStatus>>,
     tap: Option<Tap>,
+    drills: Arc<Drills>,
 }
 
 impl Board {
@@ -75,6 +77,7 @@ impl Board {
         recorder: Recorder,
         history: History,
         inputs: mpsc::Sender<Input>,
+        drills: Arc<Drills>,
     ) -> Self {
         let started = boot_time();
         Self {
@@ -92,6 +95,7 @@ impl Board {
             failover_alive: AtomicU64::new(started.as_nanos()),
             receivers: RwLock::default(),
             tap: None,
+            drills,
         }
     }
 
@@ -113,6 +117,7 @@ impl Board {
         if let Some(tap) = &self.tap {
             tap.groups(&view.groups);
         }
+        self.drills.see(&view.groups);
         *self
             .failover
             .write()
@@ -271,6 +276,7 @@ impl Answers for Board {
             connections: self.keyring.streams(),
             warnings: self.warnings(&capture),
             capture,
+            drills: self.drills.reports(),
             receivers: self
                 .receivers
                 .read()
@@ -331,6 +337,10 @@ impl Answers for Board {
             let message = "the daemon is stopping";
             Err(Refusal::new(Code::Stopping, message, "try again later"))
         })
+    }
+
+    fn drill(&self, group: Name) -> Result<DrillReport, Refusal> {
+        self.drills.begin(&group, false)
     }
 
     async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::board::Board;
 use super::capture::Capturing;
+use super::drill::Drills;
 use super::failover::Input;
 use super::guards::Guards;
 use super::history::{History, Totals};
@@ -122,10 +123,7 @@ async fn daemon(
     let listener = Listener::bind(settings.host.listen)?;
     let metrics = Arc::new(Metrics::new(settings.metrics.clone()));
     let socket = Socket::bind(&settings.host.socket)?.with_metrics(Arc::clone(&metrics));
-    let scrapes = match settings.metrics.listen {
-        Some(address) => Some(MetricsListener::bind(address, metrics)?),
-        None => None,
-    };
+    let scrapes = bind_scrapes(&settings, metrics)?;
     let boot = boot_id()?;
     let (store, memory, left_over) = take_over(&settings, &boot).await?;
 
@@ -142,6 +140,7 @@ async fn daemon(
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
+    let drills = Drills::new(&settings, recorder.clone());
     let board = Board::new(
         settings.clone(),
         identity.id(),
@@ -149,7 +148,9 @@ async fn daemon(
         recorder.clone(),
         history.clone(),
         inputs.clone(),
+        Arc::clone(&drills),
     );
+    drills.follow();
     let board = Arc::new(board.with_tap(tap));
     note_warnings(&socket, &settings, &board);
     let notifying = notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?;
@@ -170,17 +171,33 @@ async fn daemon(
     let end = parts.run(inbox, listener, socket, capturing).await;
     // The first thing after the loop has ended, whatever else has to end: the kept is safe.
     let end = end.and_then(|kept| Ok(recorder.keep(&boot, &kept)?));
+    drills.finish().await;
     if let Some(notifying) = notifying {
         notifying.finish().await;
     }
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
-    if let Some(thread) = history_thread {
+    end_history(&history, history_thread);
+    end
+}
+
+/// Waits until everything is recorded.
+fn end_history(history: &History, thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread {
         history.stop(); // unless capture did
         let _ = thread.join();
     }
-    end
+}
+
+/// Where Prometheus reads over TCP, if it may.
+fn bind_scrapes(
+    settings: &Settings,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Option<MetricsListener>> {
+    let listen = settings.metrics.listen;
+    let bound = listen.map(|address| MetricsListener::bind(address, metrics));
+    Ok(bound.transpose()?)
 }
 
 /// What the record begins with.

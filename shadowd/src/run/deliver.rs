@@ -143,6 +143,7 @@ async fn run(
         command,
         environment: environment(notice),
         input,
+        more: Vec::new(),
     };
     debug!(unit = run.unit, event = %notice.event, "told");
     let ended = hooks.run(&run).await;

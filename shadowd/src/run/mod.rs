@@ -15,6 +15,7 @@ mod daemon;
 mod decisions;
 mod deliver;
 mod drain;
+mod drill;
 mod failover;
 mod group;
 mod guards;
@@ -36,3 +37,4 @@ mod witness;
 
 pub use check::StartError;
 pub use daemon::{check_configuration, check_file, create_identity, remove_guards, run};
+pub use drill::{check_one, hold};

@@ -4,6 +4,7 @@
 //! it through [`Answers`]; it reads no probe, sends no packet and changes no state itself.
 
 mod decisions;
+mod drill;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod history;
@@ -17,7 +18,7 @@ mod socket;
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::facts::{Event, LastNotice, Name, Observation, PolicyOrder, Status};
+use crate::facts::{DrillReport, Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
     AtQuery, CoreNow, Decisions, HandoverDone, OrderDone, Recorded, RecordedDecision, RecordedSum,
     Records, RecordsQuery, Refusal, SumQuery,
@@ -102,6 +103,13 @@ pub trait Answers: Send + Sync + 'static {
         group: Name,
         to: Option<Name>,
     ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
+
+    /// Begins a drill of `group` on this host; it goes on by itself. Called on an async worker: must
+    /// return at once.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn drill(&self, group: Name) -> Result<DrillReport, Refusal>;
 
     /// Takes an operator's order for `group`; returns when what it began has ended, as
     /// [`Self::handover`] does.

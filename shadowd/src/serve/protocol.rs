@@ -4,6 +4,7 @@
 //! answer ignores fields it does not know. Nothing here reads or writes.
 
 mod decisions;
+mod drill;
 mod history;
 mod policy;
 
@@ -19,6 +20,8 @@ use crate::facts::{
 pub use decisions::{
     CORE, CORE_TIMEOUT, CoreNow, DECISION, DECISIONS, Decisions, RecordedDecision, decision_path,
 };
+pub use drill::{DRILL, DRILLS, DrillRequest, Drills};
+
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,
     Records, RecordsQuery, SumQuery,

@@ -17,7 +17,7 @@ use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters, Metrics, decisions, history, hooks, policy};
+use super::{Answers, Counters, Metrics, decisions, drill, history, hooks, policy};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -81,6 +81,7 @@ pub(super) fn router<A: Answers>(
         .route(protocol::ID, get(id::<A>))
         .route(protocol::HANDOVER, post(handover::<A>))
         .merge(decisions::router::<A>())
+        .merge(drill::router::<A>())
         .merge(history::router::<A>())
         .merge(hooks::router::<A>())
         .merge(policy::router::<A>())

@@ -6,6 +6,7 @@
 //! file that it does not understand, and it decides nothing.
 
 mod decisions;
+pub mod drills;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod history;

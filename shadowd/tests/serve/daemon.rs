@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 pub use super::scratch::Scratch;
 use shadowd::facts::{
-    BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
-    FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses, MemberStatus,
-    Name, Observation, PeerStatus, PolicyOrder, PolicyStatus, ProbeLosses, ProbeStatus, ProcessUse,
-    Protection, Protocol, Role, Status, SyscallCounts, TableStatus, UnitMode, UnitStatus, UnitUse,
-    VipStatus,
+    BootTime, CaptureCost, CaptureStatus, Cause, Direction, DrillReport, Epoch, Event, EventKind,
+    Flow, FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses,
+    MemberStatus, Name, Observation, PeerStatus, PolicyOrder, PolicyStatus, ProbeLosses,
+    ProbeStatus, ProcessUse, Protection, Protocol, Role, Status, SyscallCounts, TableStatus,
+    UnitMode, UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{
     AtQuery, Code, CoreNow, Decisions, HandoverDone, OrderDone, Record, Recorded, RecordedDecision,
@@ -129,6 +129,7 @@ pub fn status() -> Status {
         },
         warnings: vec!["group web has no protection".to_owned()],
         receivers: super::hooks::receivers(),
+        drills: Vec::new(),
     }
 }
 
@@ -295,6 +296,11 @@ impl Answers for Fixed {
             .collect();
         let skip = newer.len().saturating_sub(limit as usize);
         Ok(newer[skip..].to_vec())
+    }
+
+    fn drill(&self, group: Name) -> Result<DrillReport, Refusal> {
+        let message = format!("no drill of {group}: this host is active");
+        Err(Refusal::new(Code::NotEligible, message, "run it on b"))
     }
 
     fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {

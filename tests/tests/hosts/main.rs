@@ -7,6 +7,7 @@
 #![cfg(feature = "hosts")]
 
 mod capture;
+mod drill;
 mod explain;
 mod faults;
 mod hooks;

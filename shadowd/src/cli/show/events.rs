@@ -61,6 +61,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::FlapPenalty => "flap_penalty",
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
+        EventKind::Drill => "drill",
     }
 }
 
@@ -90,6 +91,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Notified
         | EventKind::Paused
         | EventKind::Resumed
+        | EventKind::Drill
         | EventKind::Handover => Tone::Plain,
     }
 }

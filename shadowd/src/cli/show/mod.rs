@@ -1,6 +1,7 @@
 //! Answers of the daemon as people read them. Pure: from data to text, no clock, no terminal.
 
 mod capture;
+mod drill;
 mod events;
 mod hooks;
 mod policy;

@@ -33,6 +33,10 @@ pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
     for group in &status.groups {
         text.push('\n');
         text.push_str(&one_group(group, status.now, paint));
+        let mut drills = status.drills.iter();
+        if let Some(report) = drills.find(|report| report.group == group.group) {
+            text.push_str(&super::drill::line(report, paint));
+        }
     }
     for witness in &status.witnessed {
         text.push('\n');

@@ -136,7 +136,7 @@ impl Source<'_> {
         self.parsed(key, written)
     }
 
-    fn command(
+    pub(super) fn command(
         &self,
         key: &'static str,
         written: &Spanned<Vec<Spanned<String>>>,
@@ -160,7 +160,7 @@ impl Source<'_> {
     }
 
     /// As systemd takes them (systemd.io/USER_NAMES), in the strict form.
-    fn user(&self, key: &'static str, written: &Spanned<String>) -> Checked<String> {
+    pub(super) fn user(&self, key: &'static str, written: &Spanned<String>) -> Checked<String> {
         let text = written.get_ref();
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if text.is_empty() || text.len() > 31 || !text.bytes().all(legal) || text.starts_with('-') {

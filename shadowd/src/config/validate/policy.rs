@@ -26,7 +26,9 @@ impl Source<'_> {
         let window = group.failback_window.as_ref();
         Ok(PolicySettings {
             failback,
-            failback_window: window.map(|written| self.window(written)).transpose()?,
+            failback_window: window
+                .map(|written| self.window("group.failback_window", written))
+                .transpose()?,
             flap: self.flap(&group.flap)?,
         })
     }
@@ -43,13 +45,18 @@ impl Source<'_> {
         Ok(Some(span))
     }
 
-    fn window(&self, written: &Spanned<String>) -> Checked<DayWindow> {
+    /// A part of each day.
+    pub(super) fn window(
+        &self,
+        key: &'static str,
+        written: &Spanned<String>,
+    ) -> Checked<DayWindow> {
         let window = written.get_ref().split_once('-').and_then(|(from, to)| {
             let (from, to) = (minute(from.trim())?, minute(to.trim())?);
             (from != to).then_some(DayWindow { from, to })
         });
         let allowed = "two different times of the day, local time, such as \"02:00-04:00\"";
-        window.ok_or_else(|| self.refuse("group.failback_window", written, allowed))
+        window.ok_or_else(|| self.refuse(key, written, allowed))
     }
 
     fn flap(&self, flap: &file::Flap) -> Checked<FlapSettings> {

@@ -136,6 +136,7 @@ impl Notifier {
             | EventKind::Voted
             | EventKind::Paused
             | EventKind::Resumed
+            | EventKind::Drill
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };

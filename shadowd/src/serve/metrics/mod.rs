@@ -6,6 +6,7 @@
 
 mod bound;
 mod daemon;
+mod drills;
 mod encode;
 mod host;
 mod listen;
@@ -91,6 +92,7 @@ impl Collector for Snapshot {
         daemon::daemon(self, &mut encoder)?;
         daemon::failover(self, &mut encoder)?;
         notices::notices(self, &mut encoder)?;
+        drills::drills(self, &mut encoder)?;
         daemon::probes(self, &mut encoder)?;
         host::host(self, &mut encoder)?;
         units::units(self, &mut encoder)?;

@@ -209,6 +209,7 @@ fn status() -> Status {
         },
         warnings: vec!["one".to_owned()],
         receivers: vec![notices::receiver()],
+        drills: Vec::new(),
     }
 }
 

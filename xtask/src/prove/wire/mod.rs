@@ -11,7 +11,7 @@ mod clock;
 mod fault;
 mod frames;
 mod judge;
-mod place;
+pub mod place;
 mod plan;
 mod record;
 mod report;

@@ -1,0 +1,59 @@
+//! The last drill of a group.
+
+use std::time::Duration;
+
+use super::super::human::{clean, span, wall};
+use super::super::table::{Paint, Tone};
+use crate::facts::{DrillReport, DrillState};
+
+/// One line of `status`.
+pub(super) fn line(report: &DrillReport, paint: Paint) -> String {
+    let tone = match report.state {
+        DrillState::Passed => Tone::Good,
+        DrillState::Failed => Tone::Bad,
+        DrillState::Running | DrillState::Aborted | DrillState::Skipped => Tone::Warning,
+    };
+    let state = paint.apply(tone, &report.state.to_string());
+    let (began, took) = (
+        wall(report.began_ms),
+        span(Duration::from_millis(report.took_ms)),
+    );
+    let why = match report.why.as_str() {
+        "" => String::new(),
+        why => format!(": {}", clean(why)),
+    };
+    let passed = match report.last_passed_ms {
+        Some(passed) if report.state != DrillState::Passed => {
+            format!("; passed last at {}", wall(passed))
+        }
+        _ => String::new(),
+    };
+    format!("  drill {state} at {began}, {took}{why}{passed}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drill_that_failed_tells_why_and_when_one_passed() {
+        let report = DrillReport {
+            group: "web".parse().unwrap(),
+            state: DrillState::Failed,
+            scheduled: false,
+            began_ms: 1_700_000_000_000,
+            took_ms: 1_500,
+            why: "check http: exit 1".to_owned(),
+            steps: Vec::new(),
+            last_passed_ms: Some(1_600_000_000_000),
+        };
+        let line = line(&report, Paint(false));
+        for part in [
+            "drill failed at 2023-11-14",
+            ": check http: exit 1;",
+            "last at 2020-09-13",
+        ] {
+            assert!(line.contains(part), "{line}");
+        }
+    }
+}
