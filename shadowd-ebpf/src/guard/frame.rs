@@ -100,11 +100,7 @@ fn segment<const V4: bool>(ctx: &TcContext, at: u32) -> Option<u32> {
 /// copied as a whole may become a loop of its own, which the verifier takes from CAP_PERFMON only.
 /// False when the frame is too short; then nothing was written.
 #[inline(always)]
-pub fn address<const V4: bool>(
-    ctx: &TcContext,
-    at: u32,
-    to: &mut MaybeUninit<Address>,
-) -> bool {
+pub fn address<const V4: bool>(ctx: &TcContext, at: u32, to: &mut MaybeUninit<Address>) -> bool {
     if !V4 {
         return load(ctx, at, to);
     }
@@ -141,13 +137,5 @@ pub fn load<T>(ctx: &TcContext, at: u32, to: &mut T) -> bool {
 #[inline(always)]
 pub fn store<const BYTES: u32, T>(ctx: &TcContext, at: u32, from: &T) -> bool {
     // SAFETY: no caller writes more bytes than the value has.
-    unsafe {
-        bpf_skb_store_bytes(
-            ctx.skb.skb,
-            at,
-            core::ptr::from_ref(from).cast(),
-            BYTES,
-            0,
-        ) == 0
-    }
+    unsafe { bpf_skb_store_bytes(ctx.skb.skb, at, core::ptr::from_ref(from).cast(), BYTES, 0) == 0 }
 }

@@ -201,7 +201,13 @@ fn is_known<const V4: bool>(ctx: &TcContext, flow: &Flow, vip: &Address) -> bool
         let mut tuple = [flow.client[3], vip[3], flow.ports];
         // SAFETY: the tuple is as long as is said.
         unsafe {
-            bpf_skc_lookup_tcp(ctx.skb.skb.cast(), tuple.as_mut_ptr().cast(), 12, OWN_NAMESPACE, 0)
+            bpf_skc_lookup_tcp(
+                ctx.skb.skb.cast(),
+                tuple.as_mut_ptr().cast(),
+                12,
+                OWN_NAMESPACE,
+                0,
+            )
         }
     } else {
         let [c0, c1, c2, c3] = flow.client;
@@ -209,7 +215,13 @@ fn is_known<const V4: bool>(ctx: &TcContext, flow: &Flow, vip: &Address) -> bool
         let mut tuple = [c0, c1, c2, c3, v0, v1, v2, v3, flow.ports];
         // SAFETY: the tuple is as long as is said.
         unsafe {
-            bpf_skc_lookup_tcp(ctx.skb.skb.cast(), tuple.as_mut_ptr().cast(), 36, OWN_NAMESPACE, 0)
+            bpf_skc_lookup_tcp(
+                ctx.skb.skb.cast(),
+                tuple.as_mut_ptr().cast(),
+                36,
+                OWN_NAMESPACE,
+                0,
+            )
         }
     };
     if socket.is_null() {

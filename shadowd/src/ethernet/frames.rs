@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::facts::Mac;
+use super::Mac;
 
 /// An ARP frame.
 pub type ArpFrame = [u8; 42];

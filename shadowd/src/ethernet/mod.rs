@@ -8,4 +8,5 @@ pub mod frames;
 pub mod socket;
 pub mod statement;
 
-pub use crate::facts::Mac;
+/// An Ethernet address.
+pub type Mac = [u8; 6];

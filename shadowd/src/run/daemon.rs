@@ -176,11 +176,15 @@ async fn daemon(
     recorder.note(EventKind::DaemonStopped, None, boot_time(), String::new());
     recorder.stop();
     let _ = record_thread.join();
-    if let Some(thread) = history_thread {
+    end_history(&history, history_thread);
+    end
+}
+
+fn end_history(history: &History, thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread {
         history.stop(); // unless capture did
         let _ = thread.join();
     }
-    end
 }
 
 /// What the record begins with.

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use super::scratch::Scratch;
+pub use super::wait::wait_until;
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, Epoch, Event, EventKind, Flow,
     FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses, MemberStatus,
@@ -494,13 +495,4 @@ pub fn response(stream: &mut UnixStream) -> (u16, String) {
         .unwrap_or(0);
     let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     (status, body.to_owned())
-}
-
-/// Waits until `condition` holds.
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "{what} did not happen");
-        std::thread::yield_now();
-    }
 }

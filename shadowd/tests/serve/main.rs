@@ -13,3 +13,4 @@ mod policy;
 mod scratch;
 mod shadowctl;
 mod socket;
+mod wait;

@@ -237,7 +237,7 @@ impl Source<'_> {
                                witness (witnesses = [\"HOST\"]), or \"none\" written out";
                 Err(self.refuse("group.protection", written, allowed))
             }
-            "lease" if voters % 2 == 0 => {
+            "lease" if voters.is_multiple_of(2) => {
                 let allowed = format!(
                     "with \"lease\" an odd number of voters: {voters} survive the loss of no more \
                      of them than {} do, so add a witness, or remove one",

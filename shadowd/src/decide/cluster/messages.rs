@@ -9,7 +9,7 @@ use super::handover::Transfer;
 use super::member::Said;
 use super::pause::PAUSE_MAX;
 use super::voter::drift_margin;
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
+use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, Role};
 
 /// Nobody owns a group so often between two heartbeats, not even after years apart.
 const EPOCH_LEAP: u64 = 1 << 32;
@@ -65,28 +65,8 @@ impl Group {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),
             Body::Pause { .. } => self.on_beat(index, Role::Active, message.epoch, now),
             Body::Ask { .. } | Body::Promise { .. } | Body::Refuse { .. } | Body::Withdraw => {}
-            Body::Resign { cause } => {
-                // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
-                let unexplained = matches!(
-                    self.state,
-                    State::Shadow(View::Vacant {
-                        cause: Cause::NoActive,
-                        ..
-                    })
-                );
-                if (self.follows(index) || unexplained) && message.epoch >= self.newest {
-                    self.vacant(*cause, now);
-                }
-            }
-            Body::Offer { to } => {
-                if *to == self.me.id && self.follows(index) && self.may_take(now) {
-                    let to = self.members[index].name.clone();
-                    let epoch = self.newest;
-                    let passes_back = self.passes_back();
-                    let body = Body::Ready { passes_back };
-                    self.actions.push_back(Action::Send { to, epoch, body });
-                }
-            }
+            Body::Resign { cause } => self.on_resign(index, *cause, message.epoch, now),
+            Body::Offer { to } => self.on_offer(index, *to, now),
             Body::Ready { passes_back } => self.on_ready(index, *passes_back, now),
             Body::Transfer {
                 to,
@@ -102,6 +82,30 @@ impl Group {
             }
         }
         self.review(now);
+    }
+
+    fn on_resign(&mut self, index: usize, cause: Cause, epoch: Epoch, now: BootTime) {
+        // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
+        let unexplained = matches!(
+            self.state,
+            State::Shadow(View::Vacant {
+                cause: Cause::NoActive,
+                ..
+            })
+        );
+        if (self.follows(index) || unexplained) && epoch >= self.newest {
+            self.vacant(cause, now);
+        }
+    }
+
+    fn on_offer(&mut self, index: usize, to: HostId, now: BootTime) {
+        if to == self.me.id && self.follows(index) && self.may_take(now) {
+            let to = self.members[index].name.clone();
+            let epoch = self.newest;
+            let passes_back = self.passes_back();
+            let body = Body::Ready { passes_back };
+            self.actions.push_back(Action::Send { to, epoch, body });
+        }
     }
 
     /// Takes down that the member lives, and what it says of itself.
@@ -123,42 +127,7 @@ impl Group {
             sent,
             ..before.unwrap_or(unknown)
         };
-        let said = match body {
-            Body::Beat {
-                role,
-                priority,
-                eligible,
-                lease,
-                policy,
-                ..
-            } => Said {
-                role: *role,
-                priority: *priority,
-                eligible: *eligible,
-                lease: *lease,
-                reason: policy.reason,
-                paused: Duration::ZERO,
-                ..known
-            },
-            Body::Pause { silent, .. } => Said {
-                role: Role::Active,
-                paused: (*silent).min(PAUSE_MAX),
-                ..known
-            },
-            Body::Resign { .. } | Body::Transfer { .. } => Said {
-                role: Role::Shadow,
-                eligible: false,
-                reason: None,
-                paused: Duration::ZERO,
-                ..known
-            },
-            Body::Offer { .. }
-            | Body::Ready { .. }
-            | Body::Ask { .. }
-            | Body::Promise { .. }
-            | Body::Refuse { .. }
-            | Body::Withdraw => known,
-        };
+        let said = said(known, body);
         if let Body::Beat { policy, .. } = body {
             // 0: it does not say.
             let differs = ![0, self.policy.definition].contains(&policy.definition);
@@ -297,5 +266,45 @@ impl Group {
 
     pub(super) fn follows(&self, index: usize) -> bool {
         matches!(self.state, State::Shadow(View::Follows { member, .. }) if member == index)
+    }
+}
+
+/// What a member says of itself with this, beside what is known of it.
+fn said(known: Said, body: &Body) -> Said {
+    match body {
+        Body::Beat {
+            role,
+            priority,
+            eligible,
+            lease,
+            policy,
+            ..
+        } => Said {
+            role: *role,
+            priority: *priority,
+            eligible: *eligible,
+            lease: *lease,
+            reason: policy.reason,
+            paused: Duration::ZERO,
+            ..known
+        },
+        Body::Pause { silent, .. } => Said {
+            role: Role::Active,
+            paused: (*silent).min(PAUSE_MAX),
+            ..known
+        },
+        Body::Resign { .. } | Body::Transfer { .. } => Said {
+            role: Role::Shadow,
+            eligible: false,
+            reason: None,
+            paused: Duration::ZERO,
+            ..known
+        },
+        Body::Offer { .. }
+        | Body::Ready { .. }
+        | Body::Ask { .. }
+        | Body::Promise { .. }
+        | Body::Refuse { .. }
+        | Body::Withdraw => known,
     }
 }
