@@ -1,13 +1,15 @@
 //! A daemon made of fixed facts, behind the real socket.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use super::scratch::Scratch;
+pub use super::talk::{connect, response};
+pub use super::wait::wait_until;
 use shadowd::facts::{
     BootTime, CaptureCost, CaptureStatus, Cause, Direction, DrillReport, Epoch, Event, EventKind,
     Flow, FlowCounts, GroupStatus, HistoryStatus, HostId, LastNotice, LinkCounters, Losses,
@@ -488,38 +490,5 @@ impl Drop for Daemon {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-pub fn connect(socket: &Path) -> UnixStream {
-    let stream = UnixStream::connect(socket).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Reads a response that ends with its connection.
-pub fn response(stream: &mut UnixStream) -> (u16, String) {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
-    // A reset after the answer is how a closed socket with unread input looks.
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        bytes.extend_from_slice(&chunk[..count]);
-    }
-    let text = String::from_utf8(bytes).unwrap();
-    let status = text
-        .get(9..12)
-        .and_then(|code| code.parse().ok())
-        .unwrap_or(0);
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    (status, body.to_owned())
-}
-
-/// Waits until `condition` holds.
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "{what} did not happen");
-        std::thread::yield_now();
     }
 }

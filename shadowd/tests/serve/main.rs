@@ -14,3 +14,5 @@ mod policy;
 mod scratch;
 mod shadowctl;
 mod socket;
+mod talk;
+mod wait;

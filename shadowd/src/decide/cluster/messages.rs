@@ -111,42 +111,7 @@ impl Group {
             sent,
             ..before.unwrap_or_else(|| Said::first(now, sent))
         };
-        let said = match body {
-            Body::Beat {
-                role,
-                priority,
-                eligible,
-                lease,
-                policy,
-                ..
-            } => Said {
-                role: *role,
-                priority: *priority,
-                eligible: *eligible,
-                lease: *lease,
-                reason: policy.reason,
-                paused: Duration::ZERO,
-                ..known
-            },
-            Body::Pause { silent, .. } => Said {
-                role: Role::Active,
-                paused: (*silent).min(PAUSE_MAX),
-                ..known
-            },
-            Body::Resign { .. } | Body::Transfer { .. } => Said {
-                role: Role::Shadow,
-                eligible: false,
-                reason: None,
-                paused: Duration::ZERO,
-                ..known
-            },
-            Body::Offer { .. }
-            | Body::Ready { .. }
-            | Body::Ask { .. }
-            | Body::Promise { .. }
-            | Body::Refuse { .. }
-            | Body::Withdraw => known,
-        };
+        let said = said(known, body);
         if let Body::Beat { policy, .. } = body {
             // 0: it does not say.
             let differs = ![0, self.policy.definition].contains(&policy.definition);
@@ -285,5 +250,45 @@ impl Group {
 
     pub(super) fn follows(&self, index: usize) -> bool {
         matches!(self.state, State::Shadow(View::Follows { member, .. }) if member == index)
+    }
+}
+
+/// What a member says of itself with this, beside what is known of it.
+fn said(known: Said, body: &Body) -> Said {
+    match body {
+        Body::Beat {
+            role,
+            priority,
+            eligible,
+            lease,
+            policy,
+            ..
+        } => Said {
+            role: *role,
+            priority: *priority,
+            eligible: *eligible,
+            lease: *lease,
+            reason: policy.reason,
+            paused: Duration::ZERO,
+            ..known
+        },
+        Body::Pause { silent, .. } => Said {
+            role: Role::Active,
+            paused: (*silent).min(PAUSE_MAX),
+            ..known
+        },
+        Body::Resign { .. } | Body::Transfer { .. } => Said {
+            role: Role::Shadow,
+            eligible: false,
+            reason: None,
+            paused: Duration::ZERO,
+            ..known
+        },
+        Body::Offer { .. }
+        | Body::Ready { .. }
+        | Body::Ask { .. }
+        | Body::Promise { .. }
+        | Body::Refuse { .. }
+        | Body::Withdraw => known,
     }
 }
