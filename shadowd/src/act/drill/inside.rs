@@ -188,8 +188,8 @@ pub(super) fn last_line(path: &Path) -> String {
         return String::new();
     }
     let text = String::from_utf8_lossy(&bytes);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.last().unwrap_or_default();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let line = lines.next_back().unwrap_or_default();
     line.chars()
         .filter(|letter| !letter.is_control())
         .take(MAX_SAID)
