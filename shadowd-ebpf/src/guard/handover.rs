@@ -141,11 +141,11 @@ fn begun(flow: &Flow, slot: *mut Slot) -> Option<u64> {
     // SAFETY: the verifier checked the pointers; each word is written in one piece.
     unsafe {
         let mac = (*holder).mac;
-        let since = if mac == 0 {
-            core::ptr::read_volatile(&raw const (*slot).predecessor_since_ns)
-        } else {
-            core::ptr::read_volatile(&raw const (*slot).successor_since_ns)
-        };
+        // Both are read: an address that depends on the holder is arithmetic that the verifier takes
+        // from CAP_PERFMON only.
+        let here = core::ptr::read_volatile(&raw const (*slot).predecessor_since_ns);
+        let there = core::ptr::read_volatile(&raw const (*slot).successor_since_ns);
+        let since = if mac == 0 { here } else { there };
         ((*holder).since_ns >= since).then_some(mac)
     }
 }
