@@ -42,7 +42,21 @@ impl Told {
             let pair = &mut told.pair;
             std::mem::swap(&mut pair.active, &mut pair.shadow);
         }
+        told.wait_for_short_promises()?;
         Ok(told)
+    }
+
+    /// For a restart the voters keep everybody else out for seconds: a shadow could not take over.
+    fn wait_for_short_promises(&self) -> Result<()> {
+        let lab = &self.pair.lab;
+        lab.wait(LONG, "the promises for a restart to end", || {
+            let status = lab.ask(&self.pair.active, &["status"])?;
+            let soon = status["now"].as_u64().context("a time")? + 1_000_000_000;
+            let voters = status["groups"][0]["lease"]["voters"].as_array();
+            let voters = voters.context("the group has a lease")?;
+            let is_short = |voter: &Value| voter["promised_until"].as_u64().unwrap_or(0) < soon;
+            Ok(voters.iter().all(is_short))
+        })
     }
 
     /// Waits until a file of a host says it.
