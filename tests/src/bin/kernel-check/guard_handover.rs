@@ -37,6 +37,7 @@ pub fn hands_connections_on(_: &mut Capture) -> Result<()> {
             let to = |client, flags| segment(is_six, false, client, flags);
             let from = |client, flags| segment(is_six, true, client, flags);
             guard.set_deadline(&vips(), None)?;
+            guard.take_over(&vips(), None, now())?;
             guard.hand_on(&vips(), OTHER, now(), until)?;
             expect(&guard, is_six, "a new one", &to(1, SYN), PASSED_AND_BACK)?;
             expect(&guard, is_six, "more of it", &to(1, ACK), PASSED)?;
