@@ -52,10 +52,8 @@ impl Told {
         lab.wait(LONG, "the promises for a restart to end", || {
             let status = lab.ask(&self.pair.active, &["status"])?;
             let soon = status["now"].as_u64().context("a time")? + 1_000_000_000;
-            let voters = status["groups"][0]["lease"]["voters"].as_array();
-            let voters = voters.context("the group has a lease")?;
-            let is_short = |voter: &Value| voter["promised_until"].as_u64().unwrap_or(0) < soon;
-            Ok(voters.iter().all(is_short))
+            let deadline = status["groups"][0]["deadline"].as_u64();
+            Ok(deadline.context("the group has a lease")? < soon)
         })
     }
 

@@ -385,7 +385,8 @@ impl Group {
         self.policy.freeze_order = memory.freeze_order;
         self.policy.flap = Flap::restored(memory.penalty, memory.held, elapsed, flap, now);
         self.policy.changes += 1;
-        if memory.owner {
+        // An owner that goes on where it paused has lost nothing.
+        if memory.owner && self.owned().is_none() {
             self.add_penalty(Cause::Silence, now);
         }
     }
