@@ -3,7 +3,7 @@
 use super::lease::{electorate, leased, owner};
 use super::*;
 use crate::decide::cluster::Witness;
-use crate::facts::{Kept, KeptPause, KeptVote, Memory};
+use crate::facts::{Kept, KeptPause, KeptVote, Memory, PolicyMemory};
 
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -61,6 +61,13 @@ fn an_owner_that_paused_goes_on_in_its_epoch() {
     assert_eq!(next.took(), Some(own));
     assert_eq!(next.group.may_answer_until(), deadline);
     assert!(!next.recorded(EventKind::Claimed) && !next.recorded(EventKind::RoleChanged));
+    let owned = PolicyMemory {
+        owner: true,
+        ..PolicyMemory::default()
+    };
+    next.group.restore(owned, AWAY / 2, next.now);
+    let penalty = next.group.status(next.now).policy.flap_penalty;
+    assert_eq!(penalty, 0.0, "it did not die");
     let says_active = |body: &Body| {
         matches!(
             body,
