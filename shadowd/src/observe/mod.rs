@@ -4,6 +4,7 @@
 //! kernel refuses degrades one probe, not the daemon.
 
 pub mod addresses;
+pub mod alarm;
 mod block;
 mod btf;
 pub mod carrier;

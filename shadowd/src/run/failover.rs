@@ -19,6 +19,7 @@ use crate::decide::cluster::{Done, Group, Refusal as CoreRefusal};
 use crate::facts::{BootTime, Datagram, GroupMessage, Kept, KeptPromise, Name, PolicyOrder};
 use crate::link::Datagrams;
 use crate::observe::addresses::AddressReading;
+use crate::observe::alarm::Alarm;
 use crate::observe::carrier::CarrierReading;
 use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
@@ -150,11 +151,12 @@ impl Failover {
     /// daemon is to know. Nothing was promised since.
     ///
     /// # Errors
-    /// When the datagram socket fails for good.
+    /// When the datagram socket or the timer fails for good.
     pub async fn run(mut self) -> std::io::Result<Vec<(Name, Kept)>> {
         let mut stopping = false;
+        let mut alarm = Alarm::new()?;
         loop {
-            let wait = self.next_deadline().since(boot_time());
+            alarm.set(self.next_deadline())?;
             tokio::select! {
                 biased;
                 received = self.datagrams.recv() => {
@@ -172,7 +174,10 @@ impl Failover {
                     }
                     Some(input) => self.on_input(input, boot_time()),
                 },
-                () = tokio::time::sleep(wait) => self.on_timers(boot_time()),
+                rung = alarm.rings() => {
+                    rung?;
+                    self.on_timers(boot_time());
+                }
             }
             self.carry_out().await;
             self.answer_handovers(boot_time());

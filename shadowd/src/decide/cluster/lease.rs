@@ -17,15 +17,10 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::group::{Group, Peer, State, Then, View};
+use super::stretch::{STRETCH_MAX, Stretch};
 use super::voter::{Voter, drift_margin};
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Protection};
-
-/// A member that notices that it runs late asks for longer leases, up to so many times the length
-/// that is configured: dying unnoticed for longer is better than a lease that lapses while alive.
-pub(super) const STRETCH_MAX: u32 = 16;
-/// What a stretched lease has above the configured length is halved after so long without trouble.
-pub(super) const CALM: Duration = Duration::from_secs(10);
 
 /// What this member knows of the other voters, and its own vote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,8 +35,7 @@ pub(super) struct Lease {
     /// Tells this set of voters from another.
     pub electorate: u64,
     /// The length that is asked for.
-    pub wanted: Duration,
-    pub calm_since: BootTime,
+    pub length: Stretch,
     /// The last epoch that was asked for: none is asked for twice after it was given back.
     pub asked: u64,
 }
@@ -108,8 +102,7 @@ impl Lease {
             majority: ballots.len().div_ceil(2) + 1,
             electorate: electorate(ids.chain([&me.id])),
             ballots,
-            wanted: settings.lease,
-            calm_since: now,
+            length: Stretch::new(settings.lease, now),
             asked: 0,
         })
     }
@@ -159,21 +152,21 @@ impl Group {
     pub(super) fn wanted_lease(&self) -> Duration {
         self.lease
             .as_ref()
-            .map_or(Duration::ZERO, |lease| lease.wanted)
+            .map_or(Duration::ZERO, |lease| lease.length.wanted())
     }
 
-    /// This process did not run for `late`: from now on a lease outlasts as much, for a while.
+    /// This process did not run for `late`: from now on a lease outlasts as much, for a while. What
+    /// happens before this member could own the group teaches nothing: a daemon that starts has
+    /// more to do than it will have.
     pub(super) fn ran_late(&mut self, late: Duration, now: BootTime) {
-        self.stretch_lease(late + self.settings.heartbeat * 2, now);
+        if !matches!(self.state, State::Joining { .. }) {
+            self.stretch_lease(late + self.settings.heartbeat * 2, now);
+        }
     }
 
-    fn stretch_lease(&mut self, wanted: Duration, now: BootTime) {
-        let longest = longest(&self.settings);
-        if let Some(lease) = &mut self.lease
-            && wanted > lease.wanted
-        {
-            lease.wanted = wanted.min(longest);
-            lease.calm_since = now;
+    fn stretch_lease(&mut self, needed: Duration, now: BootTime) {
+        if let Some(lease) = &mut self.lease {
+            lease.length.trouble(needed, now);
         }
     }
 

@@ -25,6 +25,7 @@ mod rhythm;
 mod silence;
 mod simulate;
 mod status;
+mod stretch;
 mod survivors;
 #[cfg(test)]
 mod tests;

@@ -137,7 +137,7 @@ impl Group {
         let lease = self.lease.as_ref().is_none_or(|lease| {
             let members = self.members.iter();
             let ballots = lease.ballots.len();
-            lease.wanted <= LONGEST
+            lease.length.wanted() <= LONGEST
                 && ballots <= 2 * MEMBERS_MAX
                 && lease.has_majority()
                 && ballots >= self.members.len()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::group::{Group, State, View};
-use super::lease::STRETCH_MAX;
+use super::stretch::STRETCH_MAX;
 use crate::facts::{BootTime, Cause, EventKind};
 
 /// Irregular heartbeats stretch the bound of silence so many times at most.

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::Group;
-use super::lease::CALM;
 use super::voter::Refused;
 use crate::facts::{Body, BootTime, Epoch, GroupMessage, Name, Role};
 
 impl Group {
     /// At each heartbeat, before it leaves: the vote of this member is its own while it owns.
     pub(super) fn renew_own_vote(&mut self, now: BootTime) {
+        if let Some(lease) = &mut self.lease {
+            lease.length.beat(now);
+        }
         let Some(epoch) = self.owned() else { return };
         let wanted = self.wanted_lease();
         let Some(lease) = &mut self.lease else { return };
@@ -18,11 +20,6 @@ impl Group {
             Some(pausing) => lease.own.promise_self(epoch, pausing.silent, now),
             None => lease.own.promise(epoch, wanted, now),
         };
-        let above = lease.wanted.saturating_sub(self.settings.lease);
-        if now.since(lease.calm_since) >= CALM && !above.is_zero() {
-            lease.wanted = self.settings.lease + above / 2;
-            lease.calm_since = now;
-        }
         // It went to somebody who gave it back: free again, but only above that epoch.
         if renewed.is_err_and(|refused| refused.wait.is_zero()) {
             self.raise(now);

@@ -67,6 +67,16 @@ pub fn register(socket: PacketSocket) -> io::Result<AsyncFd<PacketSocket>> {
     Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
+/// Registers a descriptor that can be read with the current tokio runtime.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn register_readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it owns its descriptor, which stays the same while it lives.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
+}
+
 /// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
 /// raises its thresholds with every large piece that is freed, and keeps what the start needed.
 pub fn return_large_allocations() {
