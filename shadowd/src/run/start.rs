@@ -25,12 +25,12 @@ use crate::facts::{Epoch, HostId, Kept, Memory, Name};
 use crate::link::{Datagrams, Keyring};
 use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
-use crate::observe::sys::boot_time;
+use crate::observe::sys::{boot_time, go_first};
 use crate::observe::units::UnitWatch;
 
 /// Unit jobs of a group that wait.
 const JOBS: usize = 16;
-/// Nice value of the failover thread (setpriority(2)).
+/// Nice value of the failover thread where it may not be a real-time one (setpriority(2)).
 const PRIORITY: i32 = -15;
 
 /// One worker for the unit jobs of each group.
@@ -83,6 +83,16 @@ pub struct FailoverStart {
     pub board: Arc<Board>,
 }
 
+/// Without real time the loop is ahead of the daemon's own threads only, and a busy machine delays
+/// heartbeats by as much as it delays everybody.
+fn go_ahead_of_services() {
+    let Err(refused) = go_first() else { return };
+    warn!(error = %refused, "heartbeats are not real-time: a busy host delays them");
+    if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
+        warn!(%error, "heartbeats run at ordinary priority");
+    }
+}
+
 /// How the failover thread ended.
 pub type FailoverEnd = oneshot::Receiver<anyhow::Result<Vec<(Name, Kept)>>>;
 
@@ -96,9 +106,7 @@ pub async fn start_failover(
     let work = move || {
         // This thread alone goes first, so that heartbeats never wait behind the services they
         // guard, and the services wait for nothing else of the daemon.
-        if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-            warn!(%error, "heartbeats run at ordinary priority");
-        }
+        go_ahead_of_services();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();

@@ -165,7 +165,7 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
     // Hosts die here every few seconds: the flap budget would hold them all back.
     text.push_str(&format!(
         "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\n{protection}\npriority = {}\n\
-         flap = {{ suppress = 0 }}\nheartbeat = \"10ms\"\nsuspect_after = \"30ms\"\ninterface = \"eth0\"\n\
+         flap = {{ suppress = 0 }}\nheartbeat = \"10ms\"\nsuspect_after = \"27ms\"\ninterface = \"eth0\"\n\
          vips = [\"{VIP_V4}/24\", \"{VIP_V6}/64\"]\n\n\
          [[group.unit]]\nname = \"nginx.service\"\nmode = \"warm\"\n\n\
          [[group.unit]]\nname = \"lab-cold.service\"\nmode = \"cold\"\n",

@@ -63,11 +63,12 @@ impl Meter {
         let targets = targets();
         let [rate, held] = [window.rate, window.held].map(|number| number.to_string());
         let timeout_ms = window.timeout.as_millis().to_string();
-        // Ahead of what it measures, on a machine that has little to share.
+        // Ahead of what it measures, in whatever control group: on a machine that has little to
+        // share it would else measure how long it waited itself.
         let mut arguments = vec![
-            "nice",
-            "-n",
-            "-10",
+            "chrt",
+            "--rr",
+            "1",
             program,
             "probe",
             "--rate",

@@ -280,10 +280,9 @@ impl Group {
     pub fn next_deadline(&self) -> BootTime {
         let own = match &self.state {
             State::Joining { until } => Some(*until),
-            State::Shadow(View::Follows { member, since }) => Some(
-                self.silent_from(*member, *since)
-                    .after(self.patience(*member)),
-            ),
+            State::Shadow(View::Follows { member, since }) => {
+                Some(self.silent_until(*member, *since))
+            }
             State::Shadow(View::Vacant { claim_at, .. }) => {
                 self.claim_time(*claim_at, self.last_run)
             }

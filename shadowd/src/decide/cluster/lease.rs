@@ -102,7 +102,7 @@ impl Lease {
             majority: ballots.len().div_ceil(2) + 1,
             electorate: electorate(ids.chain([&me.id])),
             ballots,
-            length: Stretch::new(settings.lease, now),
+            length: Stretch::new(useful(settings), now),
             asked: 0,
         })
     }
@@ -135,6 +135,13 @@ impl Lease {
         self.asked = counter;
         Some(Epoch { counter, owner })
     }
+}
+
+/// The part of a lease that can keep it: the renewal that leaves as a lease ends arrives after it,
+/// and one that is a quarter of a heartbeat late is as good as lost. So long a lease only keeps a
+/// successor waiting.
+fn useful(settings: &GroupSettings) -> Duration {
+    settings.lease.saturating_sub(settings.heartbeat / 4)
 }
 
 /// The longest lease that members of such a group ask for.

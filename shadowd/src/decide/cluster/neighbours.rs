@@ -9,8 +9,8 @@ use crate::facts::{BootTime, EventKind, Name, Vip};
 
 /// An owner whose kernel answers while its daemon is silent may be so many times as long silent: it
 /// is more likely starved than dead, and a host that died answers nothing.
-const KERNEL_ANSWERS: u32 = 5;
-/// The kernel is asked from this part of the permitted silence on.
+pub(super) const KERNEL_ANSWERS: u32 = 5;
+/// The kernel is asked from this part of the permitted silence on, and once a heartbeat is overdue.
 const ASK_FROM: u32 = 3;
 /// Addresses that something else removes are put back at most once in this time.
 const PUT_BACK: Duration = Duration::from_millis(100);
@@ -29,19 +29,13 @@ impl Group {
             return;
         };
         let silent = now.since(self.silent_from(member, since));
-        if silent >= self.permitted(member) / ASK_FROM && now >= self.next_probe {
+        let overdue = self.settings.heartbeat * 3 / 2;
+        let bound = (self.permitted(member) / ASK_FROM).max(overdue);
+        if silent >= bound && now >= self.next_probe {
             self.next_probe = now.after(self.settings.heartbeat);
             let member = self.members[member].name.clone();
             self.actions.push_back(Action::Probe { member });
         }
-    }
-
-    /// How much longer `member` may be silent because its kernel has answered since it was.
-    pub(super) fn indulgence(&self, member: usize) -> u32 {
-        let member = &self.members[member];
-        let heard = member.said.map(|said| said.heard);
-        let answers = member.kernel_answered > heard;
-        if answers { KERNEL_ANSWERS } else { 1 }
     }
 
     /// A virtual IP is not on the interface any more, though this host did not remove it.

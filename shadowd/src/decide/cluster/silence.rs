@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::group::{Group, State, View};
+use super::neighbours::KERNEL_ANSWERS;
 use super::stretch::STRETCH_MAX;
 use crate::facts::{BootTime, Cause, EventKind};
 
@@ -32,18 +33,34 @@ impl Group {
         self.suspect_the_silent(now);
         if let State::Shadow(View::Follows { member, since }) = self.state {
             let silent = now.since(self.silent_from(member, since));
-            if silent >= self.patience(member) {
+            if now >= self.silent_until(member, since) {
                 self.suspect(member, silent, now);
                 self.vacant(Cause::Silence, now);
             }
         }
     }
 
-    /// How long `member` may be silent: longer while its kernel answers.
+    /// Until when `member`, watched since `since`, may be silent. Its kernel's answers make patient
+    /// for as long as they go on, and not for ever: a host that answered just before it died is
+    /// found as soon as it answers no more.
+    pub(super) fn silent_until(&self, member: usize, since: BootTime) -> BootTime {
+        let from = self.silent_from(member, since);
+        let permitted = self.permitted(member);
+        let said = self.members[member].said;
+        let answered = self.members[member].kernel_answered;
+        let answered = answered.filter(|at| said.is_none_or(|said| *at > said.heard));
+        let indulged = answered
+            .map(|at| at.after(self.settings.suspect_after))
+            .map_or(from, |until| until.min(from.after(permitted * KERNEL_ANSWERS)));
+        let paused = said.map(|said| said.paused).unwrap_or_default();
+        from.after(permitted.max(paused)).max(indulged)
+    }
+
+    /// How long `member` may be silent, as far as is known now.
     pub(super) fn patience(&self, member: usize) -> Duration {
-        let paused = self.members[member].said.map(|said| said.paused);
-        let permitted = self.permitted(member) * self.indulgence(member);
-        permitted.max(paused.unwrap_or_default())
+        let since = BootTime::default();
+        let until = self.silent_until(member, since);
+        until.since(self.silent_from(member, since))
     }
 
     /// How long `member` may be silent by its word and its habit: an owner for as long as it asked
@@ -71,8 +88,9 @@ impl Group {
 
     fn suspect_the_silent(&mut self, now: BootTime) {
         for member in 0..self.members.len() {
-            let silent = now.since(self.silent_from(member, self.listening_since));
-            if self.members[member].said.is_some() && silent >= self.patience(member) {
+            let since = self.listening_since;
+            let silent = now.since(self.silent_from(member, since));
+            if self.members[member].said.is_some() && now >= self.silent_until(member, since) {
                 self.suspect(member, silent, now);
             }
         }

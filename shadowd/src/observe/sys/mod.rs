@@ -77,6 +77,24 @@ pub fn register_readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
+/// Puts the calling thread ahead of every ordinary one of the machine, whatever their control groups
+/// weigh: a nice value counts among the threads of one group only. Its children begin as ordinary
+/// ones. Real-time policy SCHED_RR with its lowest priority (sched(7)); RLIMIT_RTTIME bounds it.
+///
+/// # Errors
+///
+/// The kernel's: without CAP_SYS_NICE, or where real time is rationed by control groups.
+pub fn go_first() -> io::Result<()> {
+    let lowest = libc::sched_param { sched_priority: 1 };
+    let policy = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: 0 is the calling thread; the kernel reads one structure.
+    let result = unsafe { libc::sched_setscheduler(0, policy, &raw const lowest) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Has the allocator return large pieces to the kernel when they are freed. Left to itself it
 /// raises its thresholds with every large piece that is freed, and keeps what the start needed.
 pub fn return_large_allocations() {

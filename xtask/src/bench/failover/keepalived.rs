@@ -121,7 +121,7 @@ fn configuration(own: &Host, members: &[&Host]) -> String {
     let priority = 254 - place.unwrap_or_default();
     let mut text = format!(
         "global_defs {{\n  router_id {}\n  script_user root\n  enable_script_security\n\
-         \x20 vrrp_version 3\n  vrrp_priority -15\n}}\n\
+         \x20 vrrp_version 3\n  vrrp_rt_priority 1\n}}\n\
          vrrp_script web {{\n  script \"/usr/bin/curl -sf -m 1 -o /dev/null http://127.0.0.1/stats\"\n\
          \x20 interval 1\n  timeout 1\n  fall 2\n  rise 1\n}}\n\
          track_file handover {{\n  file {MARKER}\n  weight 0\n  init_file 0 overwrite\n}}\n",

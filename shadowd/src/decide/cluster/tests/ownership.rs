@@ -46,6 +46,31 @@ fn silence_in_a_stall_of_this_process_is_no_evidence() {
 }
 
 #[test]
+fn a_kernel_that_answers_makes_patient_for_as_long_as_it_does() {
+    let ms = Duration::from_millis;
+    let silent_for = |answers_for: Duration| {
+        let mut bench = Bench::shadow(false);
+        bench.pass(HEARTBEAT, Some((epoch(1, 2), active())));
+        let last_word = bench.now;
+        while bench.took().is_none() && bench.now.since(last_word) < ms(1_000) {
+            bench.pass(ms(1), None);
+            if bench.now.since(last_word) <= answers_for {
+                bench.group.on_kernel_answer(&name("b"), bench.now);
+            }
+        }
+        bench.now.since(last_word)
+    };
+    let alone = silent_for(Duration::ZERO);
+    assert!(alone < SUSPECT + ms(3), "{alone:?}");
+    let died_late = silent_for(ms(16));
+    let bound = ms(16) + SUSPECT;
+    assert!((bound..bound + ms(3)).contains(&died_late), "{died_late:?}");
+    let starved = silent_for(ms(1_000));
+    let bound = SUSPECT * 5;
+    assert!((bound..bound + ms(3)).contains(&starved), "{starved:?}");
+}
+
+#[test]
 fn a_member_whose_units_or_link_are_down_or_unknown_never_claims() {
     for trouble in ["unit", "link", "unknown"] {
         let mut bench = Bench::shadow(false);
