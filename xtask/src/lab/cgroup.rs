@@ -12,6 +12,10 @@ use anyhow::{Context, Result, bail};
 
 use super::state::State;
 
+/// Real time that a host gets in each second of each processor, in microseconds: some ten times what
+/// its heartbeats take, and so little that the machine lends it to several labs.
+const REAL_TIME_US: u64 = 60_000;
+
 /// Where the machine mounted the cgroup2 tree.
 ///
 /// # Errors
@@ -50,6 +54,28 @@ pub fn make(state: &State) -> Result<()> {
         .flat_map(|host| [Some(&host.cgroup), host.cpu_cgroup.as_ref()]);
     for path in [Some(&supervisor)].into_iter().chain(hosts).flatten() {
         fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    lend_real_time(state)
+}
+
+/// Where a v1 hierarchy rations real time, a group begins with none of it: hosts get a share each,
+/// as they have all of it on a machine of their own. Heartbeats are real-time threads.
+fn lend_real_time(state: &State) -> Result<()> {
+    const FILE: &str = "cpu.rt_runtime_us";
+    let Some(lab) = state.cpu_cgroup.as_ref().map(|group| group.join(FILE)) else {
+        return Ok(());
+    };
+    if !lab.exists() {
+        return Ok(());
+    }
+    let lent = REAL_TIME_US * state.hosts.len() as u64;
+    if let Err(refused) = write(&lab, &lent.to_string()) {
+        println!("without real-time threads in the hosts, heartbeats are less regular: {refused:#}");
+        return Ok(());
+    }
+    let hosts = state.hosts.iter().filter_map(|host| host.cpu_cgroup.as_ref());
+    for group in hosts {
+        write(&group.join(FILE), &REAL_TIME_US.to_string())?;
     }
     Ok(())
 }
