@@ -25,6 +25,9 @@ use crate::serve::protocol::{
     RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 
+/// The failover loop publishes at least this often while it turns: twice its own rhythm.
+const VIEW_LASTS: Duration = Duration::from_millis(200);
+
 /// When a peer was heard and how far it is, by name.
 #[derive(Clone, Debug)]
 pub struct PeerReading {
@@ -41,12 +44,23 @@ pub struct PeerReading {
 /// What the failover thread publishes.
 #[derive(Clone, Debug, Default)]
 pub struct FailoverView {
+    /// When it was like this.
+    pub at: BootTime,
     /// The groups this host is a member of.
     pub groups: Vec<GroupStatus>,
     /// The groups it is a witness of.
     pub witnessed: Vec<WitnessStatus>,
     /// The peers.
     pub peers: Vec<PeerReading>,
+}
+
+/// The time that a status is of. A lease lasts for some heartbeats and the loop publishes less often:
+/// looked at from now, one that is held would seem lapsed. A loop that hangs is looked at from now.
+fn as_of(shown: BootTime, now: BootTime) -> BootTime {
+    match now.since(shown) <= VIEW_LASTS {
+        true => shown,
+        false => now,
+    }
 }
 
 /// What the threads publish.
@@ -268,7 +282,7 @@ impl Answers for Board {
             id: self.id,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
-            now: boot_time(),
+            now: as_of(view.at, boot_time()),
             peers: self.peers(&view.peers),
             groups: view.groups,
             witnessed: view.witnessed,
@@ -387,5 +401,19 @@ impl Answers for Board {
             to,
             took_ms,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_of_its_view_unless_the_loop_hangs() {
+        let shown = BootTime::from_nanos(5_000_000_000);
+        let soon = shown.after(Duration::from_millis(90));
+        assert_eq!(as_of(shown, soon), shown);
+        let late = shown.after(Duration::from_secs(1));
+        assert_eq!(as_of(shown, late), late);
     }
 }

@@ -464,6 +464,7 @@ impl Failover {
         }
         self.published = now;
         self.board.publish_failover(FailoverView {
+            at: now,
             groups: self.groups.iter().map(|group| group.status(now)).collect(),
             witnessed: self.witnessed.iter().map(|one| one.status(now)).collect(),
             peers: self.links.iter().map(PeerLink::reading).collect(),
