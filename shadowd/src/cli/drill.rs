@@ -1,13 +1,18 @@
-//! `failover drill`: begins one, shows each step as it ends, and ends with what came of it.
+//! `failover drill`: begins one, shows each step as it ends, and ends with what came of it; `failover
+//! drills` shows what came of all.
 
 use std::time::Duration;
 
 use super::client::Client;
+use super::failover::DrillArguments;
 use super::human::{clean, span};
 use super::table::Tone;
-use super::{Failure, Screen};
+use super::{Failure, Screen, show};
 use crate::facts::{DrillReport, DrillState, DrillStep, Name};
-use crate::serve::protocol::{self, Code, DRILL, DRILLS, DrillRequest, Drills, Refusal};
+use crate::serve::protocol::{
+    self, Code, DRILL, DRILL_END, DRILLS, DrillEndRequest, DrillRequest, Drills, LiveRequest,
+    OrderDone, Refusal,
+};
 
 /// How often the daemon is asked.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -15,11 +20,18 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 pub(super) async fn drill(
     client: &Client,
     screen: &mut Screen<'_>,
-    group: Name,
+    wanted: DrillArguments,
 ) -> Result<(), Failure> {
+    let DrillArguments {
+        group, span, to, ..
+    } = wanted;
+    let live = span.map(|span| LiveRequest {
+        to,
+        for_s: span.as_secs(),
+    });
     let path = protocol::group_path(DRILL, &group);
-    let begun: DrillReport = client.post(&path, &DrillRequest {}).await?;
-    let mut shown = 0;
+    let begun: DrillReport = client.post(&path, &DrillRequest { live }).await?;
+    let mut shown = Vec::new();
     loop {
         let answer: Drills = client.get(DRILLS).await?;
         let mut drills = answer.drills.into_iter();
@@ -31,17 +43,53 @@ pub(super) async fn drill(
             let refusal = Refusal::new(Code::Failed, message, remedy);
             return Err(super::client::CallError::Refused(refusal).into());
         };
-        for step in report.steps.iter().skip(shown).filter(|_| !screen.json) {
+        // A check that is made again is shown again only when it ended differently.
+        for (number, step) in report.steps.iter().enumerate().filter(|_| !screen.json) {
+            if shown.get(number) == Some(&step.ok) {
+                continue;
+            }
             let line = step_line(step, screen);
             screen.out.write_all(line.as_bytes())?;
             screen.out.flush()?;
         }
-        shown = report.steps.len();
+        shown = report.steps.iter().map(|step| step.ok).collect();
         if report.state != DrillState::Running {
             return end(screen, report);
         }
         tokio::time::sleep(ASK_EVERY).await;
     }
+}
+
+pub(super) async fn end_live(
+    client: &Client,
+    screen: &mut Screen<'_>,
+    group: &Name,
+) -> Result<(), Failure> {
+    let path = protocol::group_path(DRILL_END, group);
+    let done: OrderDone = client.post(&path, &DrillEndRequest {}).await?;
+    let text = match &done.handed_to {
+        Some(to) => format!("group {}: handed back to {to}\n", done.group),
+        None => format!("group {}: asked for\n", done.group),
+    };
+    screen.show(&done, text)
+}
+
+pub(super) async fn drills(client: &Client, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let answer: Drills = client.get(DRILLS).await?;
+    let mut text = String::new();
+    for report in answer.earlier.iter().chain(&answer.drills) {
+        text.push_str(&show::drill_line(report, screen.paint));
+        if answer.drills.contains(report) {
+            for step in &report.steps {
+                text.push_str("    ");
+                text.push_str(&step_line(step, screen));
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no drill yet\n");
+    }
+    screen.show(&answer, text)
 }
 
 fn end(screen: &mut Screen<'_>, report: DrillReport) -> Result<(), Failure> {

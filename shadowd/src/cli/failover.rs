@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::client::{CallError, Client};
 use super::decisions::{self, ReplayArguments, Wanted};
@@ -111,19 +111,25 @@ Example:
         #[arg(long, value_name = "GROUP")]
         group: Option<Name>,
     },
-    /// Bring a group's units up on this shadow, in a network of their own, and check them
+    /// Try a takeover: beside production on this shadow, or for a time in its place
     #[command(after_help = "\
-Run it on a shadow, as root. The virtual IPs and copies of the units live in a network that leads
-nowhere; the copies read the host's files and write none. What is demanded of them stands in
-[[group.check]]. All of it is gone at the end, whatever the end is.
+Without --live, run it on a shadow, as root. The virtual IPs and copies of the units live in a network
+that leads nowhere; the copies read the host's files and write none. What is demanded of them stands
+in [[group.check]]. All of it is gone at the end, whatever the end is.
+
+With --live, run it on the active, as root. The group is handed to another member, as by `handover`;
+this host checks it as a client would, and asks for it after the time. A check that fails ends the
+time. It goes on when this command is interrupted, and after a restart of the daemon; --end ends it,
+here or on the member that has the group.
 
 Examples:
   sudo shadowctl failover drill web
-  sudo shadowctl --json failover drill web | jq -r '.steps[] | select(.ok | not)'")]
-    Drill {
-        /// The group
-        group: Name,
-    },
+  sudo shadowctl --json failover drill web | jq -r '.steps[] | select(.ok | not)'
+  sudo shadowctl failover drill web --live --for 10m --to b
+  sudo shadowctl failover drill web --end")]
+    Drill(DrillArguments),
+    /// Show what came of the drills of this host, the oldest first
+    Drills,
     /// Let members take a frozen group over again
     #[command(after_help = "\
 Example:
@@ -132,6 +138,25 @@ Example:
         /// The group
         group: Name,
     },
+}
+
+/// What kind of drill, or its end.
+#[derive(Debug, Args)]
+pub struct DrillArguments {
+    /// The group
+    pub group: Name,
+    /// Hand the group of this host to another member for a time
+    #[arg(long, requires = "span")]
+    pub live: bool,
+    /// How long the other member has it, 5s to 1day
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, requires = "live")]
+    pub span: Option<Duration>,
+    /// The member; the best one if left out
+    #[arg(long, value_name = "HOST", requires = "live")]
+    pub to: Option<Name>,
+    /// End a live drill now: the group goes back
+    #[arg(long, conflicts_with_all = ["live", "span", "to"])]
+    pub end: bool,
 }
 
 /// Whether something begins or ends.
@@ -191,7 +216,11 @@ pub(super) async fn run(
         Failover::Simulate { host, group } => {
             decisions::simulate(client, screen, &host, group.as_ref()).await
         }
-        Failover::Drill { group } => super::drill::drill(client, screen, group).await,
+        Failover::Drill(wanted) if wanted.end => {
+            super::drill::end_live(client, screen, &wanted.group).await
+        }
+        Failover::Drill(wanted) => super::drill::drill(client, screen, wanted).await,
+        Failover::Drills => super::drill::drills(client, screen).await,
         Failover::Unfreeze { group } => {
             let path = protocol::group_path(UNFREEZE, &group);
             let done: OrderDone = client.post(&path, &UnfreezeRequest {}).await?;

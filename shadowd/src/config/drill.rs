@@ -25,6 +25,8 @@ pub struct DrillSettings {
     pub every: Option<Duration>,
     /// When it may begin by itself; none: at any time.
     pub window: Option<DayWindow>,
+    /// For how long a live drill asks for the group after its time: 10 s to 24 h.
+    pub return_within: Duration,
 }
 
 /// One check.
@@ -36,6 +38,8 @@ pub struct CheckSettings {
     pub kind: CheckKind,
     /// It has failed after so long: 1 s to 1 h.
     pub deadline: Duration,
+    /// A live drill makes it too, on the host that lent the group.
+    pub live: bool,
 }
 
 /// What a check does.

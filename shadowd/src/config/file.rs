@@ -133,6 +133,9 @@ pub struct Check {
     pub user: Option<Spanned<String>>,
     /// When it has failed, 1s to 1h. Default `10s`.
     pub deadline: Option<Spanned<String>>,
+    /// Whether a live drill makes it too, on the host that lent the group. Default true for `tcp`
+    /// and `http` at a virtual IP of the group, else false.
+    pub live: Option<Spanned<bool>>,
 }
 
 /// `[group.drill]`.
@@ -149,6 +152,8 @@ pub struct Drill {
     pub every: Option<Spanned<String>>,
     /// The part of the day in which it may, local time, such as `"02:00-04:00"`. Default any time.
     pub window: Option<Spanned<String>>,
+    /// For how long a live drill asks for the group after its time, 10s to 24h. Default `10min`.
+    pub return_within: Option<Spanned<String>>,
 }
 
 /// `[[group.unit]]`.

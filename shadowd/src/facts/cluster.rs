@@ -73,6 +73,8 @@ pub enum Cause {
     Flapping,
     /// The members' configurations have other virtual IPs or members for the group.
     DefinitionDiffers,
+    /// A live drill began, or its time is over.
+    Drill,
 }
 
 impl fmt::Display for Cause {
@@ -94,6 +96,7 @@ impl fmt::Display for Cause {
             Self::Failback => "failback",
             Self::Flapping => "flapping",
             Self::DefinitionDiffers => "definition_differs",
+            Self::Drill => "drill",
         })
     }
 }

@@ -89,8 +89,12 @@ pub enum EventKind {
     Paused,
     /// The daemon is back and goes on where the one before it paused.
     Resumed,
-    /// A drill began, ended or was skipped; `detail` says how.
+    /// A drill began, was skipped or given up, or a live one got on; `detail` says how.
     Drill,
+    /// A drill passed.
+    DrillPassed,
+    /// A drill failed; `detail` says why.
+    DrillFailed,
 }
 
 impl fmt::Display for EventKind {
@@ -126,6 +130,8 @@ impl fmt::Display for EventKind {
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Drill => "drill",
+            Self::DrillPassed => "drill passed",
+            Self::DrillFailed => "drill failed",
         })
     }
 }

@@ -9,6 +9,7 @@ mod decision;
 mod drill;
 mod event;
 mod ids;
+mod loan;
 mod notice;
 mod pause;
 mod policy;
@@ -28,9 +29,10 @@ pub use cluster::{
     Body, Cause, Datagram, Drain, GroupMessage, Mac, Protection, Role, UnitMode, Vip, VipError,
 };
 pub use decision::Decision;
-pub use drill::{DrillReport, DrillState, DrillStep};
+pub use drill::{DrillRecord, DrillReport, DrillState, DrillStep, LiveDrill};
 pub use event::{Event, EventKind};
 pub use ids::{Epoch, HostId, HostIdError, Name, NameError};
+pub use loan::{BorrowedStatus, LoanEnd, LoanPhase, LoanStatus, LoanWord, RememberedLoan};
 pub use notice::{
     LastNotice, Notice, ReceiverCounts, ReceiverKind, ReceiverStatus, Severity, Told, Topic,
     TopicError,

@@ -35,6 +35,10 @@ pub enum Topic {
     Handover,
     /// A step failed.
     Failure,
+    /// A drill passed.
+    DrillPassed,
+    /// A drill failed.
+    DrillFailed,
     /// Somebody tries whether the way works.
     Test,
 }
@@ -58,7 +62,7 @@ impl std::error::Error for TopicError {}
 
 impl Topic {
     /// What can be asked for; [`Topic::Test`] always comes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Active,
         Self::Shadow,
         Self::Stopped,
@@ -71,6 +75,8 @@ impl Topic {
         Self::VipClaimed,
         Self::Handover,
         Self::Failure,
+        Self::DrillPassed,
+        Self::DrillFailed,
     ];
 
     /// The word for it.
@@ -88,6 +94,8 @@ impl Topic {
             Self::VipClaimed => "vip-claimed",
             Self::Handover => "handover",
             Self::Failure => "failure",
+            Self::DrillPassed => "drill-passed",
+            Self::DrillFailed => "drill-failed",
             Self::Test => "test",
         }
     }
@@ -95,10 +103,14 @@ impl Topic {
     /// How much it matters; of one that resolves another, how much that one mattered.
     pub const fn severity(self) -> Severity {
         match self {
-            Self::Active | Self::Shadow | Self::Handover | Self::Test => Severity::Info,
-            Self::Stopped | Self::RedundancyLost | Self::RedundancyRestored | Self::Failure => {
-                Severity::Warning
+            Self::Active | Self::Shadow | Self::Handover | Self::DrillPassed | Self::Test => {
+                Severity::Info
             }
+            Self::Stopped
+            | Self::RedundancyLost
+            | Self::RedundancyRestored
+            | Self::Failure
+            | Self::DrillFailed => Severity::Warning,
             Self::Lost | Self::Owned | Self::LeaseLapsed | Self::LeaseHeld | Self::VipClaimed => {
                 Severity::Critical
             }

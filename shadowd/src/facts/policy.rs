@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Cause, Name};
+use super::{BootTime, BorrowedStatus, Cause, LoanStatus, LoanWord, Name, RememberedLoan};
 
 /// What a member says with each heartbeat of what bounds the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct PolicyWord {
     pub freeze_order: u64,
     /// For how long it still holds, in milliseconds; 0: the group is not frozen.
     pub freeze_left_ms: u32,
+    /// The sender lent the group for a drill; none when it did not, or when that is over.
+    pub loan: Option<LoanWord>,
 }
 
 /// What an operator asks of one group.
@@ -42,6 +44,19 @@ pub enum PolicyOrder {
     },
     /// Members may take the group over again.
     Unfreeze,
+    /// This owner hands the group over for a live drill, and asks for it after a time.
+    Lend {
+        /// Which drill it is for.
+        tag: u64,
+        /// To whom; the best member if none.
+        to: Option<Name>,
+        /// For how long.
+        span: Duration,
+        /// For how long it asks at most.
+        patience: Duration,
+    },
+    /// What was lent goes back now: said to the lender or to the borrower.
+    Recall,
 }
 
 /// What a member remembers over a restart, as of one moment: times are what is left of them.
@@ -60,6 +75,8 @@ pub struct PolicyMemory {
     pub held: bool,
     /// This host owned the group: a daemon that finds this at its start has died as the owner.
     pub owner: bool,
+    /// The last group that this host lent for a drill.
+    pub loan: Option<RememberedLoan>,
 }
 
 /// An order that holds.
@@ -90,6 +107,10 @@ pub struct PolicyStatus {
     pub failback: Option<FailbackStatus>,
     /// Members whose configuration has other virtual IPs or members for the group.
     pub differs_from: Vec<Name>,
+    /// The last live drill that began on this host.
+    pub loan: Option<LoanStatus>,
+    /// The group is here, or with the owner that is heard, for a live drill.
+    pub borrowed: Option<BorrowedStatus>,
 }
 
 /// An order of an operator that holds.

@@ -67,7 +67,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::facts::{
-        Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, PolicyWord, Role,
+        Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, LoanWord, PolicyWord, Role,
     };
 
     fn body() -> impl Strategy<Value = Body> {
@@ -108,6 +108,10 @@ pub(super) mod tests {
                             reason: words[1].is_multiple_of(2).then_some(Cause::Flapping),
                             freeze_order: u64::from(words[1]),
                             freeze_left_ms: words[2],
+                            loan: words[2].is_multiple_of(2).then_some(LoanWord {
+                                epoch: electorate,
+                                back: eligible,
+                            }),
                         },
                     }
                 }),
@@ -217,6 +221,10 @@ pub(super) mod tests {
                     reason: Some(Cause::DefinitionDiffers),
                     freeze_order: most,
                     freeze_left_ms: u32::MAX,
+                    loan: Some(LoanWord {
+                        epoch: most,
+                        back: true,
+                    }),
                 },
             },
         };

@@ -21,8 +21,9 @@ use crate::link::Keyring;
 use crate::observe::sys::boot_time;
 use crate::serve::Answers;
 use crate::serve::protocol::{
-    AtQuery, Code, CoreNow, Decisions, HANDOVER_TIMEOUT, HandoverDone, OrderDone, Recorded,
-    RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
+    AtQuery, Code, CoreNow, Decisions, Drills as AllDrills, HANDOVER_TIMEOUT, HandoverDone,
+    LiveRequest, OrderDone, Recorded, RecordedDecision, RecordedSum, Records, RecordsQuery,
+    Refusal, SumQuery,
 };
 
 /// The failover loop publishes at least this often while it turns: twice its own rhythm.
@@ -353,8 +354,19 @@ impl Answers for Board {
         })
     }
 
-    fn drill(&self, group: Name) -> Result<DrillReport, Refusal> {
-        self.drills.begin(&group, false)
+    async fn drill(&self, group: Name, live: Option<LiveRequest>) -> Result<DrillReport, Refusal> {
+        match live {
+            None => self.drills.begin(&group, false),
+            Some(wanted) => self.drills.begin_live(&group, wanted).await,
+        }
+    }
+
+    async fn end_drill(&self, group: Name) -> Result<OrderDone, Refusal> {
+        self.drills.end_live(&group).await
+    }
+
+    fn drills(&self) -> AllDrills {
+        self.drills.answer()
     }
 
     async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {

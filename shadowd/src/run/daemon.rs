@@ -140,7 +140,7 @@ async fn daemon(
     let keyring = Arc::new(Keyring::new(
         settings.peers.iter().map(|peer| peer.name.clone()),
     ));
-    let drills = Drills::new(&settings, recorder.clone());
+    let drills = Drills::new(&settings, recorder.clone(), inputs.clone());
     let board = Board::new(
         settings.clone(),
         identity.id(),

@@ -95,6 +95,9 @@ pub enum Input {
     Stop,
 }
 
+/// How a handover ends that an order began.
+pub type OrderReply = oneshot::Receiver<Result<HandoverAnswer, Refusal>>;
+
 /// A handover that has ended well.
 #[derive(Debug)]
 pub struct HandoverAnswer {
@@ -318,10 +321,15 @@ impl Failover {
     ) -> Result<OrderAnswer, Refusal> {
         let group = self.group_named(name)?;
         let core = &mut self.groups[group].core;
-        let to = core.on_order(order, now);
-        let to = to.map_err(|refusal| policy::refused(&refusal))?;
+        let forcible = matches!(order, PolicyOrder::MaintenanceOn { .. });
+        let to = core
+            .on_order(order, now)
+            .map_err(|refusal| match forcible {
+                true => policy::refused(&refusal),
+                false => refused(&refusal),
+            })?;
         let owner = core.active_epoch().is_some();
-        let handover = to.map(|to| {
+        let handover = to.clone().map(|to| {
             let (reply, ended) = oneshot::channel();
             let until = now.after(HANDOVER_WITHIN);
             self.pending.push(Pending {
@@ -332,7 +340,11 @@ impl Failover {
             });
             ended
         });
-        Ok(OrderAnswer { owner, handover })
+        Ok(OrderAnswer {
+            owner,
+            to,
+            handover,
+        })
     }
 
     fn pause(&mut self, away: Duration, now: BootTime) {
@@ -489,6 +501,19 @@ fn refused(refusal: &CoreRefusal) -> Refusal {
         CoreRefusal::NotReady(_) | CoreRefusal::NobodyReady => (
             Code::NotEligible,
             "see `shadowctl status` for what is down".to_owned(),
+        ),
+        CoreRefusal::Ordered => (
+            Code::NotEligible,
+            "wait until that is over: see `shadowctl status`".to_owned(),
+        ),
+        CoreRefusal::Borrowed(_) => (
+            Code::Busy,
+            "end it with `shadowctl failover drill GROUP --end`".to_owned(),
+        ),
+        CoreRefusal::NoDrill => (
+            Code::NotActive,
+            "run it on the host that began the drill, or on the active: see `shadowctl status`"
+                .to_owned(),
         ),
     };
     Refusal::new(code, refusal.to_string(), remedy)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::failover::{HandoverAnswer, Input};
+use super::failover::{Input, OrderReply};
 use super::record::{Recorder, wall_ms};
 use crate::config::settings::Settings;
 use crate::decide::cluster::{Group, Refusal as CoreRefusal};
@@ -19,8 +19,10 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 pub struct OrderAnswer {
     /// This host owns the group.
     pub owner: bool,
-    /// How the handover ends that it began.
-    pub handover: Option<oneshot::Receiver<Result<HandoverAnswer, Refusal>>>,
+    /// To whom it hands the group.
+    pub to: Option<Name>,
+    /// How that ends.
+    pub handover: Option<OrderReply>,
 }
 
 /// Tells the loop the time of the day, which is for windows of failback alone.
@@ -76,7 +78,11 @@ pub async fn order(
         let message = "the daemon is stopping";
         Refusal::new(Code::Stopping, message, "try again when it runs")
     };
-    let OrderAnswer { owner, handover } = answer.await.map_err(stopping)??;
+    let OrderAnswer {
+        owner,
+        to: _,
+        handover,
+    } = answer.await.map_err(stopping)??;
     let Some(handover) = handover else {
         return Ok(OrderDone {
             group,

@@ -58,6 +58,8 @@ impl Tap {
                 | EventKind::VipClaimed
                 | EventKind::Handover
                 | EventKind::Failure
+                | EventKind::DrillPassed
+                | EventKind::DrillFailed
         );
         let word = || Word::Event(Box::new(event.clone()));
         if matters && self.queue.try_send(word()).is_err() {

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use crate::facts::{DrillReport, Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
-    AtQuery, CoreNow, Decisions, HandoverDone, OrderDone, Recorded, RecordedDecision, RecordedSum,
-    Records, RecordsQuery, Refusal, SumQuery,
+    AtQuery, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Recorded,
+    RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
@@ -104,12 +104,26 @@ pub trait Answers: Send + Sync + 'static {
         to: Option<Name>,
     ) -> impl Future<Output = Result<HandoverDone, Refusal>> + Send;
 
-    /// Begins a drill of `group` on this host; it goes on by itself. Called on an async worker: must
-    /// return at once.
+    /// Begins a drill of `group` on this host, isolated unless `live` says more; it goes on by
+    /// itself.
     ///
     /// # Errors
     /// A refusal: why, and what to do.
-    fn drill(&self, group: Name) -> Result<DrillReport, Refusal>;
+    fn drill(
+        &self,
+        group: Name,
+        live: Option<LiveRequest>,
+    ) -> impl Future<Output = Result<DrillReport, Refusal>> + Send;
+
+    /// Ends a live drill of `group`; returns when what it began has ended, as [`Self::handover`]
+    /// does.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn end_drill(&self, group: Name) -> impl Future<Output = Result<OrderDone, Refusal>> + Send;
+
+    /// What came of drills. Called on an async worker: must return at once.
+    fn drills(&self) -> Drills;
 
     /// Takes an operator's order for `group`; returns when what it began has ended, as
     /// [`Self::handover`] does.

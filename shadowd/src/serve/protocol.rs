@@ -20,7 +20,10 @@ use crate::facts::{
 pub use decisions::{
     CORE, CORE_TIMEOUT, CoreNow, DECISION, DECISIONS, Decisions, RecordedDecision, decision_path,
 };
-pub use drill::{DRILL, DRILLS, DrillRequest, Drills};
+pub use drill::{
+    DRILL, DRILL_END, DRILLS, DrillEndRequest, DrillRequest, Drills, LiveRequest, MAX_LIVE,
+    MIN_LIVE,
+};
 
 pub use history::{
     AtQuery, HISTORY_AT, HISTORY_RECORDS, HISTORY_SUM, MAX_RECORDS, Record, Recorded, RecordedSum,

@@ -1,23 +1,23 @@
-//! The last drill of each group, in a file of its own: a restart forgets none.
+//! What came of drills, in a file of its own: a restart forgets none.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 
-use crate::facts::DrillReport;
+use crate::facts::DrillRecord;
 
 const FILE: &str = "drills.json";
 /// A longer file (bytes) is not ours.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
-/// The reports in `directory`; none where there is no file.
+/// The record in `directory`; an empty one where there is no file.
 ///
 /// # Errors
 /// The file cannot be read or does not decode.
-pub fn load(directory: &Path) -> io::Result<Vec<DrillReport>> {
+pub fn load(directory: &Path) -> io::Result<DrillRecord> {
     let path = directory.join(FILE);
     match fs::metadata(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DrillRecord::default()),
         Err(error) => return Err(error),
         Ok(meta) if meta.len() > MAX_BYTES => return Err(io::ErrorKind::FileTooLarge.into()),
         Ok(_) => {}
@@ -25,26 +25,30 @@ pub fn load(directory: &Path) -> io::Result<Vec<DrillReport>> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
-/// Keeps `reports` in `directory`, all of them or what was there before.
+/// Keeps `record` in `directory`, all of it or what was there before.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn save(directory: &Path, reports: &[DrillReport]) -> io::Result<()> {
+pub fn save(directory: &Path, record: &DrillRecord) -> io::Result<()> {
     let new = directory.join("drills.json.new");
-    fs::write(&new, serde_json::to_vec(reports)?)?;
+    let mut file = fs::File::create(&new)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    // Else a power failure may leave the new name with nothing behind it.
+    file.sync_all()?;
     fs::rename(new, directory.join(FILE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::DrillState;
+    use crate::facts::{DrillReport, DrillState};
 
     #[test]
     fn reports_are_read_back_and_no_file_is_no_report() {
         let directory = std::env::temp_dir().join(format!("shadowd-drills-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("the temporary directory takes one more");
-        assert_eq!(load(&directory).expect("no file is fine"), []);
+        let nothing = DrillRecord::default();
+        assert_eq!(load(&directory).expect("no file is fine"), nothing);
         let report = DrillReport {
             group: "web".parse().expect("a name"),
             state: DrillState::Passed,
@@ -54,9 +58,12 @@ mod tests {
             why: String::new(),
             steps: Vec::new(),
             last_passed_ms: Some(3),
+            live: None,
         };
-        save(&directory, std::slice::from_ref(&report)).expect("it can be written");
-        assert_eq!(load(&directory).expect("it can be read"), [report]);
+        let mut record = DrillRecord::default();
+        record.put(report);
+        save(&directory, &record).expect("it can be written");
+        assert_eq!(load(&directory).expect("it can be read"), record);
         fs::remove_dir_all(&directory).expect("it is ours");
     }
 }

@@ -18,8 +18,8 @@ use shadowd::facts::{
     UnitMode, UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, CoreNow, Decisions, HandoverDone, OrderDone, Record, Recorded, RecordedDecision,
-    RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
+    AtQuery, Code, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Record,
+    Recorded, RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 use shadowd::serve::{Answers, Counters, Socket};
 use tokio::sync::{Notify, watch};
@@ -300,9 +300,18 @@ impl Answers for Fixed {
         Ok(newer[skip..].to_vec())
     }
 
-    fn drill(&self, group: Name) -> Result<DrillReport, Refusal> {
+    async fn drill(&self, group: Name, _live: Option<LiveRequest>) -> Result<DrillReport, Refusal> {
         let message = format!("no drill of {group}: this host is active");
         Err(Refusal::new(Code::NotEligible, message, "run it on b"))
+    }
+
+    async fn end_drill(&self, group: Name) -> Result<OrderDone, Refusal> {
+        let message = format!("no live drill of {group} goes on here");
+        Err(Refusal::new(Code::NotActive, message, "see the status"))
+    }
+
+    fn drills(&self) -> Drills {
+        Drills::default()
     }
 
     fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {
@@ -366,9 +375,11 @@ impl Answers for Fixed {
                 return Err(Refusal::new(Code::NotEligible, message, "say --force"));
             }
             PolicyOrder::MaintenanceOn { .. } => true,
-            PolicyOrder::MaintenanceOff | PolicyOrder::Freeze { .. } | PolicyOrder::Unfreeze => {
-                false
-            }
+            PolicyOrder::MaintenanceOff
+            | PolicyOrder::Freeze { .. }
+            | PolicyOrder::Unfreeze
+            | PolicyOrder::Lend { .. }
+            | PolicyOrder::Recall => false,
         };
         Ok(OrderDone {
             group,

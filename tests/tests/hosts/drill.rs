@@ -2,6 +2,7 @@
 
 use xtask::prove::wire::place::{inside, receiver};
 
+use super::configured::Configured;
 use super::*;
 
 const CHECKS: &str = r#"
@@ -25,57 +26,42 @@ command = ["/bin/sleep", "300"]
 deadline = "5min"
 "#;
 
-/// A pair whose shadow has checks; has its own configuration again when dropped.
-struct Drilled {
-    pair: Pair,
-    before: String,
+/// A hook that writes down which drill failed.
+const TOLD: &str = r#"
+[[hook]]
+name = "tell"
+command = ["/bin/sh", "-c", "printf %s \"$SHADOWD_EVENT_JSON\" > /run/told"]
+events = ["drill-failed"]
+"#;
+/// It goes on for long enough to find it.
+const SCHEDULED: &str = r#"
+[[group.check]]
+name = "slow"
+command = ["/bin/sleep", "3"]
+
+[group.drill]
+every = "1day"
+"#;
+
+fn report(drilled: &Configured) -> Result<Value> {
+    let status = drilled.pair.lab.ask(&drilled.pair.shadow, &["status"])?;
+    Ok(status["drills"][0].clone())
 }
 
-impl Drilled {
-    fn take(checks: &str) -> Result<Self> {
-        let pair = Pair::take()?;
-        let before = pair.lab.run(&pair.shadow, &["cat", CONFIG])?;
-        let drilled = Self { pair, before };
-        let text = format!("{}\n{checks}\n", drilled.before);
-        drilled.configure(&text)?;
-        Ok(drilled)
-    }
-
-    fn configure(&self, text: &str) -> Result<()> {
-        let (lab, shadow) = (&self.pair.lab, self.pair.shadow.as_str());
-        lab.write_file(shadow, CONFIG, text)?;
-        lab.run(shadow, &["systemctl", "restart", DAEMON])?;
-        lab.converge(LONG).map(drop)
-    }
-
-    fn report(&self) -> Result<Value> {
-        let status = self.pair.lab.ask(&self.pair.shadow, &["status"])?;
-        Ok(status["drills"][0].clone())
-    }
-
-    /// No unit, no process, no directory of a drill, and the warm unit still runs.
-    fn nothing_is_left(&self) -> Result<()> {
-        let (lab, shadow) = (&self.pair.lab, self.pair.shadow.as_str());
-        let script = "systemctl list-units --plain --no-legend --state=active,activating,deactivating \
-                      'shadowd-drill-*'; ls -d /run/shadowd-drill-* 2>/dev/null; true";
-        let left = lab.run(shadow, &["sh", "-c", script])?;
-        ensure!(left.trim().is_empty(), "left: {left}");
-        ensure!(lab.unit_state(shadow, WARM)? == "active", "{WARM} is down");
-        Ok(())
-    }
-}
-
-impl Drop for Drilled {
-    fn drop(&mut self) {
-        if let Err(error) = self.configure(&self.before) {
-            eprintln!("the shadow has not its configuration: {error:#}");
-        }
-    }
+/// No unit, no process, no directory of a drill, and the warm unit still runs.
+fn nothing_is_left(drilled: &Configured) -> Result<()> {
+    let (lab, shadow) = (&drilled.pair.lab, drilled.pair.shadow.as_str());
+    let script = "systemctl list-units --plain --no-legend --state=active,activating,deactivating \
+                  'shadowd-drill-*'; ls -d /run/shadowd-drill-* 2>/dev/null; true";
+    let left = lab.run(shadow, &["sh", "-c", script])?;
+    ensure!(left.trim().is_empty(), "left: {left}");
+    ensure!(lab.unit_state(shadow, WARM)? == "active", "{WARM} is down");
+    Ok(())
 }
 
 #[test]
 fn a_drill_passes_and_production_sees_no_frame_of_it() -> Result<()> {
-    let drilled = Drilled::take(CHECKS)?;
+    let drilled = Configured::shadow_with(CHECKS)?;
     let (lab, shadow) = (&drilled.pair.lab, drilled.pair.shadow.clone());
     let epoch = drilled.pair.epoch()?;
     let link = "ip -o link show eth0 | grep -o 'ether [0-9a-f:]*' | cut -d' ' -f2";
@@ -115,7 +101,7 @@ fn a_drill_passes_and_production_sees_no_frame_of_it() -> Result<()> {
         .map_err(|_| anyhow::anyhow!("the listener died"))??;
     ensure!(report["state"] == "passed", "{report}");
     ensure!(frames > 0 && foreign == 0, "{foreign} of {frames} frames");
-    drilled.nothing_is_left()?;
+    nothing_is_left(&drilled)?;
     let refused = lab.exec(
         &drilled.pair.active,
         &["shadowctl", "failover", "drill", GROUP],
@@ -145,13 +131,13 @@ fn speaks_for_vip(frame: &[u8], mac: &[u8]) -> bool {
 
 #[test]
 fn a_check_that_fails_fails_the_drill_and_nothing_stays() -> Result<()> {
-    let drilled = Drilled::take(&format!("{FAILS}{CHECKS}"))?;
+    let drilled = Configured::shadow_with(&format!("{FAILS}{CHECKS}{TOLD}"))?;
     let (lab, shadow) = (&drilled.pair.lab, drilled.pair.shadow.as_str());
     let ended = lab.exec(shadow, &["shadowctl", "failover", "drill", GROUP])?;
     let said = String::from_utf8_lossy(&ended.stderr);
     ensure!(ended.status.code() == Some(1), "{ended:?}");
     ensure!(said.contains("check no: exit 3: it says no"), "{said}");
-    let report = drilled.report()?;
+    let report = report(&drilled)?;
     ensure!(report["state"] == "failed", "{report}");
     // The other checks are made all the same.
     let steps = report["steps"].as_array().context("no steps")?;
@@ -161,12 +147,17 @@ fn a_check_that_fails_fails_the_drill_and_nothing_stays() -> Result<()> {
             .any(|step| step["what"] == what && step["ok"] == true)
     };
     ensure!(passed("check http") && passed("teardown"), "{report}");
-    drilled.nothing_is_left()
+    drilled.says(shadow, "/run/told", |text| {
+        let told: Value = serde_json::from_str(text).unwrap_or_default();
+        let detail = told["detail"].as_str().unwrap_or_default();
+        told["event"] == "drill-failed" && detail.contains("it says no")
+    })?;
+    nothing_is_left(&drilled)
 }
 
 #[test]
 fn a_daemon_that_is_killed_during_a_drill_leaves_nothing_to_its_successor() -> Result<()> {
-    let drilled = Drilled::take(HANGS)?;
+    let drilled = Configured::shadow_with(HANGS)?;
     let (lab, shadow) = (&drilled.pair.lab, drilled.pair.shadow.as_str());
     let begin = "shadowctl failover drill web >/dev/null 2>&1 &";
     lab.run(shadow, &["sh", "-c", begin])?;
@@ -176,13 +167,36 @@ fn a_daemon_that_is_killed_during_a_drill_leaves_nothing_to_its_successor() -> R
     })?;
     lab.fault(shadow, &Fault::DaemonKill)?;
     lab.wait(LONG, "nothing to be left", || {
-        Ok(drilled.nothing_is_left().is_ok())
+        Ok(nothing_is_left(&drilled).is_ok())
     })?;
     lab.wait(LONG, "the report to say so", || {
-        Ok(drilled
-            .report()
-            .is_ok_and(|report| report["state"] == "aborted"))
+        Ok(report(&drilled).is_ok_and(|report| report["state"] == "aborted"))
     })?;
     lab.heal(shadow)?;
-    drilled.nothing_is_left()
+    nothing_is_left(&drilled)
+}
+
+#[test]
+fn the_schedule_begins_one_drill_on_the_shadow_and_none_on_the_active() -> Result<()> {
+    let drilled = Configured::with(SCHEDULED)?;
+    let (lab, pair) = (&drilled.pair.lab, &drilled.pair);
+    let is = |wanted: &str| {
+        let report = report(&drilled)?;
+        Ok(report["state"] == wanted && report["scheduled"] == true)
+    };
+    lab.wait(LONG, "the schedule to begin one", || is("running"))?;
+    let second = lab.exec(&pair.shadow, &["shadowctl", "failover", "drill", GROUP])?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success(), "two at a time");
+    ensure!(said.contains("another drill goes on"), "{said}");
+    lab.wait(LONG, "it to pass", || is("passed"))?;
+    // The daemon that comes next knows that it was made, and looks at its schedule at once.
+    lab.run(&pair.shadow, &["systemctl", "restart", DAEMON])?;
+    lab.converge(LONG)?;
+    let all = lab.ask(&pair.shadow, &["failover", "drills"])?;
+    ensure!(all["drills"][0]["scheduled"] == true, "{all}");
+    ensure!(all["earlier"] == serde_json::json!([]), "{all}");
+    let all = lab.ask(&pair.active, &["failover", "drills"])?;
+    ensure!(all["drills"] == serde_json::json!([]), "{all}");
+    nothing_is_left(&drilled)
 }

@@ -1,102 +1,30 @@
 //! Hooks and alerts on real hosts: told what happens, killed with all they started, and told the
 //! last state whatever happens to the daemon meanwhile.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use nix::sched::{CloneFlags, setns};
 use xtask::lab::CLIENT_V4;
 
+use super::configured::Configured;
 use super::*;
 
 /// Retries of a webhook are up to a minute apart.
 const RETRIED: Duration = Duration::from_secs(120);
 const PORT: u16 = 8099;
+const AT: SocketAddrV4 = SocketAddrV4::new(CLIENT_V4, PORT);
 
-/// A pair whose members have more in their configuration; has its own again when dropped.
-struct Told {
-    pair: Pair,
-    before: Vec<(String, String)>,
-}
-
-impl Told {
-    fn take(tables: &str) -> Result<Self> {
-        let mut told = Self {
-            pair: Pair::take()?,
-            before: Vec::new(),
-        };
-        // The shadow first: the group moves at most once.
-        for host in [told.pair.shadow.clone(), told.pair.active.clone()] {
-            let lab = &told.pair.lab;
-            let text = lab.run(&host, &["cat", CONFIG])?;
-            lab.run(&host, &["sh", "-c", "rm -f /run/told*"])?;
-            lab.write_file(&host, CONFIG, &format!("{text}\n{tables}\n"))?;
-            told.before.push((host.clone(), text));
-            lab.run(&host, &["systemctl", "restart", DAEMON])?;
-            lab.converge(LONG)?;
-        }
-        let active = told.pair.lab.converge(LONG)?;
-        if active != told.pair.active {
-            let pair = &mut told.pair;
-            std::mem::swap(&mut pair.active, &mut pair.shadow);
-        }
-        told.wait_for_short_promises()?;
-        Ok(told)
-    }
-
-    /// For a restart the voters keep everybody else out for seconds: a shadow could not take over.
-    fn wait_for_short_promises(&self) -> Result<()> {
-        let lab = &self.pair.lab;
-        lab.wait(LONG, "the promises for a restart to end", || {
-            let status = lab.ask(&self.pair.active, &["status"])?;
-            let soon = status["now"].as_u64().context("a time")? + 1_000_000_000;
-            let deadline = status["groups"][0]["deadline"].as_u64();
-            Ok(deadline.context("the group has a lease")? < soon)
-        })
-    }
-
-    /// Waits until a file of a host says it.
-    fn says(&self, host: &str, path: &str, holds: impl Fn(&str) -> bool) -> Result<String> {
-        let mut said = String::new();
-        let what = format!("{path} of host {host}");
-        let waited = self.pair.lab.wait(LONG, &what, || {
-            let output = self.pair.lab.exec(host, &["cat", path])?;
-            said = String::from_utf8_lossy(&output.stdout).into_owned();
-            Ok(output.status.success() && holds(&said))
-        });
-        waited.with_context(|| format!("it says: {said}"))?;
-        Ok(said)
-    }
-
-    fn receiver(&self, host: &str, name: &str) -> Result<Value> {
-        let mut answer = self.pair.lab.ask(host, &["hooks"])?;
-        let all = answer["receivers"].as_array_mut();
-        let found = all.and_then(|all| all.iter_mut().find(|it| it["name"] == name));
-        Ok(found.with_context(|| format!("no {name}"))?.take())
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        for (host, text) in &self.before {
-            let lab = &self.pair.lab;
-            let put_back = || -> Result<()> {
-                lab.write_file(host, CONFIG, text)?;
-                lab.run(host, &["systemctl", "restart", DAEMON])?;
-                lab.converge(LONG).map(drop)
-            };
-            if let Err(error) = put_back() {
-                eprintln!("host {host} has not its configuration: {error:#}");
-            }
-        }
-    }
+fn receiver(told: &Configured, host: &str, name: &str) -> Result<Value> {
+    let mut answer = told.pair.lab.ask(host, &["hooks"])?;
+    let all = answer["receivers"].as_array_mut();
+    let found = all.and_then(|all| all.iter_mut().find(|it| it["name"] == name));
+    Ok(found.with_context(|| format!("no {name}"))?.take())
 }
 
 #[test]
 fn a_hook_is_told_who_is_active_and_why() -> Result<()> {
-    let told = Told::take(
+    let told = Configured::with(
         r#"[[hook]]
 name = "tell"
 command = ["/bin/sh", "-c", 'env > /run/told.new; mv /run/told.new /run/told.$SHADOWD_EVENT']"#,
@@ -127,7 +55,7 @@ command = ["/bin/sh", "-c", 'env > /run/told.new; mv /run/told.new /run/told.$SH
     told.says(&pair.active, "/run/told.shadow", |text| {
         text.contains("SHADOWD_EVENT=shadow")
     })?;
-    let counts = told.receiver(&pair.shadow, "tell")?["counts"].take();
+    let counts = receiver(&told, &pair.shadow, "tell")?["counts"].take();
     ensure!(counts["delivered"].as_u64() >= Some(2), "{counts}");
     pair.wait_return()
 }
@@ -135,7 +63,7 @@ command = ["/bin/sh", "-c", 'env > /run/told.new; mv /run/told.new /run/told.$SH
 /// The hook and two processes it starts ignore SIGTERM; one of them has left its session.
 #[test]
 fn a_hook_that_hangs_is_killed_with_all_it_started_and_delays_nothing() -> Result<()> {
-    let told = Told::take(
+    let told = Configured::with(
         r#"[[hook]]
 name = "hang"
 command = ["/bin/sh", "-c", "trap '' TERM; sleep 98765 & setsid sleep 98765 & sleep 98765; sleep 98765"]
@@ -174,13 +102,13 @@ deadline = "10s""#,
     let at = |kind: &str| Ok::<_, anyhow::Error>(find(kind)?["boot_ns"].as_u64().unwrap_or(0));
     let took = Duration::from_nanos(at("announced")?.saturating_sub(at("claimed")?));
     ensure!(took < Duration::from_secs(1), "announced after {took:?}");
-    ensure!(told.receiver(&pair.shadow, "hang")?["counts"]["timed_out"] == 1);
+    ensure!(receiver(&told, &pair.shadow, "hang")?["counts"]["timed_out"] == 1);
     pair.wait_return()
 }
 
 #[test]
 fn a_daemon_that_is_killed_during_a_hook_still_tells_the_last_state() -> Result<()> {
-    let told = Told::take(
+    let told = Configured::with(
         r#"[[hook]]
 name = "slow"
 command = ["/bin/sh", "-c", "echo $SHADOWD_EVENT >> /run/told.begun; sleep 8; echo $SHADOWD_EVENT >> /run/told"]"#,
@@ -206,58 +134,70 @@ command = ["/bin/sh", "-c", "echo $SHADOWD_EVENT >> /run/told.begun; sleep 8; ec
 
 /// A server at the client's that takes every message; what it took is its end.
 struct Server {
-    stop: Arc<AtomicBool>,
+    netns: String,
     thread: JoinHandle<Result<Vec<Value>>>,
 }
 
 impl Server {
-    fn start(netns: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let path = format!("/run/netns/{netns}");
-        let stopped = Arc::clone(&stop);
+    fn start(netns: &str) -> Result<Self> {
+        let listener = within(netns, || Ok(TcpListener::bind(AT)?))?;
         let thread = std::thread::spawn(move || {
-            setns(std::fs::File::open(path)?, CloneFlags::CLONE_NEWNET)?;
-            let listener = TcpListener::bind(SocketAddr::from((CLIENT_V4, PORT)))?;
-            listener.set_nonblocking(true)?;
             let mut taken = Vec::new();
-            while !stopped.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((stream, _)) => taken.push(take_one(stream)?),
-                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            loop {
+                let (stream, _) = listener.accept()?;
+                match take_one(stream)? {
+                    Some(message) => taken.push(message),
+                    None => return Ok(taken),
                 }
             }
-            Ok(taken)
         });
-        Self { stop, thread }
+        let netns = netns.to_owned();
+        Ok(Self { netns, thread })
     }
 
+    /// A connection that says nothing is the end.
     fn end(self) -> Result<Vec<Value>> {
-        self.stop.store(true, Ordering::Relaxed);
+        within(&self.netns, || Ok(drop(TcpStream::connect(AT)?)))?;
         self.thread.join().map_err(|_| anyhow::anyhow!("it died"))?
     }
 }
 
-fn take_one(mut stream: TcpStream) -> Result<Value> {
-    stream.set_nonblocking(false)?;
+/// Does it in another network namespace: a socket stays in the one that it was made in.
+fn within<T: Send>(netns: &str, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = format!("/run/netns/{netns}");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            setns(std::fs::File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+            act()
+        });
+        thread.join().map_err(|_| anyhow::anyhow!("it died"))?
+    })
+}
+
+/// One message; none from a connection that ends without a word.
+fn take_one(mut stream: TcpStream) -> Result<Option<Value>> {
     stream.set_read_timeout(Some(SHORT))?;
     let mut text = Vec::new();
     loop {
         let mut part = [0; 4096];
         let length = stream.read(&mut part)?;
+        if length == 0 && text.is_empty() {
+            return Ok(None);
+        }
         ensure!(length > 0, "the message ends too early");
         text.extend_from_slice(&part[..length]);
         let body = text.windows(4).position(|four| four == b"\r\n\r\n");
         let body = body.map(|at| &text[at + 4..]).unwrap_or_default();
         if let Ok(value) = serde_json::from_slice(body) {
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
-            return Ok(value);
+            return Ok(Some(value));
         }
     }
 }
 
 #[test]
 fn a_webhook_that_was_down_is_told_the_last_state_and_nothing_before_it() -> Result<()> {
-    let told = Told::take(&format!(
+    let told = Configured::with(&format!(
         "[[alert]]\nname = \"ops\"\nwebhook = \"http://{CLIENT_V4}:{PORT}/in\"\nseverity = \"info\""
     ))?;
     let pair = &told.pair;
@@ -270,14 +210,14 @@ fn a_webhook_that_was_down_is_told_the_last_state_and_nothing_before_it() -> Res
     }
     for host in [&pair.active, &pair.shadow] {
         pair.lab.wait(LONG, "a try in vain", || {
-            Ok(told.receiver(host, "ops")?["counts"]["retried"].as_u64() > Some(0))
+            Ok(receiver(&told, host, "ops")?["counts"]["retried"].as_u64() > Some(0))
         })?;
     }
     let epoch = pair.epoch()?;
-    let server = Server::start(pair.lab.client()?);
+    let server = Server::start(pair.lab.client()?)?;
     for host in [&pair.active, &pair.shadow] {
         pair.lab.wait(RETRIED, "all to be told", || {
-            let ops = told.receiver(host, "ops")?;
+            let ops = receiver(&told, host, "ops")?;
             let quiet = ops["waiting"] == 0 && ops["running"].is_null();
             Ok(quiet && ops["last"]["ok"] == true)
         })?;

@@ -7,11 +7,14 @@
 #![cfg(feature = "hosts")]
 
 mod capture;
+mod configured;
 mod drill;
 mod explain;
 mod faults;
 mod hooks;
 mod input;
+mod live;
+mod policy;
 mod restart;
 mod wire;
 

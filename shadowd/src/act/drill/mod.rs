@@ -324,6 +324,11 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The name of the unit that a check of a live drill runs in.
+pub fn live_check_unit(group: &Name, check: &Name) -> String {
+    format!("shadowd-drill-{}:live:{check}.service", label(group))
+}
+
 /// Ends whatever there is of any drill; gives the names of what there was.
 ///
 /// # Errors

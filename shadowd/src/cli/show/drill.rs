@@ -22,13 +22,30 @@ pub(super) fn line(report: &DrillReport, paint: Paint) -> String {
         "" => String::new(),
         why => format!(": {}", clean(why)),
     };
+    let live = match &report.live {
+        Some(live) => format!(" live on {}", live.to),
+        None => String::new(),
+    };
     let passed = match report.last_passed_ms {
         Some(passed) if report.state != DrillState::Passed => {
             format!("; passed last at {}", wall(passed))
         }
         _ => String::new(),
     };
-    format!("  drill {state} at {began}, {took}{why}{passed}\n")
+    format!("  drill{live} {state} at {began}, {took}{why}{passed}\n")
+}
+
+/// One line of `failover drills`.
+pub(in crate::cli) fn drill_line(report: &DrillReport, paint: Paint) -> String {
+    let DrillReport {
+        group, scheduled, ..
+    } = report;
+    let by = if *scheduled { " by schedule" } else { "" };
+    let text = line(report, paint);
+    format!(
+        "group {group}{by}:{}",
+        text.trim_start_matches(' ').replacen("drill", " drill", 1)
+    )
 }
 
 #[cfg(test)]
@@ -46,6 +63,7 @@ mod tests {
             why: "check http: exit 1".to_owned(),
             steps: Vec::new(),
             last_passed_ms: Some(1_600_000_000_000),
+            live: None,
         };
         let line = line(&report, Paint(false));
         for part in [

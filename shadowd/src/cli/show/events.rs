@@ -62,12 +62,15 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
         EventKind::Drill => "drill",
+        EventKind::DrillPassed => "drill_passed",
+        EventKind::DrillFailed => "drill_failed",
     }
 }
 
 const fn tone(kind: EventKind) -> Tone {
     match kind {
         EventKind::Failure
+        | EventKind::DrillFailed
         | EventKind::LeaseLapsed
         | EventKind::VipClaimed
         | EventKind::NoticeFailed => Tone::Bad,
@@ -79,7 +82,10 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Maintenance
         | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
-        EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
+        EventKind::UnitUp
+        | EventKind::PeerHeard
+        | EventKind::LeaseHeld
+        | EventKind::DrillPassed => Tone::Good,
         EventKind::DaemonStarted
         | EventKind::DaemonStopped
         | EventKind::VipAdded

@@ -10,6 +10,7 @@ mod replay;
 mod status;
 
 pub(super) use capture::{direction, end, flows, protocol, remote_end, syscalls, top, units};
+pub(super) use drill::drill_line;
 pub(super) use events::events;
 pub(super) use hooks::{hooks, tested};
 pub(super) use probes::probes;

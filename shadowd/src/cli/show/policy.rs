@@ -2,7 +2,7 @@
 
 use super::super::human::{clean, span};
 use super::super::table::{Paint, Tone};
-use crate::facts::{BootTime, Cause, GroupStatus, OrderStatus};
+use crate::facts::{BootTime, Cause, GroupStatus, LoanPhase, OrderStatus};
 
 /// Nothing where nothing does.
 pub(super) fn policy(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
@@ -44,6 +44,32 @@ pub(super) fn policy(group: &GroupStatus, now: BootTime, paint: Paint) -> String
         let line = format!("goes back to {} {when}, if it stays ready", failback.to);
         lines.push((Tone::Plain, line));
     }
+    if let Some(borrowed) = &policy.borrowed {
+        let when = if borrowed.back { "now" } else { "after it" };
+        let line = format!(
+            "LIVE DRILL: the group goes back to {} {when}",
+            borrowed.from
+        );
+        lines.push((Tone::Warning, line));
+    }
+    if let Some(loan) = &policy.loan {
+        let (to, phase) = (&loan.to, &loan.phase);
+        let line = match phase {
+            LoanPhase::Handing => Some(format!("live drill: {to} is to take the group")),
+            LoanPhase::Out { until } => {
+                let left = span(until.since(now));
+                Some(format!("live drill: {to} owns the group for {left} more"))
+            }
+            LoanPhase::Asking { until } => {
+                let left = span(until.since(now));
+                Some(format!(
+                    "live drill: {to} is asked for the group, for {left} more"
+                ))
+            }
+            LoanPhase::Ended(_) => None,
+        };
+        lines.extend(line.map(|line| (Tone::Plain, line)));
+    }
     for other in &policy.differs_from {
         let line = format!(
             "definition differs from {other}: its configuration has other virtual IPs or members"
@@ -83,7 +109,7 @@ const fn why_not(reason: Option<Cause>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{FailbackStatus, PolicyStatus};
+    use crate::facts::{BorrowedStatus, FailbackStatus, LoanStatus, PolicyStatus};
 
     #[test]
     fn orders_penalty_and_differences_are_told_with_their_ends() {
@@ -113,6 +139,17 @@ mod tests {
                 window_open: true,
             }),
             differs_from: vec!["c".parse().unwrap()],
+            loan: Some(LoanStatus {
+                tag: 1,
+                to: "b".parse().unwrap(),
+                phase: LoanPhase::Asking { until: later(30) },
+                gap_ns: None,
+                disturbed: false,
+            }),
+            borrowed: Some(BorrowedStatus {
+                from: "c".parse().unwrap(),
+                back: false,
+            }),
         };
         let text = policy(&group, now, Paint(false));
         for wanted in [
@@ -122,6 +159,8 @@ mod tests {
             "flap penalty 3000: holds this host back for 10m 00s more\n",
             "goes back to b in 30.0 s, if it stays ready\n",
             "definition differs from c: ",
+            "LIVE DRILL: the group goes back to c after it\n",
+            "live drill: b is asked for the group, for 30.0 s more\n",
         ] {
             assert!(text.contains(wanted), "{wanted} in {text}");
         }

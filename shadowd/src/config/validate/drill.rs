@@ -49,9 +49,15 @@ impl Source<'_> {
             deadline,
             units: self.drilled(drill.units.as_ref(), group)?,
             scratch: self.scratch(drill.scratch.as_ref())?,
-            checks: self.checks(&written.check)?,
+            checks: self.checks(&written.check, group)?,
             every: every.map(each).transpose()?,
             window: window.transpose()?,
+            return_within: self.duration(
+                "group.drill.return_within",
+                drill.return_within.as_ref(),
+                SECOND * 600,
+                SECOND * 10..=HOUR * 24,
+            )?,
         })
     }
 
@@ -97,7 +103,11 @@ impl Source<'_> {
         checked.collect()
     }
 
-    fn checks(&self, written: &[file::Check]) -> Checked<Vec<CheckSettings>> {
+    fn checks(
+        &self,
+        written: &[file::Check],
+        group: &GroupSettings,
+    ) -> Checked<Vec<CheckSettings>> {
         let mut names = BTreeSet::new();
         let mut checks = Vec::new();
         for check in written {
@@ -111,12 +121,12 @@ impl Source<'_> {
                 let allowed = "each check of a group has a name of its own, at most 32 of them";
                 return Err(self.refuse("group.check.name", &check.name, allowed));
             }
-            checks.push(self.check(check)?);
+            checks.push(self.check(check, group)?);
         }
         Ok(checks)
     }
 
-    fn check(&self, check: &file::Check) -> Checked<CheckSettings> {
+    fn check(&self, check: &file::Check, group: &GroupSettings) -> Checked<CheckSettings> {
         let deadline = self.duration(
             "group.check.deadline",
             check.deadline.as_ref(),
@@ -150,9 +160,32 @@ impl Source<'_> {
         };
         Ok(CheckSettings {
             name: self.parsed("group.check.name", &check.name)?,
+            live: self.live(check.live.as_ref(), &kind, group)?,
             kind,
             deadline,
         })
+    }
+
+    fn live(
+        &self,
+        written: Option<&Spanned<bool>>,
+        kind: &CheckKind,
+        group: &GroupSettings,
+    ) -> Checked<bool> {
+        let at = match kind {
+            CheckKind::Command(_) => return Ok(written.is_some_and(|live| *live.get_ref())),
+            CheckKind::Tcp(at) | CheckKind::Http { at, .. } => at.ip(),
+        };
+        let virtual_ip = group.vips.iter().any(|vip| vip.address == at);
+        match written {
+            Some(live) if *live.get_ref() && !virtual_ip => {
+                let allowed = "only for a virtual IP of the group: another address is not the \
+                               active's";
+                Err(self.refuse("group.check.live", live, allowed))
+            }
+            Some(live) => Ok(*live.get_ref()),
+            None => Ok(virtual_ip),
+        }
     }
 
     fn http(&self, written: &Spanned<String>, status: Option<&Spanned<i64>>) -> Checked<CheckKind> {

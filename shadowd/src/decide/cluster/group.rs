@@ -337,6 +337,7 @@ impl Group {
         {
             self.claim(cause, now);
         }
+        self.review_loan(now);
         self.review_pause(now);
     }
 

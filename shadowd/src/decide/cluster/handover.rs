@@ -44,6 +44,12 @@ pub enum Refusal {
     NotReady(Name),
     /// No other member could own the group now.
     NobodyReady,
+    /// No live drill while the group is frozen or this member is in maintenance.
+    Ordered,
+    /// The group is here for a live drill of another member.
+    Borrowed(Name),
+    /// No live drill goes on that this member could end.
+    NoDrill,
 }
 
 impl fmt::Display for Refusal {
@@ -64,6 +70,9 @@ impl fmt::Display for Refusal {
                 )
             }
             Self::NobodyReady => f.write_str("no other member could own the group now"),
+            Self::Ordered => f.write_str("the group is frozen, or this host is in maintenance"),
+            Self::Borrowed(from) => write!(f, "the group is here for a live drill of {from}"),
+            Self::NoDrill => f.write_str("no live drill of this group goes on here"),
         }
     }
 }

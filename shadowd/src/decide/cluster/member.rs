@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rhythm::Rhythm;
-use crate::facts::{BootTime, Cause, HostId, Name, Role};
+use crate::facts::{BootTime, Cause, HostId, LoanWord, Name, Role};
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
 /// from a host that rebooted, whose boot clock began anew.
@@ -46,6 +46,8 @@ pub(super) struct Said {
     pub reason: Option<Cause>,
     /// It said that it will be silent for so long.
     pub paused: Duration,
+    /// It lent the group.
+    pub loan: Option<LoanWord>,
 }
 
 impl Said {
@@ -60,6 +62,7 @@ impl Said {
             lease: Duration::ZERO,
             reason: None,
             paused: Duration::ZERO,
+            loan: None,
         }
     }
 }

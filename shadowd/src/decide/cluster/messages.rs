@@ -270,10 +270,12 @@ fn said(known: Said, body: &Body) -> Said {
             lease: *lease,
             reason: policy.reason,
             paused: Duration::ZERO,
+            loan: policy.loan,
             ..known
         },
         Body::Pause { silent, .. } => Said {
             role: Role::Active,
+            loan: None,
             paused: (*silent).min(PAUSE_MAX),
             ..known
         },
@@ -282,6 +284,7 @@ fn said(known: Said, body: &Body) -> Said {
             eligible: false,
             reason: None,
             paused: Duration::ZERO,
+            loan: None,
             ..known
         },
         Body::Offer { .. }

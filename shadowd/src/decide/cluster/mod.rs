@@ -13,6 +13,8 @@ mod handover;
 mod health;
 mod journal;
 mod lease;
+mod lend;
+mod loan;
 mod member;
 mod memory;
 mod messages;

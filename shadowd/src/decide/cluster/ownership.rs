@@ -107,6 +107,7 @@ impl Group {
             now,
         );
         self.actions.push_back(Action::TakeVips { epoch, deadline });
+        self.loan_ends_here(cause, now);
         self.enter(
             State::Active(Active {
                 epoch,

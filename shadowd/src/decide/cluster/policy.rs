@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::flap::Flap;
 use super::group::{Group, State, View};
 use super::handover::Refusal;
+use super::loan::Loan;
 use crate::facts::{
-    BootTime, Cause, EventKind, FailbackStatus, Name, OrderStatus, PolicyMemory, PolicyOrder,
-    PolicyStatus, PolicyWord, RememberedOrder,
+    BootTime, BorrowedStatus, Cause, EventKind, FailbackStatus, Name, OrderStatus, PolicyMemory,
+    PolicyOrder, PolicyStatus, PolicyWord, RememberedOrder,
 };
 
 /// A handover that came to nothing is tried again after so many suspicion times.
@@ -78,6 +79,8 @@ pub(super) struct Policy {
     pub definition: u32,
     /// Counts what is worth remembering over a restart.
     pub changes: u64,
+    /// The last live drill that began here.
+    pub loan: Option<Loan>,
 }
 
 impl Group {
@@ -91,7 +94,8 @@ impl Group {
     /// An operator's order. Returns whom the group is being handed to because of it.
     ///
     /// # Errors
-    /// Maintenance of an owner that nobody could relieve, unless it is forced: nothing changed.
+    /// Maintenance of an owner that nobody could relieve, unless it is forced; a live drill that
+    /// cannot begin, or does not go on: nothing changed.
     pub fn on_order(&mut self, order: PolicyOrder, now: BootTime) -> Result<Option<Name>, Refusal> {
         self.turn(now);
         let mut to = None;
@@ -117,6 +121,13 @@ impl Group {
                 let detail = "not frozen any more: by an operator".to_owned();
                 self.set_freeze(self.next_freeze(), None, detail, now);
             }
+            PolicyOrder::Lend {
+                tag,
+                to: wanted,
+                span,
+                patience,
+            } => to = Some(self.lend(wanted.as_ref(), Loan::new(tag, span, patience), now)?),
+            PolicyOrder::Recall => to = self.recall(now)?,
         }
         // The others know at once.
         self.beat();
@@ -208,6 +219,7 @@ impl Group {
             reason: self.trouble(now),
             freeze_order: self.policy.freeze_order,
             freeze_left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            loan: self.policy.loan.as_ref().and_then(Loan::word),
         }
     }
 
@@ -270,7 +282,8 @@ impl Group {
             | Cause::Maintenance
             | Cause::Failback
             | Cause::Flapping
-            | Cause::DefinitionDiffers => {}
+            | Cause::DefinitionDiffers
+            | Cause::Drill => {}
         }
     }
 
@@ -321,6 +334,11 @@ impl Group {
         }
         let (to, cause) = if self.in_maintenance(now) {
             (None, Cause::Maintenance)
+        } else if let Some((lender, back)) = self.lender() {
+            if !back {
+                return;
+            }
+            (Some(lender.clone()), Cause::Drill)
         } else {
             match self.failback_to() {
                 Some((member, at)) if self.policy.window_open && at <= now => {
@@ -341,6 +359,10 @@ impl Group {
         let State::Active(_) = &self.state else {
             return None;
         };
+        // A live drill has an end of its own.
+        if self.lender().is_some() {
+            return None;
+        }
         let better = |index: &usize| {
             let member = &self.members[*index];
             member.ready() && member.priority() > self.settings.priority
@@ -366,6 +388,7 @@ impl Group {
             penalty: policy.flap.points(flap, now),
             held: policy.flap.held(),
             owner: self.active_epoch().is_some(),
+            loan: policy.loan.as_ref().and_then(|loan| loan.remembered(now)),
         }
     }
 
@@ -384,6 +407,8 @@ impl Group {
         self.policy.freeze = taken_up(memory.freeze);
         self.policy.freeze_order = memory.freeze_order;
         self.policy.flap = Flap::restored(memory.penalty, memory.held, elapsed, flap, now);
+        let loan = memory.loan;
+        self.policy.loan = loan.map(|loan| Loan::restored(loan, elapsed, now));
         self.policy.changes += 1;
         // An owner that goes on where it paused has lost nothing.
         if memory.owner && self.owned().is_none() {
@@ -411,6 +436,11 @@ impl Group {
                 window_open: policy.window_open,
             }),
             differs_from: self.differing().map(|member| member.name.clone()).collect(),
+            loan: policy.loan.as_ref().and_then(Loan::status),
+            borrowed: self.lender().map(|(from, back)| BorrowedStatus {
+                from: from.clone(),
+                back,
+            }),
         }
     }
 }
@@ -423,6 +453,7 @@ impl Policy {
             flap: Flap::default(),
             next_handover: BootTime::default(),
             offered_for: None,
+            loan: None,
             ..self.clone()
         }
     }

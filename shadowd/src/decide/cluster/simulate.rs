@@ -137,6 +137,7 @@ impl Look<'_> {
                 lease: core.wanted_lease(),
                 reason: core.trouble(self.now),
                 paused: Duration::ZERO,
+                loan: None,
             });
         }
         let member = core.members.iter().find(|member| member.name == *name)?;
@@ -145,6 +146,8 @@ impl Look<'_> {
         said.map(|said| Said {
             heard,
             sent,
+            // Nobody hands anything over in what is looked at.
+            loan: None,
             ..said
         })
     }

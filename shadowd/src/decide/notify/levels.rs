@@ -21,6 +21,8 @@ pub enum Subject {
     Handovers,
     /// Steps that failed.
     Failures,
+    /// Drills that ended.
+    Drills,
 }
 
 impl Subject {
@@ -37,6 +39,7 @@ impl Subject {
             Topic::VipClaimed => Some(Self::Claims),
             Topic::Handover => Some(Self::Handovers),
             Topic::Failure => Some(Self::Failures),
+            Topic::DrillPassed | Topic::DrillFailed => Some(Self::Drills),
             Topic::Test => None,
         }
     }
@@ -51,6 +54,7 @@ impl Subject {
             Self::Claims => "claims",
             Self::Handovers => "handovers",
             Self::Failures => "failures",
+            Self::Drills => "drills",
         }
     }
 
@@ -61,7 +65,7 @@ impl Subject {
             Self::Owner => Some(Topic::Owned),
             Self::Redundancy => Some(Topic::RedundancyRestored),
             Self::Lease => Some(Topic::LeaseHeld),
-            Self::Role | Self::Claims | Self::Handovers | Self::Failures => None,
+            Self::Role | Self::Claims | Self::Handovers | Self::Failures | Self::Drills => None,
         }
     }
 
@@ -72,7 +76,9 @@ impl Subject {
             Self::Owner => Duration::from_secs(2),
             Self::Redundancy => Duration::from_secs(3),
             Self::Lease => Duration::from_secs(1),
-            Self::Role | Self::Claims | Self::Handovers | Self::Failures => Duration::ZERO,
+            Self::Role | Self::Claims | Self::Handovers | Self::Failures | Self::Drills => {
+                Duration::ZERO
+            }
         }
     }
 }
@@ -133,7 +139,7 @@ impl Sighting {
                 either(!self.lapsed, Topic::LeaseHeld, Topic::LeaseLapsed)
             }
             (Subject::Lease, Role::Shadow) => Some(Topic::LeaseHeld),
-            (Subject::Claims | Subject::Handovers | Subject::Failures, _) => None,
+            (Subject::Claims | Subject::Handovers | Subject::Failures | Subject::Drills, _) => None,
         }
     }
 

@@ -113,6 +113,8 @@ impl Notifier {
             EventKind::VipClaimed => Topic::VipClaimed,
             EventKind::Handover => Topic::Handover,
             EventKind::Failure => Topic::Failure,
+            EventKind::DrillPassed => Topic::DrillPassed,
+            EventKind::DrillFailed => Topic::DrillFailed,
             EventKind::DaemonStarted
             | EventKind::DaemonStopped
             | EventKind::PeerSuspected

@@ -327,3 +327,32 @@ proptest! {
         prop_assert_eq!(heard, last);
     }
 }
+
+#[test]
+fn a_drill_that_failed_is_told_and_one_that_passed_to_whoever_wants_to_know() {
+    let ended = |kind, detail: &str| Event {
+        seq: 1,
+        boot_ns: BootTime::default(),
+        wall_ms: 0,
+        kind,
+        group: Some(name("web")),
+        epoch: Some(3),
+        cause: None,
+        detail: detail.to_owned(),
+    };
+    let wanted = [Topic::DrillFailed];
+    let mut alert = core(hook(&wanted), &[]);
+    alert.on_sighting(seen(Role::Shadow, 3), at(1.0));
+    alert.on_event(&ended(EventKind::Drill, "began"), at(2.0));
+    alert.on_event(&ended(EventKind::DrillPassed, "passed"), at(3.0));
+    assert_eq!(told(&mut alert, at(3.0)), None);
+    alert.on_event(&ended(EventKind::DrillFailed, "check http: 500"), at(4.0));
+    let notice = alert.poll(at(4.0).boot).expect("it is told").notice;
+    assert_eq!((notice.event, notice.epoch), (Topic::DrillFailed, 3));
+    assert_eq!(notice.severity, crate::facts::Severity::Warning);
+    assert_eq!(notice.detail, "check http: 500");
+    assert_eq!(notice.key, "a/web/drills");
+    let mut both = core(hook(&[Topic::DrillFailed, Topic::DrillPassed]), &[]);
+    both.on_event(&ended(EventKind::DrillPassed, "passed"), at(3.0));
+    assert_eq!(told(&mut both, at(3.0)), Some((Topic::DrillPassed, 3, 0)));
+}

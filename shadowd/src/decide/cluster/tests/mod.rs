@@ -3,6 +3,7 @@
 mod handover;
 mod journal;
 mod lease;
+mod lend;
 mod ownership;
 mod pause;
 mod policy;
