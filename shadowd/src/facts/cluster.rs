@@ -73,6 +73,8 @@ pub enum Cause {
     Flapping,
     /// The members' configurations have other virtual IPs or members for the group.
     DefinitionDiffers,
+    /// The host is a spare that no owner has enlisted.
+    Spare,
 }
 
 impl fmt::Display for Cause {
@@ -94,6 +96,7 @@ impl fmt::Display for Cause {
             Self::Failback => "failback",
             Self::Flapping => "flapping",
             Self::DefinitionDiffers => "definition_differs",
+            Self::Spare => "spare",
         })
     }
 }

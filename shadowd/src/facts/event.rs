@@ -91,6 +91,8 @@ pub enum EventKind {
     Resumed,
     /// A drill began, ended or was skipped; `detail` says how.
     Drill,
+    /// Fewer shadows are ready than the group wants, something is done about it, or it is over.
+    Redundancy,
 }
 
 impl fmt::Display for EventKind {
@@ -126,6 +128,7 @@ impl fmt::Display for EventKind {
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Drill => "drill",
+            Self::Redundancy => "redundancy",
         })
     }
 }

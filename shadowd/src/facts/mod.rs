@@ -12,6 +12,7 @@ mod ids;
 mod notice;
 mod pause;
 mod policy;
+mod redundancy;
 mod status;
 mod time;
 
@@ -39,6 +40,10 @@ pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
     RememberedOrder,
+};
+pub use redundancy::{
+    Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,
+    RestoreStep, RestoredBy,
 };
 pub use status::{
     CaptureStatus, DrainStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Cause, Name};
+use super::{BootTime, Cause, Enlistment, Name};
 
 /// What a member says with each heartbeat of what bounds the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub struct PolicyWord {
     pub freeze_order: u64,
     /// For how long it still holds, in milliseconds; 0: the group is not frozen.
     pub freeze_left_ms: u32,
+    /// The newest word of an owner, that the sender knows, of which spares are enlisted.
+    pub enlisted: Enlistment,
 }
 
 /// What an operator asks of one group.
@@ -60,6 +62,8 @@ pub struct PolicyMemory {
     pub held: bool,
     /// This host owned the group: a daemon that finds this at its start has died as the owner.
     pub owner: bool,
+    /// The newest word of an owner of which spares are enlisted.
+    pub enlisted: Enlistment,
 }
 
 /// An order that holds.

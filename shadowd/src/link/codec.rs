@@ -67,7 +67,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::facts::{
-        Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, PolicyWord, Role,
+        Body, BootTime, Cause, Drain, Enlistment, Epoch, GroupMessage, HostId, PolicyWord, Role,
     };
 
     fn body() -> impl Strategy<Value = Body> {
@@ -108,6 +108,11 @@ pub(super) mod tests {
                             reason: words[1].is_multiple_of(2).then_some(Cause::Flapping),
                             freeze_order: u64::from(words[1]),
                             freeze_left_ms: words[2],
+                            enlisted: Enlistment {
+                                epoch: u64::from(words[0]),
+                                change: words[2],
+                                spares: (words[1] & 255) as u8,
+                            },
                         },
                     }
                 }),
@@ -217,6 +222,11 @@ pub(super) mod tests {
                     reason: Some(Cause::DefinitionDiffers),
                     freeze_order: most,
                     freeze_left_ms: u32::MAX,
+                    enlisted: Enlistment {
+                        epoch: most,
+                        change: u32::MAX,
+                        spares: 255,
+                    },
                 },
             },
         };

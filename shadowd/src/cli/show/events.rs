@@ -62,6 +62,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
         EventKind::Drill => "drill",
+        EventKind::Redundancy => "redundancy",
     }
 }
 
@@ -76,6 +77,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::LinkChanged
         | EventKind::Serving
         | EventKind::FlapPenalty
+        | EventKind::Redundancy
         | EventKind::Maintenance
         | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,

@@ -20,10 +20,12 @@ mod neighbours;
 mod ownership;
 mod pause;
 mod policy;
+mod redundancy;
 mod replay;
 mod rhythm;
 mod silence;
 mod simulate;
+mod spares;
 mod status;
 mod survivors;
 #[cfg(test)]
@@ -32,7 +34,7 @@ mod voter;
 mod votes;
 mod witness;
 
-pub use action::{Action, Done, Record, Step};
+pub use action::{Action, Done, Record, Step, Wish};
 pub use echo::Echo;
 pub use explain::{Explanation, Line, explain};
 pub use group::{Group, Peer};

@@ -11,8 +11,8 @@ use super::flap::Flap;
 use super::group::{Group, State, View};
 use super::handover::Refusal;
 use crate::facts::{
-    BootTime, Cause, EventKind, FailbackStatus, Name, OrderStatus, PolicyMemory, PolicyOrder,
-    PolicyStatus, PolicyWord, RememberedOrder,
+    BootTime, Cause, Enlistment, EventKind, FailbackStatus, Name, OrderStatus, PolicyMemory,
+    PolicyOrder, PolicyStatus, PolicyWord, RememberedOrder,
 };
 
 /// A handover that came to nothing is tried again after so many suspicion times.
@@ -76,6 +76,8 @@ pub(super) struct Policy {
     pub offered_for: Option<Cause>,
     /// Digest of the group's addresses and members.
     pub definition: u32,
+    /// The newest word of an owner of which spares are enlisted.
+    pub enlisted: Enlistment,
     /// Counts what is worth remembering over a restart.
     pub changes: u64,
 }
@@ -208,6 +210,7 @@ impl Group {
             reason: self.trouble(now),
             freeze_order: self.policy.freeze_order,
             freeze_left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            enlisted: self.policy.enlisted,
         }
     }
 
@@ -270,6 +273,7 @@ impl Group {
             | Cause::Maintenance
             | Cause::Failback
             | Cause::Flapping
+            | Cause::Spare
             | Cause::DefinitionDiffers => {}
         }
     }
@@ -343,7 +347,8 @@ impl Group {
         };
         let better = |index: &usize| {
             let member = &self.members[*index];
-            member.ready() && member.priority() > self.settings.priority
+            let better = self.settings.spare || member.priority() > self.settings.priority;
+            member.ready() && !member.spare && better
         };
         let best = (0..self.members.len())
             .filter(better)
@@ -366,6 +371,7 @@ impl Group {
             penalty: policy.flap.points(flap, now),
             held: policy.flap.held(),
             owner: self.active_epoch().is_some(),
+            enlisted: policy.enlisted,
         }
     }
 
@@ -383,6 +389,7 @@ impl Group {
         self.policy.maintenance = taken_up(memory.maintenance);
         self.policy.freeze = taken_up(memory.freeze);
         self.policy.freeze_order = memory.freeze_order;
+        self.policy.enlisted = self.policy.enlisted.max(memory.enlisted);
         self.policy.flap = Flap::restored(memory.penalty, memory.held, elapsed, flap, now);
         self.policy.changes += 1;
         // An owner that goes on where it paused has lost nothing.
