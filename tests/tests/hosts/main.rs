@@ -12,6 +12,7 @@ mod explain;
 mod faults;
 mod hooks;
 mod input;
+mod redundancy;
 mod restart;
 mod wire;
 
