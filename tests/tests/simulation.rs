@@ -98,6 +98,7 @@ fn an_owner_that_wakes_during_an_ask_does_not_count_its_own_vote() {
             let stall = Duration::from_millis(150 + 7 * u64::from(plan.duplicated));
             plan.members = 2;
             plan.witnesses = 1;
+            plan.spares = 0;
             plan.protection = Protection::Lease;
             plan.change = None;
             plan.drift_ppm.resize(3, 0);
@@ -138,4 +139,35 @@ fn orders_of_operators_among_crashes_leave_one_owner() {
         |line| println!("{line}"),
     );
     assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
+}
+
+/// Both members die one after the other, with what else a seed makes go wrong: the spare that was
+/// enlisted meanwhile owns the group by the word of the witnesses, and never beside a member.
+#[test]
+fn an_enlisted_spare_takes_over_from_the_last_member() {
+    const RUNS: u64 = 150;
+    let sum = many::run(
+        0,
+        RUNS,
+        |plan| {
+            let ms = Duration::from_millis;
+            plan.protection = Protection::Lease;
+            plan.change = None;
+            (plan.members, plan.witnesses, plan.spares) = (2, 3, 1);
+            plan.drift_ppm.resize(plan.hosts(), 0);
+            plan.missed = ms(80);
+            let first = ms(750 + 7 * u64::from(plan.duplicated));
+            plan.faults = vec![
+                (first, ms(1_600), Fault::Crash(0)),
+                (first + ms(100), ms(150), Fault::OneWay(5, 1)),
+                (first + ms(600), ms(900), Fault::Crash(1)),
+                (first + ms(1_100), ms(200), Fault::Split(0b00101)),
+            ];
+            plan.heal();
+        },
+        |line| println!("{line}"),
+    );
+    println!("spares took {} ownerships", sum.spare_claims);
+    assert_eq!(sum.broken, 0, "{}", sum.violations.join("\n"));
+    assert!(sum.spare_claims >= RUNS, "in each run at least once");
 }

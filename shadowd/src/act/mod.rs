@@ -6,9 +6,12 @@
 pub mod announce;
 pub mod drill;
 pub mod epochs;
+#[cfg(test)]
+pub(crate) mod fuzz;
 pub mod guard;
 pub mod hooks;
 pub mod own_job;
+pub mod provider;
 mod sys;
 pub mod units;
 pub mod vip;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::failover::Failover;
+use super::provider::Provider;
 use super::time::{Moment, moment};
 use crate::facts::Name;
 use crate::serve::protocol::{DEFAULT_EVENTS, DEFAULT_SOCKET, MAX_EVENTS};
@@ -187,6 +188,9 @@ Examples:
     /// Change who owns a group
     #[command(subcommand)]
     Failover(Failover),
+    /// Create a spare for a group whose redundancy is lost: shadowd asks, this answers
+    #[command(subcommand)]
+    Provider(Provider),
     /// Print a completion script
     #[command(after_help = "\
 Example:

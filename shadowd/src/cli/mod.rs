@@ -16,6 +16,7 @@ mod history;
 mod hooks;
 mod human;
 mod map;
+mod provider;
 mod show;
 mod table;
 pub mod time;
@@ -136,6 +137,7 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             screen.show(&answer, text)
         }
         Command::Failover(wanted) => failover::run(&client, screen, wanted).await,
+        Command::Provider(wanted) => provider::run(&wanted, screen),
         Command::Completion { shell } => {
             // Into memory first: the generator panics when its output is closed.
             let mut script = Vec::new();

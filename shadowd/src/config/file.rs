@@ -64,8 +64,11 @@ pub struct Peer {
 pub struct Group {
     /// Its name.
     pub name: Spanned<String>,
-    /// Names of all members; this host is one of them, or a witness.
+    /// Names of all members that vote; this host is one of them, a witness or a spare.
     pub members: Spanned<Vec<Spanned<String>>>,
+    /// Names of hosts that do not vote, and own the group only while too few members are ready, at
+    /// most 4. Default none.
+    pub spares: Option<Spanned<Vec<Spanned<String>>>>,
     /// 1 to 255, higher is preferred. Default 100.
     pub priority: Option<Spanned<i64>>,
     /// Names of hosts that vote and never own the group, at most 5. Default none.
@@ -113,6 +116,43 @@ pub struct Group {
     /// `[group.drill]`: how takeovers are rehearsed.
     #[serde(default)]
     pub drill: Drill,
+    /// `[group.redundancy]`: how many shadows it wants, and how it gets them back.
+    #[serde(default)]
+    pub redundancy: Redundancy,
+}
+
+/// `[group.redundancy]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Redundancy {
+    /// How many ready shadows the group wants, from 1. Default: all members but the active one.
+    pub shadows: Option<Spanned<i64>>,
+    /// How long members have to come back before a spare is enlisted, 1s to 24h. Default `2min`.
+    pub rejoin_within: Option<Spanned<String>>,
+    /// A spare is released when there were enough shadows without it for so long, 1s to 24h. Default
+    /// `1min`.
+    pub release_after: Option<Spanned<String>>,
+    /// `[group.redundancy.provider]`: what creates a spare that is not there.
+    pub provider: Option<Provider>,
+}
+
+/// `[group.redundancy.provider]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// The program, by its absolute path, and its arguments: it reads a request as JSON and answers
+    /// with JSON.
+    pub command: Spanned<Vec<Spanned<String>>>,
+    /// The user it runs as. Default root.
+    pub user: Option<Spanned<String>>,
+    /// When one run of it is killed with all it started, 1s to 1h. Default `2min`.
+    pub deadline: Option<Spanned<String>>,
+    /// The host has to be heard so long after it was asked for, 1s to 24h. Default `5min`.
+    pub ready_within: Option<Spanned<String>>,
+    /// How long until the second attempt, 1s to 1h; doubled for each further one. Default `30s`.
+    pub retry: Option<Spanned<String>>,
+    /// How often it is tried for each spare, 1 to 100. Default 5.
+    pub attempts: Option<Spanned<i64>>,
 }
 
 /// `[[group.check]]`: one of `command`, `tcp` and `http`.

@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 mod notify;
 pub mod pattern;
 mod policy;
+mod redundancy;
 pub mod settings;
 mod validate;
 

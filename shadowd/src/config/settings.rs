@@ -15,6 +15,7 @@ pub use super::notify::{
     AlertSettings, AlertWay, CommandSettings, HookSettings, NotifySettings, WebhookSettings,
 };
 pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
+pub use super::redundancy::{ProviderRules, RedundancySettings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -38,6 +39,8 @@ pub struct Settings {
     pub notify: NotifySettings,
     /// How takeovers are rehearsed, for each of `groups` in the same order.
     pub drills: Vec<DrillSettings>,
+    /// The command that creates spares, for each of `groups` in the same order.
+    pub providers: Vec<Option<CommandSettings>>,
 }
 
 /// This host.
@@ -69,8 +72,12 @@ pub struct PeerSettings {
 pub struct GroupSettings {
     /// Its name.
     pub name: Name,
-    /// The other members, by name; each is a peer.
+    /// The other members that vote, by name; each is a peer.
     pub members: Vec<Name>,
+    /// The other spares, by name; each is a peer.
+    pub spares: Vec<Name>,
+    /// Whether this host is a spare: it does not vote, and owns the group only while it is enlisted.
+    pub spare: bool,
     /// This member's priority, 1 to 255; higher is preferred.
     pub priority: u8,
     /// What keeps the group from having two owners.
@@ -101,6 +108,8 @@ pub struct GroupSettings {
     pub unanswered_after: Option<Duration>,
     /// What bounds automatic failover.
     pub policy: PolicySettings,
+    /// How many shadows the group wants, and how it gets them back.
+    pub redundancy: RedundancySettings,
 }
 
 /// One unit of a group.

@@ -5,6 +5,7 @@ mod drill;
 mod group;
 mod notify;
 mod policy;
+mod redundancy;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -43,12 +44,14 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let mut groups: Vec<GroupSettings> = Vec::new();
     let mut witnessed: Vec<GroupSettings> = Vec::new();
     let mut drills = Vec::new();
+    let mut providers = Vec::new();
     for written in &file.group {
         let (place, group) = source.group(written, &host, &peers)?;
         source.apart(written, &group, groups.iter().chain(&witnessed))?;
         match place {
-            Place::Member => {
+            Place::Member | Place::Spare => {
                 drills.push(source.drill(written, &group)?);
+                providers.push(source.provider(written, group.redundancy.provider)?);
                 groups.push(group);
             }
             Place::Witness => witnessed.push(group),
@@ -69,6 +72,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         history,
         notify,
         drills,
+        providers,
     })
 }
 

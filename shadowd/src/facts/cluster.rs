@@ -75,6 +75,8 @@ pub enum Cause {
     DefinitionDiffers,
     /// A live drill began, or its time is over.
     Drill,
+    /// The host is a spare that no owner has enlisted.
+    Spare,
 }
 
 impl fmt::Display for Cause {
@@ -97,6 +99,7 @@ impl fmt::Display for Cause {
             Self::Flapping => "flapping",
             Self::DefinitionDiffers => "definition_differs",
             Self::Drill => "drill",
+            Self::Spare => "spare",
         })
     }
 }

@@ -95,6 +95,8 @@ pub enum EventKind {
     DrillPassed,
     /// A drill failed; `detail` says why.
     DrillFailed,
+    /// Fewer shadows are ready than the group wants, something is done about it, or it is over.
+    Redundancy,
 }
 
 impl fmt::Display for EventKind {
@@ -132,6 +134,7 @@ impl fmt::Display for EventKind {
             Self::Drill => "drill",
             Self::DrillPassed => "drill passed",
             Self::DrillFailed => "drill failed",
+            Self::Redundancy => "redundancy",
         })
     }
 }

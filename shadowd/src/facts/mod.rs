@@ -13,6 +13,7 @@ mod loan;
 mod notice;
 mod pause;
 mod policy;
+mod redundancy;
 mod status;
 mod time;
 
@@ -41,6 +42,10 @@ pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
     RememberedOrder,
+};
+pub use redundancy::{
+    Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,
+    RestoreStep, RestoredBy,
 };
 pub use status::{
     CaptureStatus, DrainStatus, GroupStatus, LeaseStatus, LinkCounters, MemberStatus, PeerStatus,

@@ -21,9 +21,9 @@ pub enum Topic {
     Lost,
     /// Somebody owns the group again.
     Owned,
-    /// No other member could take the group over.
+    /// Fewer members could take the group over than are wanted.
     RedundancyLost,
-    /// Another member could take the group over again.
+    /// As many members as are wanted could take the group over again.
     RedundancyRestored,
     /// This owner has no majority: the kernel keeps its addresses silent.
     LeaseLapsed,

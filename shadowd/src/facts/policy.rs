@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, BorrowedStatus, Cause, LoanStatus, LoanWord, Name, RememberedLoan};
+use super::{
+    BootTime, BorrowedStatus, Cause, Enlistment, LoanStatus, LoanWord, Name, RememberedLoan,
+};
 
 /// What a member says with each heartbeat of what bounds the group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub struct PolicyWord {
     pub freeze_left_ms: u32,
     /// The sender lent the group for a drill; none when it did not, or when that is over.
     pub loan: Option<LoanWord>,
+    /// The newest word of an owner, that the sender knows, of which spares are enlisted.
+    pub enlisted: Enlistment,
 }
 
 /// What an operator asks of one group.
@@ -77,6 +81,8 @@ pub struct PolicyMemory {
     pub owner: bool,
     /// The last group that this host lent for a drill.
     pub loan: Option<RememberedLoan>,
+    /// The newest word of an owner of which spares are enlisted.
+    pub enlisted: Enlistment,
 }
 
 /// An order that holds.

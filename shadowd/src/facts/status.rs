@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootTime, CaptureCost, Cause, DrillReport, Epoch, HistoryStatus, HostId, Losses, Name,
-    PolicyStatus, ProbeStatus, Protection, ReceiverStatus, Role, TableStatus, UnitMode, Vip,
+    PolicyStatus, ProbeStatus, Protection, ReceiverStatus, RedundancyStatus, Role, TableStatus,
+    UnitMode, Vip,
 };
 
 /// All of it.
@@ -82,6 +83,9 @@ pub struct GroupStatus {
     /// What bounds automatic failover.
     #[serde(default)]
     pub policy: PolicyStatus,
+    /// Whether there are as many ready shadows as the group wants; none unless this host is active.
+    #[serde(default)]
+    pub redundancy: Option<RedundancyStatus>,
 }
 
 /// Connections that outlast a handover.
@@ -146,6 +150,9 @@ pub struct MemberStatus {
     /// Why it could not own the group, when it said so.
     #[serde(default)]
     pub reason: Option<Cause>,
+    /// Whether it is a spare: it does not vote, and owns the group only while it is enlisted.
+    #[serde(default)]
+    pub spare: bool,
 }
 
 /// One virtual IP on this host.

@@ -13,7 +13,7 @@ mod drive;
 mod mutate;
 mod words;
 
-use crate::{cli, config, ethernet, link, observe, serve, store};
+use crate::{act, cli, config, ethernet, link, observe, serve, store};
 
 /// One decoder.
 struct Target {
@@ -87,6 +87,7 @@ const TARGETS: &[Target] = &[
     // From users and programs of this host.
     target("request-body", serve::fuzz::body, serve::fuzz::bodies),
     target("request-query", serve::fuzz::query, serve::fuzz::queries),
+    target("provider-answer", act::fuzz::answer, act::fuzz::answers),
     target("time", cli::fuzz::time, cli::fuzz::times),
     target("words", words::decode, words::seeds),
 ];

@@ -67,7 +67,8 @@ pub(super) mod tests {
 
     use super::*;
     use crate::facts::{
-        Body, BootTime, Cause, Drain, Epoch, GroupMessage, HostId, LoanWord, PolicyWord, Role,
+        Body, BootTime, Cause, Drain, Enlistment, Epoch, GroupMessage, HostId, LoanWord,
+        PolicyWord, Role,
     };
 
     fn body() -> impl Strategy<Value = Body> {
@@ -112,6 +113,11 @@ pub(super) mod tests {
                                 epoch: electorate,
                                 back: eligible,
                             }),
+                            enlisted: Enlistment {
+                                epoch: u64::from(words[0]),
+                                change: words[2],
+                                spares: (words[1] & 255) as u8,
+                            },
                         },
                     }
                 }),
@@ -225,6 +231,11 @@ pub(super) mod tests {
                         epoch: most,
                         back: true,
                     }),
+                    enlisted: Enlistment {
+                        epoch: most,
+                        change: u32::MAX,
+                        spares: 255,
+                    },
                 },
             },
         };

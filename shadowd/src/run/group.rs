@@ -10,6 +10,7 @@ use tracing::warn;
 use super::drain::Drain;
 use super::guards::GroupGuard;
 use super::jobs::Job;
+use super::provider::ProviderQueue;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
 use crate::act::vip::{VipError, Vips};
@@ -53,6 +54,7 @@ pub struct GroupRunner {
     /// Where the members on the same link are, and the way to ask their kernels.
     kernels: BTreeMap<Name, IpAddr>,
     probes: mpsc::Sender<IpAddr>,
+    provider: ProviderQueue,
     stored: Epoch,
     /// The changes of the policy that were stored.
     remembered: u64,
@@ -87,6 +89,7 @@ impl GroupRunner {
             drain: None,
             kernels,
             probes,
+            provider: ProviderQueue::default(),
             changed: true,
         }
     }
@@ -94,6 +97,11 @@ impl GroupRunner {
     /// The addresses are there already: the daemon before this one paused.
     pub fn holding(self, held: Vec<Vip>) -> Self {
         Self { held, ..self }
+    }
+
+    /// Spares can be created.
+    pub fn with_provider(self, provider: ProviderQueue) -> Self {
+        Self { provider, ..self }
     }
 
     /// Whether the daemon may end, as far as this group goes.
@@ -200,6 +208,12 @@ impl GroupRunner {
                 Action::KeepPromise(promise) => {
                     let group = self.name().clone();
                     self.recorder.promise(&group, promise);
+                }
+                // It is never waited for.
+                Action::Provide(wish) => {
+                    if let Some(done) = self.provider.ask(wish) {
+                        self.core.on_done(done, boot_time());
+                    }
                 }
                 Action::Record(record) => {
                     let group = self.name().clone();

@@ -29,6 +29,7 @@ mod notify;
 mod parts;
 mod peer;
 mod policy;
+mod provider;
 mod record;
 mod start;
 mod stop;

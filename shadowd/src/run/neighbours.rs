@@ -63,7 +63,8 @@ impl Kernels {
     ) -> Option<(BTreeMap<Name, IpAddr>, mpsc::Sender<IpAddr>)> {
         let (on_link, probes) = self.0.get(&group.interface)?;
         let members = settings.peers.iter().filter(|peer| {
-            group.members.contains(&peer.name) && on_link.contains(&peer.address.ip())
+            (group.members.contains(&peer.name) || group.spares.contains(&peer.name))
+                && on_link.contains(&peer.address.ip())
         });
         let kernels = members.map(|peer| (peer.name.clone(), peer.address.ip()));
         Some((kernels.collect(), probes.clone()))

@@ -16,6 +16,7 @@ use super::daemon::VERSION;
 use super::failover::Input;
 use super::guards::Guards;
 use super::history::Totals;
+use super::provider;
 use super::record::Recorder;
 use super::start::{FailoverStart, start_failover, start_workers, watch_host};
 use super::stop::{Tasks, give_up, notify, until_asked};
@@ -147,6 +148,7 @@ impl Parts {
             recorder: self.recorder.clone(),
             inputs: self.inputs.clone(),
             jobs,
+            providers: provider::start(&self.settings, &self.inputs),
             board: Arc::clone(&self.board),
         }
     }

@@ -14,6 +14,7 @@ use super::guards::Guards;
 use super::jobs::{Job, Worker};
 use super::neighbours::Kernels;
 use super::policy;
+use super::provider::ProviderQueue;
 use super::record::Recorder;
 use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
@@ -79,6 +80,8 @@ pub struct FailoverStart {
     pub inputs: mpsc::Sender<Input>,
     /// The queue of each group's unit jobs.
     pub jobs: Vec<mpsc::Sender<Job>>,
+    /// The way to each group's provider.
+    pub providers: Vec<ProviderQueue>,
     /// The state for the socket.
     pub board: Arc<Board>,
 }
@@ -175,7 +178,8 @@ impl FailoverStart {
                 settings.name, settings.interface
             ));
         }
-        let others = self.peers(&settings.members);
+        let mut others = self.peers(&settings.members);
+        others.extend(self.peers(&settings.spares));
         let witnesses = self.peers(&settings.witnesses);
         let now = boot_time();
         let mut core = Group::new(settings.clone(), self.me(), others, &witnesses, newest, now);
@@ -196,12 +200,14 @@ impl FailoverStart {
             .of(settings, &self.settings)
             .context("every interface of a group has its neighbours")?;
         let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
-        Ok(runner.holding(held))
+        let provider = self.providers[number].clone();
+        Ok(runner.holding(held).with_provider(provider))
     }
 
     fn witness(&self, number: usize, settings: &GroupSettings) -> WitnessRunner {
         let newest = self.epochs[number];
-        let members = self.peers(&settings.members);
+        let mut members = self.peers(&settings.members);
+        members.extend(self.peers(&settings.spares));
         let others = self.peers(&settings.witnesses);
         let (me, now) = (self.me(), boot_time());
         let mut core = Witness::new(settings.clone(), &me, members, &others, newest, now);

@@ -122,6 +122,7 @@ mod tests {
             guard: Vec::new(),
             drain: None,
             policy: PolicyStatus::default(),
+            redundancy: None,
         }
     }
 

@@ -54,6 +54,7 @@ impl WitnessRunner {
                 | Action::DropVips { .. }
                 | Action::HandOn { .. }
                 | Action::PassBack { .. }
+                | Action::Provide(_)
                 | Action::StartUnits { .. }
                 | Action::StopUnits { .. } => {}
             }

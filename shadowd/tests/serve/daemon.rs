@@ -153,6 +153,7 @@ fn group() -> GroupStatus {
         eligible: !suspected,
         suspected,
         reason: None,
+        spare: false,
     };
     let vip = |vip: &str| VipStatus {
         vip: vip.parse().unwrap(),
@@ -187,6 +188,7 @@ fn group() -> GroupStatus {
         guard: Vec::new(),
         drain: None,
         policy: PolicyStatus::default(),
+        redundancy: None,
     }
 }
 

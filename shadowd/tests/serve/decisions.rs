@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde_json::Value;
-use shadowd::config::settings::{GroupSettings, PolicySettings};
+use shadowd::config::settings::{GroupSettings, PolicySettings, RedundancySettings};
 use shadowd::decide::cluster::{Group, Journaled, Peer, Window};
 use shadowd::facts::{
     Body, BootTime, Decision, Epoch, GroupMessage, HostId, Name, PolicyWord, Protection, Role,
@@ -35,6 +35,9 @@ fn follower() -> (Journaled, BootTime) {
         drain: Duration::ZERO,
         unanswered_after: None,
         policy: PolicySettings::default(),
+        spares: Vec::new(),
+        spare: false,
+        redundancy: RedundancySettings::of(1),
     };
     let peer = |text: &str, number| Peer {
         name: name(text),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use shadowd::decide::cluster::{Action, Done, Record, Step};
-use shadowd::facts::{Epoch, EventKind, GroupMessage};
+use shadowd::facts::{Epoch, EventKind, GroupMessage, ProviderAnswer, ProviderState};
 
 use super::daemon::Input;
 use super::world::{Event, START, World};
@@ -31,6 +31,7 @@ impl World {
                 }
                 Action::TakeVips { epoch, .. } => {
                     self.outcome.claims += 1;
+                    self.outcome.spare_claims += u64::from(self.hosts[index].settings.spare);
                     self.hosts[index].busy = true;
                     self.later(index, self.slow(), Done::VipsTaken { epoch });
                 }
@@ -42,6 +43,19 @@ impl World {
                 Action::HandOn { epoch, .. } => {
                     self.hosts[index].busy = true;
                     self.later(index, 1..100, Done::VipsDropped { epoch });
+                }
+                // Its word is worth nothing: hosts come back or do not as the plan has it.
+                Action::Provide(wish) => {
+                    let answer = ProviderAnswer {
+                        state: self.provider_says(),
+                        detail: String::new(),
+                    };
+                    let done = Done::Provided {
+                        host: wish.host,
+                        attempt: wish.attempt,
+                        answer,
+                    };
+                    self.later(index, 1_000..200_000, done);
                 }
                 Action::PassBack { .. } => {}
                 Action::StartUnits { epoch } => self.cold(index, epoch, true),
@@ -109,10 +123,18 @@ impl World {
             Done::VipsDropped { epoch } => (Step::DropVips, epoch),
             Done::UnitsStarted { epoch } => (Step::StartUnits, epoch),
             Done::UnitsStopped { epoch } => (Step::StopUnits, epoch),
-            Done::PromiseKept(_) | Done::Failed { .. } => return done,
+            Done::PromiseKept(_) | Done::Provided { .. } | Done::Failed { .. } => return done,
         };
         let why = "simulated".to_owned();
         Done::Failed { epoch, step, why }
+    }
+
+    fn provider_says(&mut self) -> ProviderState {
+        match self.rng.random_range(0..3) {
+            0 => ProviderState::Ready,
+            1 => ProviderState::Creating,
+            _ => ProviderState::Failed,
+        }
     }
 
     /// How long an address action takes, in microseconds.

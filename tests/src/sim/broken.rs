@@ -75,6 +75,7 @@ impl Broken {
     pub fn direct(self, plan: &mut Plan) {
         plan.broken = Some(self);
         plan.change = None;
+        plan.spares = 0;
         plan.protection = Protection::Lease;
         plan.failing = 0;
         // Nothing but what is directed moves the group.

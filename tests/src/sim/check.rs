@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use shadowd::facts::{Epoch, Protection, Role};
+use shadowd::facts::{Cause, Epoch, Protection, Role};
 
 use super::faults::Plan;
 use super::host::Host;
@@ -42,6 +42,8 @@ struct Seen {
     incarnation: u32,
     newest: Epoch,
     owned: Option<Epoch>,
+    /// A spare that was not enlisted.
+    barred: bool,
 }
 
 impl Checker {
@@ -51,6 +53,7 @@ impl Checker {
             incarnation: 0,
             newest: Epoch::NONE,
             owned: None,
+            barred: false,
         };
         Self {
             only_handovers: plan.only_handovers() && plan.beyond.is_none(),
@@ -117,7 +120,8 @@ impl Checker {
             let owner = before.owned.is_some();
             let clock = host.clock(world.now);
             let maintained = core.remembered(clock).maintenance.is_some();
-            let could = host.link && host.warm && !maintained;
+            let barred = before.barred && world.plan.is_leased();
+            let could = host.link && host.warm && !maintained && !barred;
             if !owner && !could {
                 return violation(
                     world,
@@ -129,6 +133,7 @@ impl Checker {
             incarnation: host.incarnation,
             newest,
             owned,
+            barred: host.settings.spare && is_barred(world, host),
         };
         Ok(())
     }
@@ -179,7 +184,9 @@ impl Checker {
         if holders.len() != 1 {
             return violation(world, format!("healed, but {holders:?} hold the addresses"));
         }
-        let members = world.hosts.iter().take(world.plan.members).enumerate();
+        let witnesses = world.plan.members..world.plan.voters();
+        let hosts = world.hosts.iter().enumerate();
+        let members = hosts.filter(|(index, _)| !witnesses.contains(index));
         for (index, host) in members.filter(|(_, host)| host.configured) {
             let Some(core) = host.member() else {
                 return violation(world, format!("healed, but h{index} does not run"));
@@ -225,6 +232,12 @@ fn one_answers(world: &World) -> Result<(), Violation> {
         return violation(world, format!("{answering:?} answer for the addresses"));
     }
     Ok(())
+}
+
+/// A spare that no owner has enlisted.
+fn is_barred(world: &World, host: &Host) -> bool {
+    let status = host.member().map(|core| core.status(host.clock(world.now)));
+    status.is_some_and(|status| status.policy.reason == Some(Cause::Spare))
 }
 
 /// A running daemon that does not own the group has no addresses.

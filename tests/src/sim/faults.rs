@@ -85,6 +85,11 @@ pub struct Plan {
     pub members: usize,
     /// Hosts that vote only, after the members.
     pub witnesses: usize,
+    /// Hosts that do not vote and own the group only while they are enlisted, after the witnesses.
+    pub spares: usize,
+    /// For how long members may be missed before a spare is enlisted, and for how long they have to
+    /// be back before it is released.
+    pub missed: Duration,
     /// What protects the group.
     pub protection: Protection,
     /// By how much each host's clock is fast, in millionths.
@@ -170,6 +175,8 @@ impl Plan {
         let mut plan = Self {
             members,
             witnesses,
+            spares: 0,
+            missed: Duration::from_millis(rng.random_range(40..300)),
             protection: if leased {
                 Protection::Lease
             } else {
@@ -195,8 +202,32 @@ impl Plan {
             equal: rng.random_bool(0.3),
             healed_at: SETTLED,
         };
+        if plan.change.is_none() && rng.random_bool(0.3) {
+            plan.add_spares(rng.random_range(1..=2), rng);
+        }
         plan.heal();
         plan
+    }
+
+    /// Adds spares, to which things happen as well.
+    pub fn add_spares(&mut self, spares: usize, rng: &mut ChaCha8Rng) {
+        self.spares = spares;
+        let drift = |_| rng.random_range(-DRIFT_PPM..=DRIFT_PPM);
+        let drifts: Vec<i64> = (0..spares).map(drift).collect();
+        self.drift_ppm.extend(drifts);
+        let host = self.hosts() - 1;
+        let begin = SETTLED + Duration::from_micros(rng.random_range(0..1_200_000));
+        let length = Duration::from_micros(rng.random_range(5_000..600_000));
+        let fault = match rng.random_range(0..8) {
+            0 => Fault::Crash(host),
+            1 => Fault::Stall(host),
+            2 => Fault::Isolate(host),
+            3 => Fault::Restart(host),
+            4 => Fault::Mute(host),
+            5 => Fault::Deaf(host),
+            _ => return,
+        };
+        self.faults.push((begin, length, fault));
     }
 
     /// Healed is when the last fault has ended.
@@ -227,8 +258,13 @@ impl Plan {
         self.protection == Protection::Lease
     }
 
-    /// Members and witnesses.
+    /// Members, witnesses and spares.
     pub fn hosts(&self) -> usize {
+        self.voters() + self.spares
+    }
+
+    /// Members and witnesses.
+    pub fn voters(&self) -> usize {
         self.members + self.witnesses
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use shadowd::config::settings::{GroupSettings, UnitSettings};
+use shadowd::config::settings::{GroupSettings, ProviderRules, RedundancySettings, UnitSettings};
 use shadowd::decide::cluster::{Echo, Group, Journaled, Peer, Witness};
 use shadowd::facts::{BootTime, Epoch, HostId, Name, PolicyMemory, UnitMode};
 
@@ -140,6 +140,19 @@ fn settings(index: usize, plan: &Plan) -> GroupSettings {
         drain: Duration::from_secs(60),
         unanswered_after: None,
         policy: plan.policy,
+        spares: Vec::new(),
+        spare: false,
+        redundancy: RedundancySettings {
+            rejoin_within: plan.missed,
+            release_after: plan.missed,
+            provider: Some(ProviderRules {
+                deadline: Duration::from_secs(1),
+                ready_within: plan.missed * 2,
+                retry: plan.missed,
+                attempts: 3,
+            }),
+            ..RedundancySettings::of(u8::try_from(plan.members - 1).unwrap_or(1))
+        },
     }
 }
 
@@ -151,7 +164,7 @@ impl Host {
             settings: settings(index, plan),
             others: Vec::new(),
             witnesses: Vec::new(),
-            is_witness: index >= plan.members,
+            is_witness: (plan.members..plan.voters()).contains(&index),
             changed: false,
             runs_changed: false,
             configured: true,
@@ -203,8 +216,12 @@ impl Host {
             peers
         };
         self.others = but_me(0..plan.members);
-        self.witnesses = but_me(plan.members..plan.hosts());
+        self.witnesses = but_me(plan.members..plan.voters());
         self.settings.members = names(&self.others);
+        let spares = but_me(plan.voters()..plan.hosts());
+        self.settings.spares = names(&spares);
+        self.settings.spare = (plan.voters()..plan.hosts()).any(|it| peer(it) == self.peer);
+        self.others.extend(spares);
         self.settings.witnesses = names(&self.witnesses);
         self.configured = outside.map(peer).as_ref() != Some(&self.peer);
         self.changed = changed;

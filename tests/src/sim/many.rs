@@ -32,6 +32,8 @@ pub struct Sum {
     pub longest_dark: [(Duration, u64); 2],
     /// Owners that were restarted and kept the group.
     pub pauses: u64,
+    /// Ownerships taken by spares.
+    pub spare_claims: u64,
     /// Runs that broke an invariant.
     pub broken: u64,
     /// The first of them, with what they broke.
@@ -92,6 +94,7 @@ fn one(seed: u64, change: &(impl Fn(&mut Plan) + Sync), sum: &Mutex<Sum>) -> Opt
             sum.both += u64::from(!outcome.both.is_zero());
             sum.longest_both = sum.longest_both.max((outcome.both, seed));
             sum.pauses += outcome.pauses;
+            sum.spare_claims += outcome.spare_claims;
             let dark = [outcome.dark, outcome.dark_disturbed];
             for (longest, dark) in sum.longest_dark.iter_mut().zip(dark) {
                 *longest = (dark, seed).max(*longest);

@@ -155,8 +155,12 @@ impl Service {
 
     /// Faults began or ended, or orders did: who is well now?
     fn look(&mut self, world: &World) {
-        let all = 0..world.hosts.len();
-        let able: Vec<bool> = all.clone().map(|host| able(world, host)).collect();
+        // Who votes; a spare helps where it can, and disturbs where it is half there.
+        let all = 0..world.plan.voters();
+        let spares = all.end..world.hosts.len();
+        let able: Vec<bool> = (0..world.hosts.len())
+            .map(|host| able(world, host))
+            .collect();
         let joined = |one: usize, other: usize| one == other || world.connected(one, other);
         let is_well = |set: u32| {
             let inside: Vec<usize> = all.clone().filter(|host| set >> host & 1 == 1).collect();
@@ -165,7 +169,7 @@ impl Service {
                 return false;
             };
             let outside = world.plan.outside(world.hosts[*first].changed);
-            let voters = world.hosts.len() - usize::from(outside.is_some());
+            let voters = all.len() - usize::from(outside.is_some());
             let owner = |host: &usize| may_own(world, *host);
             let frozen = |host: &usize| memory(world, *host).is_some_and(|it| it.freeze.is_some());
             inside.len() * 2 > voters
@@ -178,7 +182,7 @@ impl Service {
                     .all(|one| inside.iter().all(|other| joined(*one, *other)))
         };
         let no_chance = world.plan.failing > 0 || world.loss + world.late > 0;
-        let mut sets = (1..1_u32 << world.hosts.len()).filter(|set| is_well(*set));
+        let mut sets = (1..1_u32 << all.len()).filter(|set| is_well(*set));
         let well = if no_chance {
             0
         } else if is_well(self.well) {
@@ -193,9 +197,11 @@ impl Service {
             let running = world.hosts[host].core.is_some() && world.hosts[host].link;
             running && inside(well).any(|other| world.cuts[host][other] == 0)
         };
-        let disturbed = all
+        let outside = all
             .clone()
             .any(|host| well >> host & 1 == 0 && disturbs(host));
+        let half = |host: usize| !able[host] || !inside(well).all(|other| joined(host, other));
+        let disturbed = outside || spares.into_iter().any(|host| half(host) && disturbs(host));
         if (well, disturbed) != (self.well, self.disturbed) {
             let may_vote = inside(well).map(|host| world.hosts[host].started + quiet(world, host));
             self.well_since = may_vote.max().unwrap_or_default().max(world.now);

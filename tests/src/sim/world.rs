@@ -31,6 +31,8 @@ pub struct Outcome {
     pub dark_disturbed: Duration,
     /// Owners that ended to be restarted, and kept the group.
     pub pauses: u64,
+    /// Ownerships taken by spares.
+    pub spare_claims: u64,
 }
 
 #[derive(Debug)]
@@ -282,6 +284,8 @@ impl World {
         match &done {
             Done::VipsTaken { .. } => here.vips = true,
             Done::VipsDropped { .. } => here.vips = false,
+            // No action on addresses: nothing waits for it.
+            Done::Provided { .. } => return self.input(host, Input::Done(done)),
             Done::UnitsStarted { .. }
             | Done::UnitsStopped { .. }
             | Done::PromiseKept(_)
@@ -303,6 +307,7 @@ impl World {
             Done::VipsTaken { .. }
             | Done::VipsDropped { .. }
             | Done::PromiseKept(_)
+            | Done::Provided { .. }
             | Done::Failed { .. } => {}
         }
         let up = self.hosts[host].cold;

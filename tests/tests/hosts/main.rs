@@ -15,6 +15,7 @@ mod hooks;
 mod input;
 mod live;
 mod policy;
+mod redundancy;
 mod restart;
 mod wire;
 

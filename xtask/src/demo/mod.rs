@@ -50,6 +50,7 @@ pub fn run(arguments: Args) -> Result<()> {
     let lab = Lab::up(&Options {
         hosts: 2,
         witness: false,
+        spare: false,
         client: true,
         tied: true,
         unguarded: false,

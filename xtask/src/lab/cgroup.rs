@@ -70,10 +70,15 @@ fn lend_real_time(state: &State) -> Result<()> {
     }
     let lent = REAL_TIME_US * state.hosts.len() as u64;
     if let Err(refused) = write(&lab, &lent.to_string()) {
-        println!("without real-time threads in the hosts, heartbeats are less regular: {refused:#}");
+        println!(
+            "without real-time threads in the hosts, heartbeats are less regular: {refused:#}"
+        );
         return Ok(());
     }
-    let hosts = state.hosts.iter().filter_map(|host| host.cpu_cgroup.as_ref());
+    let hosts = state
+        .hosts
+        .iter()
+        .filter_map(|host| host.cpu_cgroup.as_ref());
     for group in hosts {
         write(&group.join(FILE), &REAL_TIME_US.to_string())?;
     }

@@ -46,18 +46,21 @@ impl Lab {
         let group = groups
             .and_then(|groups| groups.iter().find(|group| group["group"] == GROUP))
             .with_context(|| format!("host {host} does not know group {GROUP}"))?;
-        let members = group["members"]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let members = group["members"].as_array();
+        let members: Vec<&Value> = members
+            .into_iter()
+            .flatten()
+            .filter(|member| member["spare"] != true)
+            .collect();
+        let is_spare = self.state().host(host)?.spare;
         let well = |member: &Value| member["eligible"] == true && member["suspected"] == false;
         Ok(View {
             role: group["role"].as_str().unwrap_or_default().to_owned(),
             active: group["active"].as_str().map(str::to_owned),
             epoch: group["epoch"]["counter"].as_u64().unwrap_or_default(),
-            all_eligible: group["eligible"] == true
+            all_eligible: (group["eligible"] == true || is_spare)
                 && members.len() == self.state().members().count()
-                && members.iter().all(well),
+                && members.into_iter().all(well),
         })
     }
 

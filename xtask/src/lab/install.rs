@@ -61,6 +61,12 @@ pub fn place(host: &Host, binaries: &Path) -> Result<()> {
         }
         fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
     }
+    // For machines in a host: the base has none.
+    let nspawn = Path::new("/usr/bin/systemd-nspawn");
+    if nspawn.exists() {
+        fs::copy(nspawn, host.directory.join("upper/usr/bin/systemd-nspawn"))
+            .context("cannot copy systemd-nspawn")?;
+    }
     Ok(())
 }
 
@@ -142,12 +148,13 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
             ));
         }
     }
-    let names = |witness: bool| -> String {
-        let hosts = state.hosts.iter().filter(|host| host.witness == witness);
+    let names = |witness: bool, spare: bool| -> String {
+        let hosts = state.hosts.iter();
+        let hosts = hosts.filter(|host| (host.witness, host.spare) == (witness, spare));
         let names: Vec<String> = hosts.map(|host| format!("\"{}\"", host.name)).collect();
         names.join(", ")
     };
-    let witnesses = names(true);
+    let witnesses = names(true, false);
     let protection = if witnesses.is_empty() {
         "protection = \"none\"".to_owned()
     } else {
@@ -164,12 +171,13 @@ pub fn configuration(state: &State, own: &Host, ids: &[String]) -> String {
         .unwrap_or_default();
     // Hosts die here every few seconds: the flap budget would hold them all back.
     text.push_str(&format!(
-        "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\n{protection}\npriority = {}\n\
+        "[[group]]\nname = \"{GROUP}\"\nmembers = [{}]\nspares = [{}]\n{protection}\npriority = {}\n\
          flap = {{ suppress = 0 }}\nheartbeat = \"10ms\"\nsuspect_after = \"27ms\"\ninterface = \"eth0\"\n\
          vips = [\"{VIP_V4}/24\", \"{VIP_V6}/64\"]\n\n\
          [[group.unit]]\nname = \"nginx.service\"\nmode = \"warm\"\n\n\
          [[group.unit]]\nname = \"lab-cold.service\"\nmode = \"cold\"\n",
-        names(false),
+        names(false, false),
+        names(false, true),
         100 - 10 * place.min(9),
     ));
     text

@@ -16,7 +16,7 @@ mod install;
 mod leftovers;
 mod network;
 pub mod rootfs;
-mod state;
+pub mod state;
 mod supervise;
 mod tool;
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub hosts: usize,
     /// Whether there is a witness, so that a lease protects the group.
     pub witness: bool,
+    /// Whether there is a spare.
+    pub spare: bool,
     /// Whether there is a client on the bridge.
     pub client: bool,
     /// Whether the lab ends with the process that makes it, however that ends.
@@ -62,6 +64,7 @@ impl Options {
         Ok(Self {
             hosts: 2,
             witness: false,
+            spare: false,
             client: true,
             tied: true,
             unguarded: false,
@@ -110,6 +113,9 @@ impl Lab {
             options.tied,
             base,
         )?;
+        if options.spare {
+            state.add_spare();
+        }
         state.made_netns_mount = !network::named_mounted();
         state.installed = options.binaries.is_some();
         state.unguarded = options.unguarded;

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const MOST_HOSTS: usize = 8;
 /// The name of the witness, if a lab has one.
 pub const WITNESS: &str = "w";
+/// The spare of a lab.
+pub const SPARE: &str = "s";
 /// The client's IPv4 address.
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 /// The client's IPv6 address.
@@ -61,6 +63,9 @@ pub struct Host {
     /// Whether it is a witness: votes, and never owns the group.
     #[serde(default)]
     pub witness: bool,
+    /// Whether it is a spare: owns the group only while it is enlisted.
+    #[serde(default)]
+    pub spare: bool,
     /// Its own IPv4 address.
     pub v4: Ipv4Addr,
     /// Its own IPv6 address.
@@ -107,6 +112,7 @@ impl State {
             let number = index as u8 + 1;
             Host {
                 witness,
+                spare: false,
                 v4: Ipv4Addr::new(192, 0, 2, number),
                 v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
                 namespace: format!("shadowd-{id}-{name}"),
@@ -132,9 +138,30 @@ impl State {
         })
     }
 
-    /// The hosts that can own the group.
+    /// Adds the spare, as the last host.
+    pub fn add_spare(&mut self) {
+        let Some(last) = self.hosts.last() else {
+            return;
+        };
+        let (name, number) = (SPARE.to_owned(), self.hosts.len() as u8 + 1);
+        let beside = |path: &PathBuf| path.with_file_name(&name);
+        self.hosts.push(Host {
+            witness: false,
+            spare: true,
+            v4: Ipv4Addr::new(192, 0, 2, number),
+            v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
+            namespace: format!("shadowd-{}-{name}", self.id),
+            directory: beside(&last.directory),
+            cgroup: beside(&last.cgroup),
+            cpu_cgroup: last.cpu_cgroup.as_ref().map(beside),
+            name,
+        });
+    }
+
+    /// The hosts that can own the group, but for the spare.
     pub fn members(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter().filter(|host| !host.witness)
+        let hosts = self.hosts.iter();
+        hosts.filter(|host| !host.witness && !host.spare)
     }
 
     /// Every network namespace.

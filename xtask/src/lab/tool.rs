@@ -26,6 +26,9 @@ enum Action {
         /// Adds a witness `w`, so that a lease protects the group.
         #[arg(long)]
         witness: bool,
+        /// Adds a spare `s`, which owns the group only while it is enlisted.
+        #[arg(long)]
+        spare: bool,
         /// Adds a client to the bridge.
         #[arg(long)]
         client: bool,
@@ -101,6 +104,7 @@ pub fn run(arguments: Args) -> Result<()> {
         Action::Up {
             hosts,
             witness,
+            spare,
             client,
             bare,
             no_build,
@@ -108,7 +112,19 @@ pub fn run(arguments: Args) -> Result<()> {
             if !bare && !no_build {
                 crate::build::run(crate::build::Args { release: true })?;
             }
-            up(hosts, witness, client, bare)
+            let binaries = match bare {
+                true => None,
+                false => Some(install::binaries()?),
+            };
+            up(&Options {
+                hosts,
+                witness,
+                spare,
+                client,
+                tied: false,
+                unguarded: false,
+                binaries,
+            })
         }
         Action::Exec { host, command } => exec(&host, &command),
         Action::Fault {
@@ -152,21 +168,9 @@ pub fn run(arguments: Args) -> Result<()> {
     }
 }
 
-fn up(hosts: usize, witness: bool, client: bool, bare: bool) -> Result<()> {
+fn up(options: &Options) -> Result<()> {
     let begin = Instant::now();
-    let binaries = if bare {
-        None
-    } else {
-        Some(install::binaries()?)
-    };
-    let lab = Lab::up(&Options {
-        hosts,
-        witness,
-        client,
-        tied: false,
-        unguarded: false,
-        binaries,
-    })?;
+    let lab = Lab::up(options)?;
     println!(
         "lab {} is up after {:.1} s",
         lab.state().id,

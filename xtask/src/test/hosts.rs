@@ -14,7 +14,11 @@ use crate::lab::{Lab, Options};
 pub fn run(tally: &mut Tally) -> Result<()> {
     build::run(build::Args { release: true })?;
     // Tied to this process: however it ends, the hosts end with it.
-    let lab = Lab::up(&Options::witnessed()?).context("the lab does not start")?;
+    let options = Options {
+        spare: true,
+        ..Options::witnessed()?
+    };
+    let lab = Lab::up(&options).context("the lab does not start")?;
     let arguments = ["--features", "shadowd-tests/hosts", "--test", "hosts"].map(str::to_owned);
     // One test at a time: each injects faults into the same hosts.
     let tested = cargo_test(&arguments, &["--test-threads=1"], tally);

@@ -64,6 +64,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Drill => "drill",
         EventKind::DrillPassed => "drill_passed",
         EventKind::DrillFailed => "drill_failed",
+        EventKind::Redundancy => "redundancy",
     }
 }
 
@@ -79,6 +80,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::LinkChanged
         | EventKind::Serving
         | EventKind::FlapPenalty
+        | EventKind::Redundancy
         | EventKind::Maintenance
         | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,

@@ -6,6 +6,7 @@ mod events;
 mod hooks;
 mod policy;
 mod probes;
+mod redundancy;
 mod replay;
 mod status;
 

@@ -6,8 +6,9 @@ use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
 use super::policy::policy;
+use super::redundancy::redundancy;
 use crate::facts::{
-    BootTime, CaptureStatus, DrainStatus, GroupStatus, HistoryStatus, Losses, MemberStatus,
+    BootTime, CaptureStatus, Cause, DrainStatus, GroupStatus, HistoryStatus, Losses, MemberStatus,
     PeerStatus, Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
 use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
@@ -127,6 +128,7 @@ fn one_group(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
     text.push_str(&protection);
     text.push('\n');
     text.push_str(&policy(group, now, paint));
+    text.push_str(&redundancy(group, now, paint));
     text.push_str(&member_table(group).render(paint));
     text.push_str(&vip_table(group, now).render(paint));
     text.push_str(&unit_table(&group.units).render(paint));
@@ -233,6 +235,7 @@ fn member_table(group: &GroupStatus) -> Table {
     let mut table = Table::new(2, ["MEMBER", "ROLE", ">PRIORITY", "ELIGIBLE", "SUSPECTED"]);
     for member in &group.members {
         let role = match member.role {
+            Some(Role::Shadow) if member.spare => "spare".into(),
             Some(role) => Cell::new(role.to_string(), role_tone(role)),
             None => Cell::new("not heard", Tone::Warning),
         };
@@ -251,6 +254,7 @@ fn member_table(group: &GroupStatus) -> Table {
 /// Whether a member could own the group, and if not, why.
 fn may_own(member: &MemberStatus) -> String {
     match member.reason {
+        Some(Cause::Spare) if !member.eligible => "when enlisted".to_owned(),
         Some(reason) if !member.eligible => format!("no: {reason}"),
         _ => yes(member.eligible).to_owned(),
     }

@@ -26,6 +26,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 pub(super) enum Place {
     Member,
     Witness,
+    Spare,
 }
 
 impl Source<'_> {
@@ -63,9 +64,11 @@ impl Source<'_> {
                 .min(longest),
             suspect_after..=longest,
         )?;
-        let (place, members) = self.members(group, host, peers)?;
+        let (spare, spares) = self.spares(group, host, peers)?;
+        let (place, members) = self.members(group, host, peers, spare)?;
         let witnesses = self.witnesses(group, host, peers, &members)?;
-        let voters = 1 + members.len() + witnesses.len();
+        let voters = usize::from(place != Place::Spare) + members.len() + witnesses.len();
+        let others = members.len() + usize::from(place == Place::Member) - 1;
         let protection = self.protection(group, voters, !witnesses.is_empty())?;
         let lease = self.lease(group, protection, heartbeat, suspect_after)?;
         let (interface, vips) = self.addresses(group, place)?;
@@ -85,6 +88,9 @@ impl Source<'_> {
             drain: self.drain(group)?,
             unanswered_after: self.unanswered_after(group)?,
             policy: self.policy(group)?,
+            redundancy: self.redundancy(group, others)?,
+            spares,
+            spare,
             name,
         };
         Ok((place, settings))
@@ -131,6 +137,7 @@ impl Source<'_> {
         group: &file::Group,
         host: &HostSettings,
         peers: &[PeerSettings],
+        spare: bool,
     ) -> Checked<(Place, Vec<Name>)> {
         let members = &group.members;
         let (own, others) = self.hosts("group.members", members.get_ref(), host, peers)?;
@@ -142,8 +149,12 @@ impl Source<'_> {
         let place = match (own, witness) {
             (true, _) => Place::Member,
             (false, true) => Place::Witness,
+            (false, false) if spare => Place::Spare,
             (false, false) => {
-                let allowed = format!("must name this host, {}, here or in witnesses", host.name);
+                let allowed = format!(
+                    "must name this host, {}, here, in witnesses or in spares",
+                    host.name
+                );
                 return Err(self.refuse("group.members", members, allowed));
             }
         };
@@ -185,7 +196,7 @@ impl Source<'_> {
     }
 
     /// Whether this host is among them, and the others, each once and each a peer.
-    fn hosts(
+    pub(super) fn hosts(
         &self,
         key: &'static str,
         written: &[Spanned<String>],

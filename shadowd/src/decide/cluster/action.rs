@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, KeptPromise, Mac, Name};
+use crate::facts::{
+    Body, BootTime, Cause, Epoch, EventKind, KeptPromise, Mac, Name, ProviderAnswer,
+};
 
 /// Something to do. Actions are to be carried out in the order they are polled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,8 +77,23 @@ pub enum Action {
     /// Keep a promise on the disk, so that it can be given. Answered, once it is there, by
     /// [`Done::PromiseKept`].
     KeepPromise(KeptPromise),
+    /// Ask the provider to create a spare. Answered by [`Done::Provided`].
+    Provide(Wish),
     /// Write down what happened.
     Record(Record),
+}
+
+/// A spare that is to be created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wish {
+    /// The spare.
+    pub host: Name,
+    /// From 1; an attempt may ask more than once.
+    pub attempt: u32,
+    /// The epoch that this member owns the group in.
+    pub epoch: Epoch,
+    /// Why redundancy was lost.
+    pub reason: Option<Cause>,
 }
 
 /// What came of an [`Action`].
@@ -104,6 +121,15 @@ pub enum Done {
     },
     /// The promise is on the disk.
     PromiseKept(KeptPromise),
+    /// The provider's command has ended, or was not run.
+    Provided {
+        /// The action's host.
+        host: Name,
+        /// The action's attempt.
+        attempt: u32,
+        /// What it says.
+        answer: ProviderAnswer,
+    },
     /// A step did not succeed.
     Failed {
         /// The action's epoch.

@@ -15,15 +15,26 @@ fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     })
 }
 
-/// Of the virtual IPs and the members, in whatever order they are written. Never 0.
+/// Of the virtual IPs, the members and the spares, in whatever order they are written. Never 0.
 pub(super) fn definition(settings: &GroupSettings, me: &Peer, others: &[Peer]) -> u32 {
     let mut vips: Vec<String> = settings.vips.iter().map(ToString::to_string).collect();
     vips.sort_unstable();
-    let mut members: Vec<HostId> = others.iter().map(|peer| peer.id).chain([me.id]).collect();
-    members.sort_unstable();
+    let is_spare = |peer: &&Peer| match peer.id == me.id {
+        true => settings.spare,
+        false => settings.spares.contains(&peer.name),
+    };
+    let all = || others.iter().chain([me]);
+    let sorted = |ids: &mut Vec<HostId>| ids.sort_unstable();
+    let mut members: Vec<HostId> = all().filter(|it| !is_spare(it)).map(|it| it.id).collect();
+    let mut spares: Vec<HostId> = all().filter(is_spare).map(|it| it.id).collect();
+    sorted(&mut members);
+    sorted(&mut spares);
     let vips = vips.iter().map(String::as_bytes);
     let members = members.iter().map(|id| id.as_bytes().as_slice());
-    let hash = digest(vips.chain(members));
+    let spares = spares
+        .iter()
+        .flat_map(|id| [b"spare".as_slice(), id.as_bytes()]);
+    let hash = digest(vips.chain(members).chain(spares));
     ((hash >> 32) as u32 ^ hash as u32).max(1)
 }
 
@@ -37,13 +48,16 @@ fn share(group: &Name, id: HostId) -> u64 {
     hash ^ (hash >> 31)
 }
 
-/// The order in which members take a group, the best first.
-pub(super) type Key = (std::cmp::Reverse<u8>, u64, HostId);
+/// The order in which members take a group, the best first, and spares after them.
+pub(super) type Key = (bool, std::cmp::Reverse<u8>, u64, HostId);
 
 impl Group {
     pub(super) fn key(&self, priority: u8, id: HostId) -> Key {
         let share = share(&self.settings.name, id);
-        (std::cmp::Reverse(priority), share, id)
+        let mut members = self.members.iter();
+        let member = members.find(|member| member.id == id);
+        let spare = member.map_or(self.settings.spare, |member| member.spare);
+        (spare, std::cmp::Reverse(priority), share, id)
     }
 
     pub(super) fn key_of(&self, member: usize) -> Key {
@@ -71,17 +85,19 @@ impl Group {
     }
 
     /// More living members have another group than have this one; of two that differ, the better
-    /// one is right.
+    /// one is right. A spare has no say in it.
     pub(super) fn outvoted(&self) -> bool {
-        let differ = self.differing().count();
+        let differing = || self.differing().filter(|member| !member.spare);
+        let differ = differing().count();
         if differ == 0 {
             return false;
         }
-        let living = self.members.iter().filter(|member| member.alive());
-        let agree = 1 + living.filter(|member| !member.differs).count();
+        let members = self.members.iter();
+        let agreeing = members.filter(|it| it.alive() && !it.spare && !it.differs);
+        let agree = usize::from(!self.settings.spare) + agreeing.count();
         let own = self.key(self.settings.priority, self.me.id);
         let better = |member: &Member| self.key(member.priority(), member.id) < own;
-        differ > agree || (differ == agree && self.differing().any(better))
+        differ > agree || (differ == agree && differing().any(better))
     }
 }
 

@@ -165,6 +165,9 @@ impl Story {
             Done::UnitsStarted { .. } => "the cold units ran".to_owned(),
             Done::UnitsStopped { .. } => "the cold units were stopped".to_owned(),
             Done::PromiseKept(_) => "a promise was on the disk".to_owned(),
+            Done::Provided { host, answer, .. } => {
+                format!("the provider said of {host}: {}", answer.state)
+            }
             Done::Failed { step, why, .. } => format!("{step}: {why}"),
         };
         self.line(self.now, text);
@@ -204,6 +207,7 @@ impl Story {
             | Action::DropVips { .. }
             | Action::HandOn { .. }
             | Action::PassBack { .. }
+            | Action::Provide(_)
             | Action::KeepPromise(_) => {}
         }
     }

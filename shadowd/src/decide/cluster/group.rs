@@ -27,6 +27,7 @@ use super::lease::{Asking, Lease};
 use super::member::Member;
 use super::pause::Pausing;
 use super::policy::Policy;
+use super::redundancy::Redundancy;
 use crate::config::settings::GroupSettings;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Mac, Name, Role};
 
@@ -145,13 +146,15 @@ pub struct Group {
     /// Where this member is on the link of the addresses, while connections can outlast a handover.
     pub(super) mac: Option<Mac>,
     pub(super) policy: Policy,
+    /// Idle unless this member is active.
+    pub(super) redundancy: Redundancy,
     /// The daemon is to end and be back soon.
     pub(super) pausing: Option<Pausing>,
     pub(super) next_beat: BootTime,
 }
 
 impl Group {
-    /// A member that just started. `newest` is what its store remembers, [`Epoch::NONE`] if nothing.
+    /// A member that just started; `others` are the other members and spares. `newest` is what its store remembers, [`Epoch::NONE`] if nothing.
     pub fn new(
         settings: GroupSettings,
         me: Peer,
@@ -160,6 +163,11 @@ impl Group {
         newest: Epoch,
         now: BootTime,
     ) -> Self {
+        // Whoever votes first, as the ballots have it.
+        let is_spare = |peer: &Peer| settings.spares.contains(&peer.name);
+        let (spares, mut others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_spare);
+        let voting = others.len();
+        others.extend(spares);
         Self {
             lease: Lease::new(&settings, &me, &others, witnesses, newest, now),
             policy: Policy::new(
@@ -172,8 +180,10 @@ impl Group {
             me,
             members: others
                 .into_iter()
-                .map(|peer| Member::new(peer.name, peer.id))
+                .enumerate()
+                .map(|(index, peer)| Member::new(peer.name, peer.id, index >= voting))
                 .collect(),
+            redundancy: Redundancy::default(),
             since: now,
             newest,
             last_words: None,
@@ -223,6 +233,11 @@ impl Group {
                 self.units_stopped(epoch, now);
             }
             Done::PromiseKept(kept) => self.promise_kept(kept),
+            Done::Provided {
+                host,
+                attempt,
+                answer,
+            } => self.provided(&host, attempt, &answer, now),
             Done::Failed { epoch, step, why } => self.step_failed(epoch, step, why, now),
         }
         self.review(now);
@@ -339,6 +354,7 @@ impl Group {
         }
         self.review_loan(now);
         self.review_pause(now);
+        self.review_redundancy(now);
     }
 
     /// What this member is to the others.

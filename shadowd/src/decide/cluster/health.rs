@@ -111,6 +111,9 @@ impl Group {
             Some(Cause::StepFailed)
         } else if self.flapping() {
             Some(Cause::Flapping)
+        } else if !self.may_serve() {
+            // Last: one that says so could own the group as soon as it is enlisted.
+            Some(Cause::Spare)
         } else {
             None
         }

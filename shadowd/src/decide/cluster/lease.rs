@@ -26,10 +26,12 @@ use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId, Name, Protec
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub own: Voter,
-    /// The members, in the group's order, then the witnesses.
+    /// The members and spares, in the group's order, then the witnesses.
     pub ballots: Vec<Ballot>,
     /// Whose own vote it is.
     me: HostId,
+    /// This member is a voter: a spare is none.
+    votes: bool,
     /// Voters that make a majority.
     majority: usize,
     /// Tells this set of voters from another.
@@ -46,6 +48,8 @@ pub(super) struct Ballot {
     pub name: Name,
     pub id: HostId,
     pub witness: bool,
+    /// It is no voter.
+    pub spare: bool,
     /// Until when it promised to keep others out for this member, in an epoch of this member.
     pub until: BootTime,
     /// When it was last heard, as a voter.
@@ -89,18 +93,25 @@ impl Lease {
             name: peer.name.clone(),
             id: peer.id,
             witness,
+            spare: !witness && settings.spares.contains(&peer.name),
             until: BootTime::default(),
             heard: None,
         };
         let members = members.iter().map(|peer| ballot(peer, false));
         let witnesses = witnesses.iter().map(|peer| ballot(peer, true));
         let ballots: Vec<Ballot> = members.chain(witnesses).collect();
-        let ids = ballots.iter().map(|ballot| &ballot.id);
+        let votes = !settings.spare;
+        let voters = ballots.iter().filter(|ballot| !ballot.spare);
+        let ids: Vec<HostId> = voters
+            .map(|ballot| ballot.id)
+            .chain(votes.then_some(me.id))
+            .collect();
         Some(Self {
             own: Voter::new(longest(settings), newest, now),
             me: me.id,
-            majority: ballots.len().div_ceil(2) + 1,
-            electorate: electorate(ids.chain([&me.id])),
+            votes,
+            majority: ids.len() / 2 + 1,
+            electorate: electorate(ids.iter()),
             ballots,
             length: Stretch::new(useful(settings), now),
             asked: 0,
@@ -110,16 +121,26 @@ impl Lease {
     /// Until when a majority keeps others out for this member.
     pub fn deadline(&self) -> BootTime {
         // The own vote counts as long as it is not somebody else's.
-        let own = self.own.promised_to(self.me);
-        let others = self.ballots.iter().map(|ballot| ballot.until);
-        let mut until: Vec<BootTime> = others.chain([own]).collect();
+        let own = self.votes.then(|| self.own.promised_to(self.me));
+        let others = self.voters().map(|ballot| ballot.until);
+        let mut until: Vec<BootTime> = others.chain(own).collect();
         until.sort_unstable_by(|one, other| other.cmp(one));
         until.get(self.majority - 1).copied().unwrap_or_default()
     }
 
+    /// The other voters.
+    pub fn voters(&self) -> impl Iterator<Item = &Ballot> {
+        self.ballots.iter().filter(|ballot| !ballot.spare)
+    }
+
+    /// How many voters there are, this member included if it is one.
+    pub fn count(&self) -> usize {
+        self.voters().count() + usize::from(self.votes)
+    }
+
     /// Whether so many voters as make a majority exist.
     pub fn has_majority(&self) -> bool {
-        (1..=self.ballots.len() + 1).contains(&self.majority)
+        (1..=self.count()).contains(&self.majority)
     }
 
     /// What was promised is not this member's any more.
@@ -235,11 +256,7 @@ impl Group {
             lease: wanted,
             electorate: lease.electorate,
         };
-        for ballot in lease
-            .ballots
-            .iter()
-            .filter(|ballot| all || ballot.until <= now)
-        {
+        for ballot in lease.voters().filter(|ballot| all || ballot.until <= now) {
             let (to, body) = (ballot.name.clone(), body.clone());
             self.actions.push_back(Action::Send { to, epoch, body });
         }
@@ -447,7 +464,7 @@ impl Group {
 
     pub(super) fn send_to_voters(&mut self, body: &Body, epoch: Epoch) {
         let Some(lease) = &self.lease else { return };
-        for ballot in &lease.ballots {
+        for ballot in lease.voters() {
             let (to, body) = (ballot.name.clone(), body.clone());
             self.actions.push_back(Action::Send { to, epoch, body });
         }

@@ -16,6 +16,8 @@ const REORDERED: Duration = Duration::from_secs(1);
 pub(super) struct Member {
     pub name: Name,
     pub id: HostId,
+    /// It does not vote, and could own the group only while it is enlisted.
+    pub spare: bool,
     /// What it last said; none before its first message.
     pub said: Option<Said>,
     /// How regularly its heartbeats arrive.
@@ -68,10 +70,11 @@ impl Said {
 }
 
 impl Member {
-    pub fn new(name: Name, id: HostId) -> Self {
+    pub fn new(name: Name, id: HostId, spare: bool) -> Self {
         Self {
             name,
             id,
+            spare,
             said: None,
             rhythm: Rhythm::default(),
             suspected: false,

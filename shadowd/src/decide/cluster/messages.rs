@@ -60,6 +60,7 @@ impl Group {
         }
         self.heard(index, sent, &message.body, now);
         self.learn_epoch(index, message.epoch, &message.body, now);
+        self.learn_enlistment(index, message, now);
         self.vote(index, sent, message, now);
         match &message.body {
             Body::Beat { role, .. } => self.on_beat(index, *role, message.epoch, now),

@@ -91,7 +91,9 @@ impl Group {
         now: BootTime,
     ) {
         let counter = epoch.counter;
+        self.begin_redundancy(cause, now);
         self.newest = epoch;
+        self.carry_enlistment(epoch);
         self.policy.changes += 1;
         self.last_words = None;
         let cold = match &self.state {

@@ -175,7 +175,7 @@ impl Group {
         let ballots = || self.lease.iter().flat_map(|lease| &lease.ballots);
         self.members.iter().all(|member| {
             let keeps = || ballots().any(|one| one.id == member.id && one.until >= until);
-            !member.alive() || keeps()
+            member.spare || !member.alive() || keeps()
         })
     }
 

@@ -12,8 +12,8 @@ use super::group::{Group, State, View};
 use super::handover::Refusal;
 use super::loan::Loan;
 use crate::facts::{
-    BootTime, BorrowedStatus, Cause, EventKind, FailbackStatus, Name, OrderStatus, PolicyMemory,
-    PolicyOrder, PolicyStatus, PolicyWord, RememberedOrder,
+    BootTime, BorrowedStatus, Cause, Enlistment, EventKind, FailbackStatus, Name, OrderStatus,
+    PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord, RememberedOrder,
 };
 
 /// A handover that came to nothing is tried again after so many suspicion times.
@@ -77,6 +77,8 @@ pub(super) struct Policy {
     pub offered_for: Option<Cause>,
     /// Digest of the group's addresses and members.
     pub definition: u32,
+    /// The newest word of an owner of which spares are enlisted.
+    pub enlisted: Enlistment,
     /// Counts what is worth remembering over a restart.
     pub changes: u64,
     /// The last live drill that began here.
@@ -220,6 +222,7 @@ impl Group {
             freeze_order: self.policy.freeze_order,
             freeze_left_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
             loan: self.policy.loan.as_ref().and_then(Loan::word),
+            enlisted: self.policy.enlisted,
         }
     }
 
@@ -282,6 +285,7 @@ impl Group {
             | Cause::Maintenance
             | Cause::Failback
             | Cause::Flapping
+            | Cause::Spare
             | Cause::DefinitionDiffers
             | Cause::Drill => {}
         }
@@ -365,7 +369,8 @@ impl Group {
         }
         let better = |index: &usize| {
             let member = &self.members[*index];
-            member.ready() && member.priority() > self.settings.priority
+            let better = self.settings.spare || member.priority() > self.settings.priority;
+            member.ready() && !member.spare && better
         };
         let best = (0..self.members.len())
             .filter(better)
@@ -389,6 +394,7 @@ impl Group {
             held: policy.flap.held(),
             owner: self.active_epoch().is_some(),
             loan: policy.loan.as_ref().and_then(|loan| loan.remembered(now)),
+            enlisted: policy.enlisted,
         }
     }
 
@@ -406,6 +412,7 @@ impl Group {
         self.policy.maintenance = taken_up(memory.maintenance);
         self.policy.freeze = taken_up(memory.freeze);
         self.policy.freeze_order = memory.freeze_order;
+        self.policy.enlisted = self.policy.enlisted.max(memory.enlisted);
         self.policy.flap = Flap::restored(memory.penalty, memory.held, elapsed, flap, now);
         let loan = memory.loan;
         self.policy.loan = loan.map(|loan| Loan::restored(loan, elapsed, now));

@@ -51,7 +51,9 @@ impl Group {
         let answered = answered.filter(|at| said.is_none_or(|said| *at > said.heard));
         let indulged = answered
             .map(|at| at.after(self.settings.suspect_after))
-            .map_or(from, |until| until.min(from.after(permitted * KERNEL_ANSWERS)));
+            .map_or(from, |until| {
+                until.min(from.after(permitted * KERNEL_ANSWERS))
+            });
         let paused = said.map(|said| said.paused).unwrap_or_default();
         from.after(permitted.max(paused)).max(indulged)
     }

@@ -114,6 +114,13 @@ impl Look<'_> {
             .collect()
     }
 
+    fn is_spare(&self, name: &Name) -> bool {
+        if *name == self.core.me.name {
+            return self.core.settings.spare;
+        }
+        self.core.settings.spares.contains(name)
+    }
+
     fn knows(&self, name: &Name) -> bool {
         let witnesses = self.witnesses();
         let names = witnesses.iter().map(|(peer, _)| &peer.name);
@@ -198,7 +205,14 @@ impl Look<'_> {
         let witnesses: Vec<Peer> = self.witnesses().into_iter().map(|(peer, _)| peer).collect();
         let mut settings = self.core.settings.clone();
         settings.priority = said.priority;
-        settings.members = others.iter().map(|one| one.name.clone()).collect();
+        let names = |spare: bool| {
+            let others = others
+                .iter()
+                .filter(|one| self.is_spare(&one.name) == spare);
+            others.map(|one| one.name.clone()).collect()
+        };
+        (settings.members, settings.spares) = (names(false), names(true));
+        settings.spare = self.is_spare(&peer.name);
         let mut group = Group::new(settings, peer.clone(), others, &witnesses, newest, now);
         group.policy = self.core.policy.without_own();
         let owns = said.role == Role::Active && newest.owner == peer.id;
@@ -270,9 +284,14 @@ impl Look<'_> {
     fn witness(&self, peer: &Peer) -> Witness {
         let witnesses = self.witnesses().into_iter().map(|(peer, _)| peer);
         let others: Vec<Peer> = witnesses.filter(|one| one != peer).collect();
-        let settings = self.core.settings.clone();
+        let mut settings = self.core.settings.clone();
         let newest = self.core.newest;
         let members = self.members();
+        settings.spares = members
+            .iter()
+            .filter(|one| self.is_spare(&one.name))
+            .map(|one| one.name.clone())
+            .collect();
         let mut witness = Witness::new(settings, peer, members, &others, newest, self.now);
         witness.voter.quiet_until = self.now;
         witness.voter.promise = self.promise();
@@ -345,7 +364,13 @@ fn stands(group: &Group, said: Said, world: &World) -> String {
             format!("follows {}", group.members[*member].name)
         }
         (State::Shadow(View::Asking(_) | View::Vacant { .. }), Some(lease)) => {
-            let (there, all) = (world.nodes.len(), lease.ballots.len() + 1);
+            let voting = |node: &&Node| {
+                let mut members = group.members.iter();
+                let spare = members.any(|one| one.spare && one.id == node.peer.id);
+                let own = group.settings.spare && group.me.id == node.peer.id;
+                !spare && !own
+            };
+            let (there, all) = (world.nodes.iter().filter(voting).count(), lease.count());
             format!("could own it, but no majority promised: {there} of {all} voters are left")
         }
         _ => "could own it".to_owned(),

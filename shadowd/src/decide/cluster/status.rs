@@ -65,6 +65,7 @@ impl Group {
             eligible: member.can_own(),
             suspected: member.suspected,
             reason: member.said.and_then(|said| said.reason),
+            spare: member.spare,
         });
         let own = MemberStatus {
             host: self.me.name.clone(),
@@ -73,6 +74,7 @@ impl Group {
             eligible: self.trouble(now).is_none(),
             suspected: false,
             reason: self.trouble(now),
+            spare: self.settings.spare,
         };
         GroupStatus {
             group: self.settings.name.clone(),
@@ -90,12 +92,13 @@ impl Group {
             guard: Vec::new(),
             drain: None,
             policy: self.policy_status(now),
+            redundancy: self.redundancy_status(),
         }
     }
 
     fn lease_status(&self) -> Option<LeaseStatus> {
         let lease = self.lease.as_ref()?;
-        let voters = lease.ballots.iter().map(|ballot| VoterStatus {
+        let voters = lease.voters().map(|ballot| VoterStatus {
             host: ballot.name.clone(),
             witness: ballot.witness,
             promised_until: (ballot.until > BootTime::default()).then_some(ballot.until),

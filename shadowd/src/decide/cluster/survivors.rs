@@ -144,7 +144,10 @@ impl World {
                 Action::StopUnits { epoch } => self.did(node, Done::UnitsStopped { epoch }),
                 Action::KeepPromise(kept) => self.did(node, Done::PromiseKept(kept)),
                 // The dead host's kernel does not answer, and the others are heard.
-                Action::Probe { .. } | Action::PassBack { .. } | Action::Announce { .. } => {}
+                Action::Probe { .. }
+                | Action::PassBack { .. }
+                | Action::Provide(_)
+                | Action::Announce { .. } => {}
             }
         }
     }

@@ -73,7 +73,7 @@ impl Group {
             return true;
         };
         let ballot = &lease.ballots[voter];
-        if ballot.witness || epoch.owner != ballot.id {
+        if ballot.witness || epoch.owner != ballot.id || self.settings.spare {
             return true;
         }
         let others = electorate != lease.electorate;
@@ -130,6 +130,9 @@ impl Group {
             Body::Pause { silent, electorate } => {
                 self.on_pause_ask(voter, epoch, (*silent, *electorate), sent, now);
             }
+            // A spare has no vote to give.
+            Body::Promise { .. } | Body::Refuse { .. }
+                if self.members.get(voter).is_some_and(|member| member.spare) => {}
             Body::Promise { sent, lease } => self.on_promise(voter, epoch, *sent, *lease, now),
             Body::Refuse { wait } => self.on_refusal(voter, epoch, *wait, now),
             // Only who holds a promise may give it back or away.

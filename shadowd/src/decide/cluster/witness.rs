@@ -32,7 +32,7 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// A witness that just started; `voters` are the members and the other witnesses.
+    /// A witness that just started. `members` are the members, and the spares, which do not vote.
     /// `newest` is what its store remembers.
     pub fn new(
         settings: GroupSettings,
@@ -42,7 +42,9 @@ impl Witness {
         newest: Epoch,
         now: BootTime,
     ) -> Self {
-        let peers = members.iter().chain(other_witnesses).chain([me]);
+        let voting = |peer: &&Peer| !settings.spares.contains(&peer.name);
+        let voting = members.iter().filter(voting);
+        let peers = voting.chain(other_witnesses).chain([me]);
         let ids: Vec<HostId> = peers.map(|peer| peer.id).collect();
         Self {
             voter: Voter::new(longest(&settings), newest, now),

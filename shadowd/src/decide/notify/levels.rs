@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::facts::{BootTime, GroupStatus, Name, Role, Topic};
+use crate::facts::{BootTime, GroupStatus, Name, RedundancyStatus, Role, Topic};
 
 /// What a notice is about. Notices of one subject replace each other: only the last one counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,8 +94,10 @@ pub struct Sighting {
     pub epoch: u64,
     /// Who owns it.
     pub active: Option<Name>,
-    /// Whether a member other than the active one could own it.
+    /// Whether as many members other than the active one could own it as are wanted.
     pub redundant: bool,
+    /// Why not, or how it came back, in words.
+    pub redundancy: String,
     /// Whether this host is active without a lease.
     pub lapsed: bool,
 }
@@ -106,12 +108,15 @@ impl Sighting {
         let ready = status.members.iter().filter(|member| {
             status.active.as_ref() != Some(&member.host) && member.eligible && !member.suspected
         });
+        // Only the owner knows how many are wanted, and why they are missed.
+        let redundancy = status.redundancy.as_ref();
         Self {
             group: status.group.clone(),
             role: status.role,
             epoch: status.epoch.counter,
             active: status.active.clone(),
-            redundant: ready.count() > 0,
+            redundant: redundancy.map_or_else(|| ready.count() > 0, |it| it.full),
+            redundancy: redundancy.map_or_else(String::new, told),
             lapsed: status.lease.as_ref().is_some_and(|lease| lease.lapsed),
         }
     }
@@ -151,6 +156,17 @@ impl Sighting {
             0
         };
         State { topic, epoch }
+    }
+}
+
+fn told(status: &RedundancyStatus) -> String {
+    match (&status.why, &status.last) {
+        (Some(why), _) => why.clone(),
+        (None, Some(last)) => {
+            let took = Duration::from_nanos(last.took_ns).as_secs_f64();
+            format!("{} is ready ({}), after {took:.1} s", last.host, last.by)
+        }
+        (None, None) => String::new(),
     }
 }
 

@@ -139,6 +139,7 @@ impl Notifier {
             | EventKind::Paused
             | EventKind::Resumed
             | EventKind::Drill
+            | EventKind::Redundancy
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };
@@ -168,6 +169,10 @@ impl Notifier {
             let mut notice = self.notice(&name, state.topic, now);
             if subject == Subject::Role {
                 notice.cause = self.groups.get(&name).and_then(|group| group.cause);
+            }
+            if subject == Subject::Redundancy {
+                let seen = self.groups.get(&name).and_then(|it| it.sighting.as_ref());
+                notice.detail = seen.map_or_else(String::new, |seen| seen.redundancy.clone());
             }
             for mailbox in &mut self.mailboxes {
                 self.told.extend(mailbox.state(subject, state, &notice));

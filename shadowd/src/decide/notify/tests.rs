@@ -40,6 +40,7 @@ fn seen(role: Role, epoch: u64) -> Sighting {
         epoch,
         active: Some(name("a")),
         redundant: true,
+        redundancy: String::new(),
         lapsed: false,
     }
 }

@@ -137,6 +137,55 @@ const POLICY: &[Gauge<GroupStatus>] = &[
     ),
 ];
 
+const REDUNDANCY: &[Gauge<GroupStatus>] = &[
+    (
+        Family(
+            "shadowd_group_redundant",
+            Count,
+            "Whether as many shadows are ready as the group wants; on the active alone",
+        ),
+        |group| group.redundancy.as_ref().map(|it| flag(it.full)),
+    ),
+    (
+        Family(
+            "shadowd_group_shadows_ready",
+            Count,
+            "Shadows that could take the group over now; on the active alone",
+        ),
+        |group| group.redundancy.as_ref().map(|it| f64::from(it.ready)),
+    ),
+    (
+        Family(
+            "shadowd_group_shadows_wanted",
+            Count,
+            "Shadows that the group wants; on the active alone",
+        ),
+        |group| group.redundancy.as_ref().map(|it| f64::from(it.wanted)),
+    ),
+    (
+        Family(
+            "shadowd_group_spares_enlisted",
+            Count,
+            "Spares that count as shadows; on the active alone",
+        ),
+        |group| {
+            let status = group.redundancy.as_ref();
+            status.map(|it| it.enlisted.len() as f64)
+        },
+    ),
+    (
+        Family(
+            "shadowd_group_redundancy_restored_after",
+            Seconds,
+            "How long the last loss of redundancy that this host has seen end had lasted",
+        ),
+        |group| {
+            let last = group.redundancy.as_ref()?.last.as_ref()?;
+            Some(seconds(last.took_ns))
+        },
+    ),
+];
+
 const PEER: &[Gauge<PeerStatus>] = &[
     (
         Family(
@@ -258,7 +307,7 @@ pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
         "1 for the reason why this host could not own the group now; absent while it could",
     );
     gauge(to, family, reasons)?;
-    for families in [GROUP, POLICY] {
+    for families in [GROUP, POLICY, REDUNDANCY] {
         gauges(to, families, groups, |it| {
             labels(&[("group", it.group.as_str())])
         })?;

@@ -172,6 +172,7 @@ fn status() -> Status {
             guard: Vec::new(),
             drain: None,
             policy: PolicyStatus::default(),
+            redundancy: None,
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {

@@ -29,7 +29,8 @@ pub(super) fn electorate() -> u64 {
 }
 
 /// The lease that is asked for: the last quarter of a heartbeat would keep nothing.
-const ASKED: Duration = SUSPECT.saturating_sub(Duration::from_nanos(HEARTBEAT.as_nanos() as u64 / 4));
+const ASKED: Duration =
+    SUSPECT.saturating_sub(Duration::from_nanos(HEARTBEAT.as_nanos() as u64 / 4));
 
 /// `w` promises what was asked just now, in `epoch`.
 fn promise(bench: &mut Bench, epoch: Epoch) {

@@ -7,11 +7,12 @@ mod lend;
 mod ownership;
 mod pause;
 mod policy;
+mod spares;
 
 use std::time::Duration;
 
 use super::{Action, Done, Group, Peer, Refusal, Step};
-use crate::config::settings::{GroupSettings, PolicySettings, UnitSettings};
+use crate::config::settings::{GroupSettings, PolicySettings, RedundancySettings, UnitSettings};
 use crate::facts::{
     Body, BootTime, Cause, Drain, Epoch, EventKind, GroupMessage, HostId, Mac, Name, PolicyWord,
     Protection, Role, UnitMode,
@@ -73,6 +74,9 @@ impl Bench {
             drain: Duration::from_secs(60),
             unanswered_after: None,
             policy: PolicySettings::default(),
+            spares: Vec::new(),
+            spare: false,
+            redundancy: RedundancySettings::of(1),
         };
         let now = BootTime::from_nanos(5_000_000_000);
         let me = Peer {
