@@ -13,6 +13,7 @@ mod notify;
 pub mod pattern;
 mod policy;
 pub mod settings;
+pub mod several;
 mod validate;
 
 use std::path::Path;

@@ -91,6 +91,10 @@ pub enum EventKind {
     Resumed,
     /// A drill began, ended or was skipped; `detail` says how.
     Drill,
+    /// What a peer says comes over another path, and over this one no more.
+    PathLost,
+    /// What a peer says comes over this path again.
+    PathBack,
 }
 
 impl fmt::Display for EventKind {
@@ -126,6 +130,8 @@ impl fmt::Display for EventKind {
             Self::Paused => "paused",
             Self::Resumed => "resumed",
             Self::Drill => "drill",
+            Self::PathLost => "path lost",
+            Self::PathBack => "path back",
         })
     }
 }

@@ -10,6 +10,7 @@ mod drill;
 mod event;
 mod ids;
 mod notice;
+mod paths;
 mod pause;
 mod policy;
 mod status;
@@ -35,6 +36,7 @@ pub use notice::{
     LastNotice, Notice, ReceiverCounts, ReceiverKind, ReceiverStatus, Severity, Told, Topic,
     TopicError,
 };
+pub use paths::{PathNumber, PathState, PathStatus};
 pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,

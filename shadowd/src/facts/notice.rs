@@ -31,6 +31,10 @@ pub enum Topic {
     LeaseHeld,
     /// Another host says that it has a virtual IP of a group that this host owns.
     VipClaimed,
+    /// A path to another member or a witness carries nothing, while others do.
+    PathLost,
+    /// All paths to other members and witnesses carry again.
+    PathBack,
     /// A planned handover began, ended or was refused.
     Handover,
     /// A step failed.
@@ -58,7 +62,7 @@ impl std::error::Error for TopicError {}
 
 impl Topic {
     /// What can be asked for; [`Topic::Test`] always comes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Active,
         Self::Shadow,
         Self::Stopped,
@@ -69,6 +73,8 @@ impl Topic {
         Self::LeaseLapsed,
         Self::LeaseHeld,
         Self::VipClaimed,
+        Self::PathLost,
+        Self::PathBack,
         Self::Handover,
         Self::Failure,
     ];
@@ -86,6 +92,8 @@ impl Topic {
             Self::LeaseLapsed => "lease-lapsed",
             Self::LeaseHeld => "lease-held",
             Self::VipClaimed => "vip-claimed",
+            Self::PathLost => "path-lost",
+            Self::PathBack => "path-back",
             Self::Handover => "handover",
             Self::Failure => "failure",
             Self::Test => "test",
@@ -96,9 +104,12 @@ impl Topic {
     pub const fn severity(self) -> Severity {
         match self {
             Self::Active | Self::Shadow | Self::Handover | Self::Test => Severity::Info,
-            Self::Stopped | Self::RedundancyLost | Self::RedundancyRestored | Self::Failure => {
-                Severity::Warning
-            }
+            Self::Stopped
+            | Self::RedundancyLost
+            | Self::RedundancyRestored
+            | Self::PathLost
+            | Self::PathBack
+            | Self::Failure => Severity::Warning,
             Self::Lost | Self::Owned | Self::LeaseLapsed | Self::LeaseHeld | Self::VipClaimed => {
                 Severity::Critical
             }
@@ -109,7 +120,7 @@ impl Topic {
     pub const fn resolves(self) -> bool {
         matches!(
             self,
-            Self::Owned | Self::RedundancyRestored | Self::LeaseHeld
+            Self::Owned | Self::RedundancyRestored | Self::LeaseHeld | Self::PathBack
         )
     }
 }

@@ -120,6 +120,7 @@ mod tests {
             guard: Vec::new(),
             drain: None,
             policy: PolicyStatus::default(),
+            lost_paths: Vec::new(),
         }
     }
 

@@ -7,11 +7,13 @@
 #![cfg(feature = "hosts")]
 
 mod capture;
+mod detection;
 mod drill;
 mod explain;
 mod faults;
 mod hooks;
 mod input;
+mod paths;
 mod restart;
 mod wire;
 

@@ -65,6 +65,8 @@ pub struct Host {
     pub v4: Ipv4Addr,
     /// Its own IPv6 address.
     pub v6: Ipv6Addr,
+    /// Its own IPv4 address on the second link.
+    pub second: Ipv4Addr,
     /// Its network namespace.
     pub namespace: String,
     /// Its files: `upper`, `work`, `root`, `console.log`.
@@ -108,6 +110,7 @@ impl State {
             Host {
                 witness,
                 v4: Ipv4Addr::new(192, 0, 2, number),
+                second: Ipv4Addr::new(198, 51, 100, number),
                 v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
                 namespace: format!("shadowd-{id}-{name}"),
                 directory: directory.join(&name),

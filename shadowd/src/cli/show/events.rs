@@ -62,6 +62,8 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Paused => "paused",
         EventKind::Resumed => "resumed",
         EventKind::Drill => "drill",
+        EventKind::PathLost => "path_lost",
+        EventKind::PathBack => "path_back",
     }
 }
 
@@ -74,12 +76,15 @@ const fn tone(kind: EventKind) -> Tone {
         EventKind::PeerSuspected
         | EventKind::UnitDown
         | EventKind::LinkChanged
+        | EventKind::PathLost
         | EventKind::Serving
         | EventKind::FlapPenalty
         | EventKind::Maintenance
         | EventKind::Freeze => Tone::Warning,
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
-        EventKind::UnitUp | EventKind::PeerHeard | EventKind::LeaseHeld => Tone::Good,
+        EventKind::UnitUp | EventKind::PeerHeard | EventKind::PathBack | EventKind::LeaseHeld => {
+            Tone::Good
+        }
         EventKind::DaemonStarted
         | EventKind::DaemonStopped
         | EventKind::VipAdded

@@ -20,6 +20,7 @@ mod neighbours;
 mod ownership;
 mod pause;
 mod policy;
+mod refused;
 mod replay;
 mod rhythm;
 mod silence;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::group::{Group, State, View};
 use super::stretch::STRETCH_MAX;
-use crate::facts::{BootTime, Cause, EventKind};
+use crate::facts::{BootTime, EventKind};
 
 /// Irregular heartbeats stretch the bound of silence so many times at most.
 const IRREGULAR_MAX: u32 = 4;
@@ -34,15 +34,17 @@ impl Group {
             let silent = now.since(self.silent_from(member, since));
             if silent >= self.patience(member) {
                 self.suspect(member, silent, now);
-                self.vacant(Cause::Silence, now);
+                self.vacant(self.silence_is(member), now);
             }
         }
     }
 
-    /// How long `member` may be silent: longer while its kernel answers.
+    /// How long `member` may be silent: longer while its kernel answers, less when it says that the
+    /// daemon is not there.
     pub(super) fn patience(&self, member: usize) -> Duration {
         let paused = self.members[member].said.map(|said| said.paused);
         let permitted = self.permitted(member) * self.indulgence(member);
+        let permitted = self.unless_refused(member, permitted);
         permitted.max(paused.unwrap_or_default())
     }
 
@@ -82,7 +84,8 @@ impl Group {
         if !std::mem::replace(&mut self.members[member].suspected, true) {
             let name = &self.members[member].name;
             let detail = format!("{name} silent for {:.1} ms", silent.as_secs_f64() * 1e3);
-            self.record(EventKind::PeerSuspected, Some(Cause::Silence), detail, now);
+            let cause = self.silence_is(member);
+            self.record(EventKind::PeerSuspected, Some(cause), detail, now);
         }
     }
 }

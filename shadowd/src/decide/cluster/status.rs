@@ -90,6 +90,7 @@ impl Group {
             guard: Vec::new(),
             drain: None,
             policy: self.policy_status(now),
+            lost_paths: Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Who is told what, and when: what groups are and what happens to them in, notices out.
 //!
-//! Of a **state** (role, owner, redundancy, lease) only the newest is told: what a receiver has no
+//! Of a **state** (role, owner, redundancy, lease, paths) only the newest is told: what a receiver has no
 //! time for is skipped and counted, and the last one always comes through, also after a restart of
 //! the daemon, because what was told is remembered. A **happening** (a claim, a handover, a failed
 //! step) is told once, with the number of those before it that were skipped.
@@ -137,6 +137,8 @@ impl Notifier {
             | EventKind::Paused
             | EventKind::Resumed
             | EventKind::Drill
+            | EventKind::PathLost
+            | EventKind::PathBack
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };
@@ -166,6 +168,11 @@ impl Notifier {
             let mut notice = self.notice(&name, state.topic, now);
             if subject == Subject::Role {
                 notice.cause = self.groups.get(&name).and_then(|group| group.cause);
+            }
+            if subject == Subject::Paths {
+                let seen = self.groups.get(&name);
+                let seen = seen.and_then(|group| group.sighting.as_ref());
+                notice.detail = seen.map_or_else(String::new, |seen| seen.lost_paths.join(", "));
             }
             for mailbox in &mut self.mailboxes {
                 self.told.extend(mailbox.state(subject, state, &notice));

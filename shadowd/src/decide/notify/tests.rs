@@ -41,6 +41,7 @@ fn seen(role: Role, epoch: u64) -> Sighting {
         active: Some(name("a")),
         redundant: true,
         lapsed: false,
+        lost_paths: Vec::new(),
     }
 }
 

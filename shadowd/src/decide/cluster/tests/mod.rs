@@ -6,6 +6,7 @@ mod lease;
 mod ownership;
 mod pause;
 mod policy;
+mod refused;
 
 use std::time::Duration;
 
