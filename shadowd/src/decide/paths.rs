@@ -70,6 +70,7 @@ struct Path {
     /// In a row.
     missed: u32,
     lost: Option<BootTime>,
+    lost_because: Option<Cause>,
     /// Since it was lost.
     returned: u32,
     /// Both counts when the one under way began.
@@ -132,7 +133,7 @@ impl Paths {
         here.returned = here.returned.saturating_add(1);
         let lost_for = now.since(since);
         if here.returned >= BACK_AFTER && lost_for >= BACK_SETTLES {
-            here.lost = None;
+            (here.lost, here.lost_because) = (None, None);
             self.changes.push_back(Change::Back { path, lost_for });
         }
     }
@@ -140,8 +141,8 @@ impl Paths {
     /// The interface of this host's end of `path` got its carrier, or lost it.
     pub fn on_carrier(&mut self, path: PathNumber, up: bool, now: BootTime) {
         if let Some(here) = self.each.get_mut(path.place()) {
-            here.unlinked = !up;
-            if !up {
+            let before = std::mem::replace(&mut here.unlinked, !up);
+            if !up && !before {
                 self.lost(path.place(), now);
             }
         }
@@ -153,16 +154,20 @@ impl Paths {
             return;
         }
         let here = &mut self.each[place];
-        let Some(path) = PathNumber::new(place).filter(|_| here.lost.is_none()) else {
+        // Lost for want of a word, before the carrier's own came: that says why.
+        let explains = here.unlinked && here.lost_because == Some(Cause::Silence);
+        let news = here.lost.is_none() || explains;
+        let Some(path) = PathNumber::new(place).filter(|_| news) else {
             return;
         };
-        here.lost = Some(now);
+        here.lost = here.lost.or(Some(now));
         here.returned = 0;
         here.began = (self.news, here.arrived);
         let cause = match here.unlinked {
             true => Cause::LinkLost,
             false => Cause::Silence,
         };
+        here.lost_because = Some(cause);
         let missed = here.missed;
         let change = Change::Lost {
             path,
@@ -314,6 +319,16 @@ mod tests {
         two.paths.on_carrier(path(0), true, two.now);
         assert_eq!(two.states(), [PathState::Lost, PathState::Up]);
         assert_eq!(two.beats(200, [true, true]).len(), 1);
+    }
+
+    #[test]
+    fn a_carrier_that_is_told_of_late_still_says_why() {
+        let mut two = Two::new();
+        two.beats(100, [true, true]);
+        assert_eq!(two.beats(10, [false, true]), [lost(0, Cause::Silence, 10)]);
+        two.paths.on_carrier(path(0), false, two.now);
+        two.paths.on_carrier(path(0), false, two.now);
+        assert_eq!(two.beats(1, [false, true]), [lost(0, Cause::LinkLost, 10)]);
     }
 
     #[test]

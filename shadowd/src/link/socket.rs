@@ -33,9 +33,9 @@ const PORT_UNREACHABLE_V6: (u8, u8) = (1, 4);
 #[derive(Debug)]
 pub(super) struct PathSocket {
     socket: UdpSocket,
-    /// The same socket, sent on directly: tokio would refuse a send until it has once seen the
-    /// socket writable.
-    sender: Socket,
+    /// The same socket, used directly: tokio would refuse a send until it has once seen the socket
+    /// writable, and would not see what has arrived here while another socket keeps it busy.
+    direct: std::net::UdpSocket,
     ipv6: bool,
 }
 
@@ -80,10 +80,10 @@ impl PathSocket {
             free_bind(&socket, listen)?;
         }
         socket.bind(&SockAddr::from(listen))?;
-        let sender = socket.try_clone()?;
+        let direct = socket.try_clone()?.into();
         Ok(Self {
             socket: UdpSocket::from_std(socket.into())?,
-            sender,
+            direct,
             ipv6: listen.is_ipv6(),
         })
     }
@@ -99,6 +99,10 @@ impl PathSocket {
         cx: &mut Context<'_>,
         inbox: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        match self.direct.recv_from(inbox) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return Poll::Ready(received),
+        }
         let mut into = ReadBuf::new(inbox);
         let polled = self.socket.poll_recv_from(cx, &mut into);
         polled.map(|source| source.map(|source| (into.filled().len(), source)))
@@ -106,9 +110,9 @@ impl PathSocket {
 
     /// Sends at once, or not at all; says whether it went.
     pub(super) fn send(&self, to: SocketAddr, sealed: &[u8]) -> bool {
-        let to = SockAddr::from(reachable(to, self.ipv6));
+        let to = reachable(to, self.ipv6);
         for _ in 0..TRIES {
-            match self.sender.send_to(sealed, &to) {
+            match self.direct.send_to(sealed, to) {
                 Ok(_) => return true,
                 // This reports the fate of an earlier datagram, perhaps to another peer, and
                 // clears it: this one may go.
@@ -130,7 +134,7 @@ impl PathSocket {
     /// The next report about a datagram, with what it quotes of it at the start of `quoted`; none
     /// if there is no further one.
     pub(super) fn report(&self, quoted: &mut [u8]) -> Option<Report> {
-        let read = || read_report(self.sender.as_raw_fd(), quoted);
+        let read = || read_report(self.direct.as_raw_fd(), quoted);
         self.socket.try_io(Interest::ERROR, read).ok()
     }
 }

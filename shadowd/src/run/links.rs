@@ -9,7 +9,9 @@ use super::peer::PeerLink;
 use super::record::Recorder;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::decide::paths::Change;
-use crate::facts::{BootTime, Datagram, EventKind, GroupMessage, Name, PathNumber, PathState};
+use crate::facts::{
+    BootTime, Cause, Datagram, EventKind, GroupMessage, Name, PathNumber, PathState,
+};
 use crate::link::{Arrival, Datagrams};
 use crate::observe::sys::boot_time;
 
@@ -147,19 +149,12 @@ fn tell(link: &mut PeerLink, recorder: &Recorder, now: BootTime) {
             Change::Lost {
                 path,
                 cause,
-                missed: 0,
-            } => (
-                EventKind::PathLost,
-                path,
-                Some(cause),
-                "no carrier".to_owned(),
-            ),
-            Change::Lost {
-                path,
-                cause,
                 missed,
             } => {
-                let rest = format!("{missed} datagrams in a row came over others only");
+                let rest = match cause {
+                    Cause::LinkLost => "no carrier".to_owned(),
+                    _ => format!("{missed} datagrams in a row came over others only"),
+                };
                 (EventKind::PathLost, path, Some(cause), rest)
             }
             Change::Back { path, lost_for } => {

@@ -7,6 +7,7 @@
 #![cfg(feature = "hosts")]
 
 mod capture;
+mod configured;
 mod detection;
 mod drill;
 mod explain;
