@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::several::Several;
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,8 +40,9 @@ pub struct File {
 pub struct Host {
     /// This host's name; its peers use the same.
     pub name: Spanned<String>,
-    /// Address and port for datagrams (UDP) and streams (TCP).
-    pub listen: Spanned<String>,
+    /// Address and port for datagrams (UDP) and streams (TCP); a list of up to 4, one for each link
+    /// to the other hosts.
+    pub listen: Several,
     /// Where identity and store live. Default `/var/lib/shadowd`.
     pub state_dir: Option<Spanned<String>>,
     /// The query socket. Default `/run/shadowd/shadowd.sock`.
@@ -54,8 +57,9 @@ pub struct Peer {
     pub name: Spanned<String>,
     /// Its identity, as `shadowctl id` prints it there.
     pub id: Spanned<String>,
-    /// Address and port its daemon listens on.
-    pub address: Spanned<String>,
+    /// Address and port its daemon listens on; a list where it listens on several links, in the
+    /// order of this host's `listen`.
+    pub address: Several,
 }
 
 /// `[[group]]`.

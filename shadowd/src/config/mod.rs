@@ -14,6 +14,7 @@ pub mod pattern;
 mod policy;
 mod redundancy;
 pub mod settings;
+pub mod several;
 mod validate;
 
 use std::path::Path;

@@ -48,8 +48,9 @@ pub struct Settings {
 pub struct HostSettings {
     /// Its name; peers' configurations use the same.
     pub name: Name,
-    /// Where the daemon listens, for datagrams (UDP) and streams (TCP) alike.
-    pub listen: SocketAddr,
+    /// Where the daemon listens, for datagrams (UDP) and streams (TCP) alike: on the first link to
+    /// the other hosts, and on up to three more.
+    pub listen: Vec<SocketAddr>,
     /// Where identity and store live.
     pub state_dir: PathBuf,
     /// The socket that `shadowctl` talks to.
@@ -63,8 +64,9 @@ pub struct PeerSettings {
     pub name: Name,
     /// Its identity, pinned.
     pub id: HostId,
-    /// Where its daemon listens.
-    pub address: SocketAddr,
+    /// Where its daemon listens on each link, in the order of this host's `listen`, whose addresses
+    /// they are reached from: the paths to it. At least one, at most as many as there.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// One group.

@@ -3,6 +3,7 @@
 mod capture;
 mod drill;
 mod group;
+mod hosts;
 mod notify;
 mod policy;
 mod redundancy;
@@ -16,13 +17,10 @@ use toml::Spanned;
 
 use super::error::{ConfigError, line_of};
 use super::file;
-use super::settings::{
-    GroupSettings, HistorySettings, HostSettings, MetricsSettings, PeerSettings, Settings,
-};
-use crate::facts::{HostId, Name};
+use super::settings::{GroupSettings, HistorySettings, HostSettings, MetricsSettings, Settings};
+use crate::facts::Name;
 use group::Place;
 
-const MAX_PEERS: usize = 64;
 const MAX_GROUPS: usize = 16;
 
 /// The text behind the spans, for error messages.
@@ -133,7 +131,7 @@ impl Source<'_> {
                                that is meant";
                 return Err(self.refuse("metrics.listen", value, allowed));
             }
-            if address == host.listen {
+            if host.listen.contains(&address) {
                 return Err(self.refuse("metrics.listen", value, "another port than host.listen"));
             }
             settings.listen = Some(address);
@@ -238,55 +236,5 @@ impl Source<'_> {
             return Ok(value.get_ref().into());
         }
         Err(self.refuse(key, value, "an absolute path"))
-    }
-
-    fn host(&self, host: &file::Host) -> Checked<HostSettings> {
-        Ok(HostSettings {
-            name: self.parsed("host.name", &host.name)?,
-            listen: self.socket_address("host.listen", &host.listen)?,
-            state_dir: self.absolute(
-                "host.state_dir",
-                host.state_dir.as_ref(),
-                "/var/lib/shadowd",
-            )?,
-            socket: self.absolute(
-                "host.socket",
-                host.socket.as_ref(),
-                "/run/shadowd/shadowd.sock",
-            )?,
-        })
-    }
-
-    fn peers(&self, file: &file::File, host: &HostSettings) -> Checked<Vec<PeerSettings>> {
-        let mut peers: Vec<PeerSettings> = Vec::new();
-        for written in &file.peer {
-            let peer = PeerSettings {
-                name: self.parsed("peer.name", &written.name)?,
-                id: self.parsed::<HostId>("peer.id", &written.id)?,
-                address: self.socket_address("peer.address", &written.address)?,
-            };
-            if peer.name == host.name || peers.iter().any(|other| other.name == peer.name) {
-                let allowed = "each host has a name of its own";
-                return Err(self.refuse("peer.name", &written.name, allowed));
-            }
-            if peers.iter().any(|other| other.id == peer.id) {
-                return Err(self.refuse("peer.id", &written.id, "each host has an id of its own"));
-            }
-            if peer.address == host.listen
-                || peers.iter().any(|other| other.address == peer.address)
-            {
-                let allowed = "each host listens on an address of its own";
-                return Err(self.refuse("peer.address", &written.address, allowed));
-            }
-            if peer.address.is_ipv4() != host.listen.is_ipv4() {
-                let allowed = "of the same family as host.listen";
-                return Err(self.refuse("peer.address", &written.address, allowed));
-            }
-            peers.push(peer);
-            if peers.len() > MAX_PEERS {
-                return Err(self.refuse("peer.name", &written.name, "a host has at most 64 peers"));
-            }
-        }
-        Ok(peers)
     }
 }

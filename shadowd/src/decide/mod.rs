@@ -9,5 +9,6 @@ pub mod drill;
 pub mod filter;
 pub mod map;
 pub mod notify;
+pub mod paths;
 pub mod serving;
 pub(crate) mod unit_names;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootTime, Epoch, HostId, Name, PolicyWord};
+use super::{BootTime, Epoch, HostId, Name, PathNumber, PolicyWord};
 
 /// What a member is to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,6 +77,8 @@ pub enum Cause {
     Drill,
     /// The host is a spare that no owner has enlisted.
     Spare,
+    /// The active's kernel said that nobody listens where its daemon did, and it was silent.
+    DaemonRefused,
 }
 
 impl fmt::Display for Cause {
@@ -100,6 +102,7 @@ impl fmt::Display for Cause {
             Self::DefinitionDiffers => "definition_differs",
             Self::Drill => "drill",
             Self::Spare => "spare",
+            Self::DaemonRefused => "daemon_refused",
         })
     }
 }
@@ -197,6 +200,8 @@ pub struct Datagram {
     /// receiver's clock, plus the time the sender has kept it: now less this is the round trip.
     /// `None` before the first.
     pub heard: Option<BootTime>,
+    /// The same for each path alone, of the newest that came over it.
+    pub echoes: [Option<BootTime>; PathNumber::COUNT],
     /// One message for each group both share; at most [`Datagram::MAX_MESSAGES`].
     pub messages: Vec<GroupMessage>,
 }

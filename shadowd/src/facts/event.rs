@@ -97,6 +97,10 @@ pub enum EventKind {
     DrillFailed,
     /// Fewer shadows are ready than the group wants, something is done about it, or it is over.
     Redundancy,
+    /// What a peer says comes over another path, and over this one no more.
+    PathLost,
+    /// What a peer says comes over this path again.
+    PathBack,
 }
 
 impl fmt::Display for EventKind {
@@ -135,6 +139,8 @@ impl fmt::Display for EventKind {
             Self::DrillPassed => "drill passed",
             Self::DrillFailed => "drill failed",
             Self::Redundancy => "redundancy",
+            Self::PathLost => "path lost",
+            Self::PathBack => "path back",
         })
     }
 }

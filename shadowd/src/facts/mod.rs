@@ -11,6 +11,7 @@ mod event;
 mod ids;
 mod loan;
 mod notice;
+mod paths;
 mod pause;
 mod policy;
 mod redundancy;
@@ -38,6 +39,7 @@ pub use notice::{
     LastNotice, Notice, ReceiverCounts, ReceiverKind, ReceiverStatus, Severity, Told, Topic,
     TopicError,
 };
+pub use paths::{PathNumber, PathState, PathStatus};
 pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,

@@ -31,6 +31,10 @@ pub enum Topic {
     LeaseHeld,
     /// Another host says that it has a virtual IP of a group that this host owns.
     VipClaimed,
+    /// A path to another member or a witness carries nothing, while others do.
+    PathLost,
+    /// All paths to other members and witnesses carry again.
+    PathBack,
     /// A planned handover began, ended or was refused.
     Handover,
     /// A step failed.
@@ -62,7 +66,7 @@ impl std::error::Error for TopicError {}
 
 impl Topic {
     /// What can be asked for; [`Topic::Test`] always comes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Active,
         Self::Shadow,
         Self::Stopped,
@@ -73,6 +77,8 @@ impl Topic {
         Self::LeaseLapsed,
         Self::LeaseHeld,
         Self::VipClaimed,
+        Self::PathLost,
+        Self::PathBack,
         Self::Handover,
         Self::Failure,
         Self::DrillPassed,
@@ -92,6 +98,8 @@ impl Topic {
             Self::LeaseLapsed => "lease-lapsed",
             Self::LeaseHeld => "lease-held",
             Self::VipClaimed => "vip-claimed",
+            Self::PathLost => "path-lost",
+            Self::PathBack => "path-back",
             Self::Handover => "handover",
             Self::Failure => "failure",
             Self::DrillPassed => "drill-passed",
@@ -109,6 +117,8 @@ impl Topic {
             Self::Stopped
             | Self::RedundancyLost
             | Self::RedundancyRestored
+            | Self::PathLost
+            | Self::PathBack
             | Self::Failure
             | Self::DrillFailed => Severity::Warning,
             Self::Lost | Self::Owned | Self::LeaseLapsed | Self::LeaseHeld | Self::VipClaimed => {
@@ -121,7 +131,7 @@ impl Topic {
     pub const fn resolves(self) -> bool {
         matches!(
             self,
-            Self::Owned | Self::RedundancyRestored | Self::LeaseHeld
+            Self::Owned | Self::RedundancyRestored | Self::LeaseHeld | Self::PathBack
         )
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootTime, CaptureCost, Cause, DrillReport, Epoch, HistoryStatus, HostId, Losses, Name,
-    PolicyStatus, ProbeStatus, Protection, ReceiverStatus, RedundancyStatus, Role, TableStatus,
-    UnitMode, Vip,
+    PathStatus, PolicyStatus, ProbeStatus, Protection, ReceiverStatus, RedundancyStatus, Role,
+    TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -86,6 +86,9 @@ pub struct GroupStatus {
     /// Whether there are as many ready shadows as the group wants; none unless this host is active.
     #[serde(default)]
     pub redundancy: Option<RedundancyStatus>,
+    /// Paths to other members and witnesses that carry nothing, while others do; in words.
+    #[serde(default)]
+    pub lost_paths: Vec<String>,
 }
 
 /// Connections that outlast a handover.
@@ -201,8 +204,11 @@ pub struct PeerStatus {
     pub host: Name,
     /// Its identity.
     pub id: HostId,
-    /// Where its daemon listens.
+    /// Where its daemon listens, on the first link.
     pub address: String,
+    /// Every path to it.
+    #[serde(default)]
+    pub paths: Vec<PathStatus>,
     /// Whether the TLS stream is up.
     pub connected: bool,
     /// When its last authentic datagram came.
@@ -231,6 +237,9 @@ pub struct LinkCounters {
     pub forged: u64,
     /// With a counter that was used before, or too old to tell.
     pub replayed: u64,
+    /// Copies, over another path, of what was accepted before.
+    #[serde(default)]
+    pub copies: u64,
     /// Not looked at: they name a key of a peer, and too many such came from addresses of no peer.
     #[serde(default)]
     pub limited: u64,

@@ -68,7 +68,7 @@ pub(super) mod tests {
     use super::*;
     use crate::facts::{
         Body, BootTime, Cause, Drain, Enlistment, Epoch, GroupMessage, HostId, LoanWord,
-        PolicyWord, Role,
+        PathNumber, PolicyWord, Role,
     };
 
     fn body() -> impl Strategy<Value = Body> {
@@ -163,11 +163,13 @@ pub(super) mod tests {
         (
             any::<u64>(),
             any::<Option<u64>>(),
+            any::<[Option<u64>; PathNumber::COUNT]>(),
             vec(message(), 0..=messages),
         )
-            .prop_map(|(sent, heard, messages)| Datagram {
+            .prop_map(|(sent, heard, echoes, messages)| Datagram {
                 sent: BootTime::from_nanos(sent),
                 heard: heard.map(BootTime::from_nanos),
+                echoes: echoes.map(|echo| echo.map(BootTime::from_nanos)),
                 messages,
             })
     }
@@ -242,6 +244,7 @@ pub(super) mod tests {
         let datagram = Datagram {
             sent: BootTime::from_nanos(most),
             heard: Some(BootTime::from_nanos(most)),
+            echoes: [Some(BootTime::from_nanos(most)); PathNumber::COUNT],
             messages: vec![message; 8],
         };
         let mut buffer = [0; Datagram::MAX_BYTES - 33];
@@ -260,6 +263,7 @@ pub(super) mod tests {
         let mut datagram = Datagram {
             sent: BootTime::default(),
             heard: None,
+            echoes: Default::default(),
             messages: vec![],
         };
         datagram.messages = vec![message; Datagram::MAX_MESSAGES + 1];

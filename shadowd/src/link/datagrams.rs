@@ -1,34 +1,36 @@
 //! The UDP side of the links: sealed datagrams out, authentic ones in.
 //!
-//! For one thread, the one that fails over. Sending never waits; receiving never answers, so what
-//! does not authenticate has no effect but a count.
+//! One socket for each path. What is said goes over every path, as the same bytes: what comes first
+//! is news, the rest shows that its path works. For one thread, the one that fails over. Sending
+//! never waits; receiving never answers, so what does not authenticate has no effect but a count.
 
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::UdpSocket;
+use futures_util::future::select_all;
 use tokio::time::Instant;
 use tracing::{debug, error};
 
 use super::admission::{Admission, Rate};
-use super::keyring::{Keyring, NotSealed};
+use super::keyring::{Arrival, Keyring, NotSealed};
+use super::refusals::Refusals;
 use super::seal::Buffer;
-use crate::facts::{Datagram, Name};
+use super::socket::{PathSocket, Report, is_of_network};
+use crate::facts::{Datagram, Name, PathNumber};
 
-/// Class selector 6, network control (RFC 4594, section 3.1), with the two ECN bits zero.
-const TRAFFIC_CLASS: u32 = 48 << 2;
 /// Bad datagrams read in a row before other tasks of the thread get their turn.
 const BAD_IN_A_ROW: u32 = 32;
-/// Errors of the socket in a row that mean it will not recover.
+/// Errors of the sockets in a row that mean they will not recover.
 const ERRORS_IN_A_ROW: u32 = 64;
+/// Reports read in a row, before what has arrived is looked at again.
+const REPORTS_IN_A_ROW: u32 = 64;
 
-/// Room for what comes while the thread is busy. The kernel accounts some 768 bytes for a small
-/// datagram: 5,000 of them, which is what a flood of 200,000 a second sends in 25 ms.
-const RECEIVE_BYTES: usize = 4 << 20;
 /// Datagrams from addresses of no peer that are decrypted because they name a key of a peer, which
 /// anybody on the way can read. One that is authentic makes its source a peer's.
 const UNKNOWN_SOURCE: Rate = Rate {
@@ -40,16 +42,28 @@ const UNKNOWN_SOURCES: Rate = Rate {
     pause: Duration::from_millis(1),
 };
 
-/// The datagram socket.
+/// What reaches the sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// An authentic datagram.
+    Arrival(Arrival),
+    /// A peer's kernel answered, to a datagram that was sent to the peer over this path, that nobody
+    /// listens there. Whoever saw the datagram can say so too: it is a hint and no more.
+    Refusal(Name, PathNumber),
+}
+
+/// The datagram sockets.
 #[derive(Debug)]
 pub struct Datagrams {
-    socket: UdpSocket,
-    /// The same socket, sent on directly: tokio would refuse a send until it has once seen the
-    /// socket writable.
-    sender: Socket,
-    ipv6: bool,
+    /// One for each path, in order.
+    sockets: Vec<PathSocket>,
+    /// The socket that is looked at first.
+    next: usize,
     keyring: Arc<Keyring>,
     admission: Admission,
+    refusals: Refusals,
+    /// Refusals that were read and not handed out yet.
+    refused: VecDeque<(Name, PathNumber)>,
     /// One byte more than the bound, so that a longer datagram shows.
     inbox: [u8; Datagram::MAX_BYTES + 1],
     outbox: Box<Buffer>,
@@ -57,72 +71,69 @@ pub struct Datagrams {
     reported: bool,
 }
 
+enum Ready {
+    Datagram(PathNumber, io::Result<(usize, SocketAddr)>),
+    Reports(usize),
+}
+
 impl Datagrams {
-    /// Binds `listen`, for peers that are at `peers` and may be elsewhere too. Must be called within
-    /// the tokio runtime that will receive.
+    /// Binds `listens`, one for each path, for peers that are at `peers` and may be elsewhere too.
+    /// This host need not have the addresses but the first. Must be called within the tokio runtime
+    /// that will receive.
     pub fn bind(
-        listen: SocketAddr,
+        listens: &[SocketAddr],
         peers: impl IntoIterator<Item = IpAddr>,
         keyring: Arc<Keyring>,
     ) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(listen),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
-        socket.set_nonblocking(true)?;
-        // A network that ignores the class, or a kernel that refuses it, only costs priority.
-        let marked = if listen.is_ipv4() {
-            socket.set_tos_v4(TRAFFIC_CLASS)
-        } else {
-            socket.set_tclass_v6(TRAFFIC_CLASS)
-        };
-        if let Err(error) = marked {
-            debug!(%error, "heartbeats go without network control class");
-        }
-        // Beyond net.core.rmem_max with CAP_NET_ADMIN only; else as much as there is.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BYTES).is_err() {
-            let _ = socket.set_recv_buffer_size(RECEIVE_BYTES);
-        }
-        socket.bind(&SockAddr::from(listen))?;
-        let sender = socket.try_clone()?;
+        let listens = listens.iter().take(PathNumber::COUNT).enumerate();
+        let sockets = listens.map(|(place, listen)| PathSocket::bind(*listen, place > 0));
         Ok(Self {
-            socket: UdpSocket::from_std(socket.into())?,
-            sender,
-            ipv6: listen.is_ipv6(),
+            sockets: sockets.collect::<io::Result<_>>()?,
+            next: 0,
             keyring,
             admission: Admission::new(peers, UNKNOWN_SOURCE, UNKNOWN_SOURCES),
+            refusals: Refusals::default(),
+            refused: VecDeque::new(),
             inbox: [0; Datagram::MAX_BYTES + 1],
             outbox: Box::new([0; Datagram::MAX_BYTES]),
             reported: false,
         })
     }
 
-    /// The address it is bound to.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    /// The addresses it is bound to.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        self.sockets.iter().map(PathSocket::address).collect()
     }
 
-    /// The next authentic datagram and its sender. What is not authentic is counted and skipped.
-    /// Cancel-safe. Errors only when the socket itself has failed for good.
-    pub async fn recv(&mut self) -> io::Result<(Name, Datagram)> {
+    /// The next thing that is heard. What is not authentic is counted and skipped. Cancel-safe.
+    /// Errors only when the sockets have failed for good.
+    pub async fn recv(&mut self) -> io::Result<Heard> {
         let mut errors = 0;
         let mut bad = 0;
         loop {
-            match self.socket.recv_from(&mut self.inbox).await {
-                Ok((length, source)) => {
-                    errors = 0;
-                    if let Some(opened) = self.open(length, source.ip()) {
-                        return Ok(opened);
+            if let Some((peer, path)) = self.refused.pop_front() {
+                return Ok(Heard::Refusal(peer, path));
+            }
+            match ready(&self.sockets, self.next, &mut self.inbox).await {
+                Ready::Datagram(path, received) => {
+                    self.next = (path.place() + 1) % self.sockets.len();
+                    match received {
+                        Ok((length, source)) => {
+                            errors = 0;
+                            if let Some(opened) = self.open(path, length, source.ip()) {
+                                return Ok(Heard::Arrival(opened));
+                            }
+                        }
+                        Err(error) => {
+                            errors += u32::from(!is_of_network(&error));
+                            if errors >= ERRORS_IN_A_ROW {
+                                return Err(error);
+                            }
+                            debug!(%error, %path, "a datagram could not be received");
+                        }
                     }
                 }
-                Err(error) => {
-                    errors += u32::from(!is_of_network(&error));
-                    if errors >= ERRORS_IN_A_ROW {
-                        return Err(error);
-                    }
-                    debug!(%error, "a datagram could not be received");
-                }
+                Ready::Reports(place) => self.read_reports(place),
             }
             bad += 1;
             if bad % BAD_IN_A_ROW == 0 {
@@ -131,23 +142,57 @@ impl Datagrams {
         }
     }
 
-    fn open(&mut self, length: usize, source: IpAddr) -> Option<(Name, Datagram)> {
+    fn open(&mut self, path: PathNumber, length: usize, source: IpAddr) -> Option<Arrival> {
         if length > Datagram::MAX_BYTES {
             self.keyring.count_oversized();
             return None;
         }
         let admission = &mut self.admission;
         let may_cost = || admission.admits(source, Instant::now());
-        let opened = self.keyring.open(&mut self.inbox[..length], may_cost)?;
-        self.admission.learn(source);
+        let bytes = &mut self.inbox[..length];
+        let opened = self.keyring.open(path, bytes, may_cost)?;
+        // A copy may be played to another path by somebody who saw it on its way.
+        if !opened.copy {
+            self.admission.learn(source);
+        }
         Some(opened)
     }
 
-    /// Seals `datagram` and sends it to the peer `to` at `address`. Never waits: what cannot go at
-    /// once is counted as unsent.
-    pub fn send(&mut self, to: &Name, address: SocketAddr, datagram: &Datagram) {
+    fn read_reports(&mut self, place: usize) {
+        let Some(path) = PathNumber::new(place) else {
+            return;
+        };
+        for _ in 0..REPORTS_IN_A_ROW {
+            match self.sockets[place].report(&mut self.inbox) {
+                None => return,
+                Some(Report::Other) => {}
+                Some(Report::NobodyListens(quoted)) => {
+                    let quoted = &self.inbox[..quoted.min(self.inbox.len())];
+                    let refused = self.refusals.of(path, quoted);
+                    self.refused.extend(refused.map(|peer| (peer, path)));
+                }
+            }
+        }
+    }
+
+    /// Sends bytes of nobody's over the first path.
+    #[cfg(test)]
+    pub(super) fn send_raw(&self, bytes: &[u8], to: SocketAddr) {
+        let _ = self.sockets[0].send(to, bytes);
+    }
+
+    /// Seals `datagram` and sends it to the peer `to` at `addresses`, each over its path. Never
+    /// waits: what cannot go at once over any is counted as unsent.
+    pub fn send(&mut self, to: &Name, addresses: &[SocketAddr], datagram: &Datagram) {
         let sent = match self.keyring.seal(to, datagram, &mut self.outbox) {
-            Ok(length) => self.transmit(address, length),
+            Ok(length) => {
+                let sealed = &self.outbox[..length];
+                self.refusals.note(to, sealed);
+                let paths = self.sockets.iter().zip(addresses);
+                paths.fold(false, |any, (socket, address)| {
+                    socket.send(*address, sealed) | any
+                })
+            }
             Err(NotSealed::NoKey) => false,
             Err(NotSealed::Seal(cause)) => {
                 if !self.reported {
@@ -159,45 +204,26 @@ impl Datagrams {
         };
         self.keyring.count_sent(to, sent);
     }
+}
 
-    fn transmit(&self, address: SocketAddr, length: usize) -> bool {
-        let address = SockAddr::from(reachable(address, self.ipv6));
-        let sealed = &self.outbox[..length];
-        match self.sender.send_to(sealed, &address) {
-            // This reports an ICMP error of an earlier datagram and clears it: this one may go.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                self.sender.send_to(sealed, &address).is_ok()
+/// What is ready first: datagrams before reports, and the sockets in turns from `first` on, so that
+/// a flood on one does not hide the others.
+async fn ready(sockets: &[PathSocket], first: usize, inbox: &mut [u8]) -> Ready {
+    let mut reports = pin!(select_all(
+        sockets.iter().map(|socket| Box::pin(socket.reports()))
+    ));
+    poll_fn(|cx| {
+        for turn in 0..sockets.len() {
+            let place = (first + turn) % sockets.len();
+            let Some(path) = PathNumber::new(place) else {
+                continue;
+            };
+            if let Poll::Ready(received) = sockets[place].poll_receive(cx, inbox) {
+                return Poll::Ready(Ready::Datagram(path, received));
             }
-            sent => sent.is_ok(),
         }
-    }
-}
-
-/// Whether the network reports something, such as an ICMP error about an earlier datagram: that is
-/// a peer's trouble and never ends receiving.
-fn is_of_network(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    let raw = [
-        libc::EHOSTDOWN,
-        libc::ENOPROTOOPT,
-        libc::EPROTO,
-        libc::EMSGSIZE,
-    ];
-    matches!(
-        error.kind(),
-        Kind::ConnectionRefused
-            | Kind::ConnectionReset
-            | Kind::HostUnreachable
-            | Kind::NetworkUnreachable
-            | Kind::NetworkDown
-            | Kind::PermissionDenied
-    ) || error.raw_os_error().is_some_and(|code| raw.contains(&code))
-}
-
-/// `to` as the socket must write it: an IPv6 socket reaches IPv4 by mapped addresses.
-fn reachable(to: SocketAddr, ipv6_socket: bool) -> SocketAddr {
-    match to.ip() {
-        IpAddr::V4(ip) if ipv6_socket => SocketAddr::new(ip.to_ipv6_mapped().into(), to.port()),
-        _ => to,
-    }
+        let reports = reports.as_mut().poll(cx);
+        reports.map(|((), place, _)| Ready::Reports(place))
+    })
+    .await
 }

@@ -2,11 +2,14 @@
 //! [`ROTATION`].
 //!
 //! The old stream stays until the new one has said hello, and its keys for longer (see `keyring`),
-//! so a renewal that fails, however often, costs nothing but its attempt.
+//! so a renewal that fails, however often, costs nothing but its attempt. A peer that has several
+//! addresses is dialled at the next one after each dial that failed, and after a stream on which
+//! nothing was heard any more.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -35,21 +38,25 @@ const SETTLED: Duration = Duration::from_secs(1);
 pub(super) struct Dialer {
     pub(super) shared: Arc<Shared>,
     pub(super) connector: TlsConnector,
-    /// The address to dial from: never a virtual IP, which may leave this host at any time.
-    pub(super) local: IpAddr,
+    /// The addresses to dial from, for each of the peer's: never a virtual IP, which may leave this
+    /// host at any time.
+    pub(super) locals: Arc<[SocketAddr]>,
     pub(super) peer: PeerSettings,
+    /// Which of the peer's addresses is next.
+    pub(super) place: AtomicUsize,
     pub(super) rotation: Duration,
 }
 
 impl Dialer {
     pub(super) async fn run(self) {
-        let (peer, address) = (&self.peer.name, self.peer.address);
+        let peer = &self.peer.name;
         let random = SystemRandom::new();
         let mut backoff = Backoff::new();
         // Kinds of failure already told since the link was last up: each is worth one line.
         let mut told = Vec::new();
         loop {
             let mut longest = LONGEST_WAIT;
+            let (address, _) = self.address();
             match self.dial().await {
                 Ok(mut established) => {
                     info!(%peer, %address, "link up");
@@ -61,6 +68,9 @@ impl Dialer {
                         }
                     };
                     self.shared.note_end(&cause);
+                    if matches!(cause, LinkError::Silent(_) | LinkError::Stalled(_)) {
+                        self.turn_to_the_next();
+                    }
                     info!(%peer, %address, cause = cause.chain(), "link down");
                     told.clear();
                     if since.elapsed() >= SETTLED {
@@ -136,13 +146,39 @@ impl Dialer {
         }
     }
 
+    /// The peer's address that is to be dialled, and the own one to dial it from.
+    fn address(&self) -> (SocketAddr, Option<SocketAddr>) {
+        let addresses = &self.peer.addresses;
+        let place = self.place.load(Ordering::Relaxed) % addresses.len().max(1);
+        (addresses[place], self.locals.get(place).copied())
+    }
+
+    fn turn_to_the_next(&self) {
+        self.place.fetch_add(1, Ordering::Relaxed);
+    }
+
     async fn dial(&self) -> Result<Established, LinkError> {
+        let (to, from) = self.address();
+        let dialled = self.dial_at(to, from).await;
+        if dialled.is_err() {
+            self.turn_to_the_next();
+        }
+        dialled
+    }
+
+    async fn dial_at(
+        &self,
+        to: SocketAddr,
+        from: Option<SocketAddr>,
+    ) -> Result<Established, LinkError> {
         let connect = async {
-            let socket = tcp_socket(self.peer.address.ip())?;
-            if !self.local.is_unspecified() && self.local.is_ipv4() == self.peer.address.is_ipv4() {
-                socket.bind(SocketAddr::new(self.local, 0))?;
+            let socket = tcp_socket(to.ip())?;
+            let usable =
+                |own: &SocketAddr| !own.ip().is_unspecified() && own.is_ipv4() == to.is_ipv4();
+            if let Some(own) = from.filter(usable) {
+                socket.bind(SocketAddr::new(own.ip(), 0))?;
             }
-            let stream = socket.connect(self.peer.address).await?;
+            let stream = socket.connect(to).await?;
             stream.set_nodelay(true)?;
             Ok(stream)
         };
@@ -151,7 +187,7 @@ impl Dialer {
             .map_err(|_| LinkError::Late("connection"))?
             .map_err(LinkError::Connect)?;
         let authenticate = async {
-            let name = self.peer.address.ip().into();
+            let name = to.ip().into();
             let stream = self
                 .connector
                 .connect(name, stream)

@@ -12,7 +12,7 @@ use super::frame::{Frame, Hello};
 use super::identity::Identity;
 use super::replay::Window;
 use super::{Keyring, codec, frame, seal, tls};
-use crate::facts::{Datagram, Name};
+use crate::facts::{Datagram, Name, PathNumber};
 
 /// What an authentic peer may have sealed.
 pub(crate) fn datagram(bytes: &[u8]) {
@@ -49,11 +49,15 @@ pub(crate) fn sealed(bytes: &[u8]) {
     let session = keyring.install(&name("a"), seal::tests::pair(1).1);
     let genuine = SEALED.with(|sealed| sealed.iter().any(|one| one == bytes));
     assert_eq!(
-        keyring.open(&mut bytes.to_vec(), || true).is_some(),
+        keyring
+            .open(PathNumber::FIRST, &mut bytes.to_vec(), || true)
+            .is_some(),
         genuine
     );
     assert!(
-        keyring.open(&mut bytes.to_vec(), || true).is_none(),
+        keyring
+            .open(PathNumber::FIRST, &mut bytes.to_vec(), || true)
+            .is_none(),
         "a repeat"
     );
     drop(session);

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::codec;
 use super::seal::{Buffer, Header, OpenError, SealError, SessionKeys};
-use crate::facts::{Datagram, LinkCounters, Name, StreamCounters};
+use crate::facts::{Datagram, LinkCounters, Name, PathNumber, StreamCounters};
 
 /// Sessions kept per peer.
 const SESSIONS: usize = 4;
@@ -27,6 +27,19 @@ pub(super) enum NotSealed {
     /// The datagram or the key does not allow it.
     #[error(transparent)]
     Seal(#[from] SealError),
+}
+
+/// An authentic datagram that has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who sent it.
+    pub from: Name,
+    /// Which way it came.
+    pub path: PathNumber,
+    /// What it says.
+    pub datagram: Datagram,
+    /// It says what came over another path before.
+    pub copy: bool,
 }
 
 /// Every key. One for the whole daemon, behind an [`Arc`].
@@ -175,13 +188,15 @@ impl Keyring {
         }
     }
 
-    /// Opens a datagram in place; `None` when it is not an authentic, new datagram of a peer,
-    /// which is counted and changes nothing else. `may_cost` is asked before anything is decrypted.
+    /// Opens a datagram that came over `path` in place; `None` when it is not an authentic datagram
+    /// of a peer and new on this path, which is counted and changes nothing else. `may_cost` is asked
+    /// before anything is decrypted.
     pub(super) fn open(
         &self,
+        path: PathNumber,
         bytes: &mut [u8],
         may_cost: impl FnOnce() -> bool,
-    ) -> Option<(Name, Datagram)> {
+    ) -> Option<Arrival> {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let Some(header) = Header::read(bytes) else {
@@ -198,9 +213,13 @@ impl Keyring {
                     inner.strangers.limited += 1;
                     return None;
                 }
-                return peer
-                    .open(session, &header, bytes)
-                    .map(|datagram| (name.clone(), datagram));
+                let (datagram, copy) = peer.open(session, &header, path, bytes)?;
+                return Some(Arrival {
+                    from: name.clone(),
+                    path,
+                    datagram,
+                    copy,
+                });
             }
         }
         inner.strangers.forged += 1;
@@ -264,9 +283,16 @@ impl Peer {
             .map_or(0, |(index, _)| index)
     }
 
-    fn open(&mut self, session: usize, header: &Header, bytes: &mut [u8]) -> Option<Datagram> {
+    /// The datagram, and whether it came over another path before.
+    fn open(
+        &mut self,
+        session: usize,
+        header: &Header,
+        path: PathNumber,
+        bytes: &mut [u8],
+    ) -> Option<(Datagram, bool)> {
         let session = &mut self.sessions[session];
-        let opened = match session.keys.opening.open(header, bytes) {
+        let opened = match session.keys.opening.open(header, path, bytes) {
             Ok(opened) => opened,
             Err(OpenError::Replayed) => {
                 self.counters.replayed += 1;
@@ -279,10 +305,14 @@ impl Peer {
         };
         session.confirmed = true;
         self.last_heard = Some(session.number);
-        match codec::decode(opened) {
+        match codec::decode(opened.bytes) {
             Ok(datagram) => {
-                self.counters.received += 1;
-                Some(datagram)
+                let count = match opened.copy {
+                    true => &mut self.counters.copies,
+                    false => &mut self.counters.received,
+                };
+                *count += 1;
+                Some((datagram, opened.copy))
             }
             Err(_) => {
                 self.counters.malformed += 1;

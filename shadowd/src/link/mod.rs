@@ -14,15 +14,17 @@ mod dial;
 mod frame;
 pub mod identity;
 pub mod keyring;
+mod refusals;
 mod replay;
 mod seal;
 mod session;
+mod socket;
 pub mod stream;
 mod tls;
 
-pub use datagrams::Datagrams;
+pub use datagrams::{Datagrams, Heard};
 pub use identity::{Identity, IdentityError};
-pub use keyring::Keyring;
+pub use keyring::{Arrival, Keyring};
 pub use stream::{Listener, StreamError};
 
 #[cfg(test)]

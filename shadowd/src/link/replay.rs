@@ -7,7 +7,7 @@ const WORD_BITS: u64 = u64::BITS as u64;
 const WORDS: usize = (WINDOW / WORD_BITS) as usize;
 
 /// The window of one receive key. The first counter is 1.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     highest: u64,
     seen: [u64; WORDS],
@@ -25,11 +25,16 @@ impl Window {
     /// Whether `counter` may still be accepted. Changes nothing, so it may be asked before the
     /// datagram is authenticated.
     pub(super) fn admits(&self, counter: u64) -> bool {
-        if counter == 0 || self.highest.saturating_sub(counter) >= WINDOW {
+        if self.forgot(counter) {
             return false;
         }
         let (word, bit) = place(counter);
         counter > self.highest || self.seen[word] & bit == 0
+    }
+
+    /// Whether `counter` is so old that it cannot be told any more if it was seen, or is none.
+    pub(super) const fn forgot(&self, counter: u64) -> bool {
+        counter == 0 || self.highest.saturating_sub(counter) >= WINDOW
     }
 
     /// Notes that an authentic datagram with `counter` was accepted.

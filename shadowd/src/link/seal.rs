@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::codec::{self, EncodeError};
 use super::replay::Window;
-use crate::facts::Datagram;
+use crate::facts::{Datagram, PathNumber};
 
 const VERSION: u8 = 1;
 const ID_BYTES: usize = 8;
@@ -62,7 +62,7 @@ pub(super) enum SealError {
 /// Why a sealed datagram was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OpenError {
-    /// Its counter was used before, or is too old to tell.
+    /// Its counter was used before on this path, or is too old to tell.
     Replayed,
     /// It does not authenticate.
     Forged,
@@ -96,6 +96,7 @@ impl SessionKeys {
             opening: OpeningKey {
                 key: opening,
                 window: Window::new(),
+                arrived: [Window::new(); PathNumber::COUNT],
             },
         })
     }
@@ -195,7 +196,19 @@ impl Header {
 /// Opens in one direction.
 pub(super) struct OpeningKey {
     key: DirectionKey,
+    /// What was opened, whichever path it came over.
     window: Window,
+    /// What came over each path: the sender sends the same bytes over all.
+    arrived: [Window; PathNumber::COUNT],
+}
+
+/// What a sealed datagram held.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opened<'a> {
+    /// The content.
+    pub(super) bytes: &'a [u8],
+    /// It was opened before, when it came over another path.
+    pub(super) copy: bool,
 }
 
 impl OpeningKey {
@@ -204,14 +217,18 @@ impl OpeningKey {
         self.key.id == header.key
     }
 
-    /// Opens `bytes`, whose header is `header`, in place. A counter is used up only by an
-    /// authentic datagram, so forgeries cannot push the window ahead.
+    /// Opens `bytes`, whose header is `header` and which came over `path`, in place. A counter is
+    /// used up only by an authentic datagram, so forgeries cannot push a window ahead. It comes once
+    /// over each path; of a second time over the same one somebody else is the sender.
     pub(super) fn open<'a>(
         &mut self,
         header: &Header,
+        path: PathNumber,
         bytes: &'a mut [u8],
-    ) -> Result<&'a [u8], OpenError> {
-        if !self.window.admits(header.counter) {
+    ) -> Result<Opened<'a>, OpenError> {
+        let copy = !self.window.admits(header.counter);
+        let arrived = &mut self.arrived[path.place()];
+        if !arrived.admits(header.counter) || self.window.forgot(header.counter) {
             return Err(OpenError::Replayed);
         }
         let (clear, sealed) = bytes
@@ -223,8 +240,14 @@ impl OpeningKey {
             .key
             .open_in_place(nonce, Aad::from(&*clear), sealed)
             .map_err(|_| OpenError::Forged)?;
-        self.window.note(header.counter);
-        Ok(opened)
+        arrived.note(header.counter);
+        if !copy {
+            self.window.note(header.counter);
+        }
+        Ok(Opened {
+            bytes: opened,
+            copy,
+        })
     }
 }
 
@@ -254,8 +277,8 @@ pub(super) mod tests {
     fn open(keys: &mut SessionKeys, bytes: &mut [u8]) -> Result<Vec<u8>, OpenError> {
         let header = Header::read(bytes).filter(|header| keys.opening.is(header));
         keys.opening
-            .open(&header.ok_or(OpenError::Forged)?, bytes)
-            .map(<[u8]>::to_vec)
+            .open(&header.ok_or(OpenError::Forged)?, PathNumber::FIRST, bytes)
+            .map(|opened| opened.bytes.to_vec())
     }
 
     proptest! {
@@ -285,6 +308,7 @@ pub(super) mod tests {
         let datagram = Datagram {
             sent: BootTime::from_nanos(7),
             heard: None,
+            echoes: Default::default(),
             messages: Vec::new(),
         };
         let mut buffer = [0; Datagram::MAX_BYTES];
@@ -304,6 +328,7 @@ pub(super) mod tests {
         let datagram = Datagram {
             sent: BootTime::default(),
             heard: None,
+            echoes: Default::default(),
             messages: Vec::new(),
         };
         let mut buffer = [0; Datagram::MAX_BYTES];

@@ -7,10 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +29,7 @@ use super::identity::Identity;
 use super::keyring::{Keyring, OpenSession};
 use super::seal::{EXPORTER_LABEL, SessionKeys, Side};
 use super::session::{self, LinkError};
+use super::socket::free_bind;
 use super::tls;
 use crate::config::settings::PeerSettings;
 use crate::facts::{HostId, Name};
@@ -48,7 +52,7 @@ const UNKNOWN_SOURCES: Rate = Rate {
 };
 /// Pause after the listening socket failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const BACKLOG: u32 = 128;
+const BACKLOG: i32 = 128;
 
 /// Why the streams cannot be served at all. A single link that fails is no such error.
 #[derive(Debug, Error)]
@@ -76,35 +80,38 @@ pub enum StreamError {
     Random,
 }
 
-/// The listening socket, bound, so that what is wrong with the address shows at start.
+/// The listening sockets, bound, so that what is wrong with the addresses shows at start.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+    addresses: Arc<[SocketAddr]>,
     rotation: Duration,
 }
 
 impl Listener {
-    /// Binds `address`. Must be called within a tokio runtime.
-    pub fn bind(address: SocketAddr) -> Result<Self, StreamError> {
-        let bind = || {
-            let socket = tcp_socket(address.ip())?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            let socket = socket.listen(BACKLOG)?;
-            let address = socket.local_addr()?;
-            Ok(Self {
-                socket,
-                address,
-                rotation: ROTATION,
-            })
-        };
-        bind().map_err(|source| StreamError::Listen { address, source })
+    /// Binds `addresses`, of which this host needs to have the first only. Must be called within a
+    /// tokio runtime.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, StreamError> {
+        let (mut sockets, mut bound) = (Vec::new(), Vec::new());
+        for (place, address) in addresses.iter().enumerate() {
+            let failed = |source| StreamError::Listen {
+                address: *address,
+                source,
+            };
+            let socket = listening(*address, place > 0).map_err(failed)?;
+            bound.push(socket.local_addr().map_err(failed)?);
+            sockets.push(socket);
+        }
+        Ok(Self {
+            sockets,
+            addresses: bound.into(),
+            rotation: ROTATION,
+        })
     }
 
-    /// The address it is bound to.
-    pub const fn address(&self) -> SocketAddr {
-        self.address
+    /// The addresses it is bound to.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Renews streams so often.
@@ -141,8 +148,9 @@ impl Listener {
             let dialer = Dialer {
                 shared: Arc::clone(&shared),
                 connector: TlsConnector::from(config),
-                local: self.address.ip(),
+                locals: Arc::clone(&self.addresses),
                 peer,
+                place: AtomicUsize::new(0),
                 rotation: self.rotation,
             };
             dials.spawn(dialer.run());
@@ -157,11 +165,17 @@ impl Listener {
                 .map(|peer| (peer.id, Accepted::new(peer.name)))
                 .collect(),
         };
-        let addresses = peers.iter().map(|peer| peer.address.ip()).collect();
+        let addresses = peers.iter().flat_map(|peer| &peer.addresses);
+        let doors = Arc::new(Doors::new(addresses.map(SocketAddr::ip)));
+        let accepter = Arc::new(accepter);
+        let accepts = self
+            .sockets
+            .into_iter()
+            .map(|socket| accept_forever(socket, Arc::clone(&accepter), Arc::clone(&doors)));
         tokio::select! {
             // The sender going away means the same as a request to stop.
             _ = shutdown.wait_for(|stop| *stop) => {}
-            () = accept_forever(self.socket, Arc::new(accepter), addresses) => {}
+            _ = join_all(accepts) => {}
         }
         // Dropped streams are closed by the kernel, which tells the peers at once.
         dials.shutdown().await;
@@ -172,7 +186,7 @@ impl Listener {
 /// [`Listener::bind`] and [`Listener::run`] in one.
 pub async fn run(
     identity: Identity,
-    listen: SocketAddr,
+    listen: &[SocketAddr],
     peers: Vec<PeerSettings>,
     own_name: Name,
     keyring: Arc<Keyring>,
@@ -319,10 +333,46 @@ impl Accepter {
     }
 }
 
-async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses: Vec<IpAddr>) {
-    let peers = Arc::new(Semaphore::new(HANDSHAKES_PEERS));
-    let strangers = Arc::new(Semaphore::new(HANDSHAKES_STRANGERS));
-    let mut admission = Admission::new(addresses, UNKNOWN_SOURCE, UNKNOWN_SOURCES);
+/// Who may come in, whichever of the addresses it comes to.
+struct Doors {
+    peers: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    admission: Mutex<Admission>,
+}
+
+impl Doors {
+    fn new(peers: impl IntoIterator<Item = IpAddr>) -> Self {
+        Self {
+            peers: Arc::new(Semaphore::new(HANDSHAKES_PEERS)),
+            strangers: Arc::new(Semaphore::new(HANDSHAKES_STRANGERS)),
+            admission: Mutex::new(Admission::new(peers, UNKNOWN_SOURCE, UNKNOWN_SOURCES)),
+        }
+    }
+
+    /// A permit for a connection from `source`; `shared` counts why there is none.
+    fn admit(&self, source: IpAddr, shared: &Shared) -> Option<OwnedSemaphorePermit> {
+        // Every change is complete before anything that could panic.
+        let mut admission = self
+            .admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let places = match admission.knows(source) {
+            true => &self.peers,
+            false => &self.strangers,
+        };
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
+            shared.keyring.count_stream(|streams| streams.crowded += 1);
+            return None;
+        };
+        if !admission.admits(source, Instant::now()) {
+            shared.keyring.count_stream(|streams| streams.limited += 1);
+            return None;
+        }
+        Some(permit)
+    }
+}
+
+async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, doors: Arc<Doors>) {
     // Bounded by the semaphores and, once authenticated, by one stream per peer.
     let mut served = JoinSet::new();
     loop {
@@ -335,28 +385,29 @@ async fn accept_forever(socket: TcpListener, accepter: Arc<Accepter>, addresses:
                 continue;
             }
         };
-        let places = if admission.knows(address.ip()) {
-            &peers
-        } else {
-            &strangers
-        };
-        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
-            accepter
-                .shared
-                .keyring
-                .count_stream(|streams| streams.crowded += 1);
+        let Some(permit) = doors.admit(address.ip(), &accepter.shared) else {
             continue;
         };
-        if !admission.admits(address.ip(), Instant::now()) {
-            accepter
-                .shared
-                .keyring
-                .count_stream(|streams| streams.limited += 1);
-            continue;
-        }
         let accepter = Arc::clone(&accepter);
         served.spawn(async move { accepter.serve(stream, address, permit).await });
     }
+}
+
+/// A listening socket; `missing`: also while this host does not have the address.
+fn listening(address: SocketAddr, missing: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if missing {
+        free_bind(&socket, address)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 pub(super) fn tcp_socket(address: IpAddr) -> std::io::Result<TcpSocket> {

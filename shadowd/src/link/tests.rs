@@ -17,6 +17,7 @@ use tokio::time::{Instant, interval, timeout};
 use tokio_rustls::TlsConnector;
 
 mod attacks;
+mod paths;
 
 use super::*;
 use crate::config::settings::PeerSettings;
@@ -82,14 +83,14 @@ impl Host {
 
     fn start(&self, peer: &Self, pin: HostId) -> Daemon {
         let keyring = Arc::new(Keyring::new([peer.name.clone()]));
-        let datagrams = Datagrams::bind(loopback(), [], Arc::clone(&keyring)).unwrap();
+        let datagrams = Datagrams::bind(&[loopback()], [], Arc::clone(&keyring)).unwrap();
         let (shutdown, stop) = watch::channel(false);
         let peers = vec![PeerSettings {
             name: peer.name.clone(),
             id: pin,
-            address: peer.tcp,
+            addresses: vec![peer.tcp],
         }];
-        let listener = Listener::bind(self.tcp).unwrap().rotating(self.rotation);
+        let listener = Listener::bind(&[self.tcp]).unwrap().rotating(self.rotation);
         let run = listener.run(
             self.identity.clone(),
             peers,
@@ -114,7 +115,16 @@ impl Daemon {
     }
 
     fn address(&self) -> SocketAddr {
-        self.datagrams.address().unwrap()
+        self.datagrams.addresses().unwrap()[0]
+    }
+
+    /// The next datagram and its sender; refusals are passed over.
+    async fn hear(&mut self) -> std::io::Result<(Name, Datagram)> {
+        loop {
+            if let Heard::Arrival(arrival) = self.datagrams.recv().await? {
+                return Ok((arrival.from, arrival.datagram));
+            }
+        }
     }
 
     fn send(&mut self, to: &Host, address: SocketAddr) -> Datagram {
@@ -123,9 +133,10 @@ impl Daemon {
         let datagram = Datagram {
             sent,
             heard: None,
+            echoes: Default::default(),
             messages: Vec::new(),
         };
-        self.datagrams.send(&to.name, address, &datagram);
+        self.datagrams.send(&to.name, &[address], &datagram);
         datagram
     }
 }
@@ -154,7 +165,7 @@ async fn flows(from: &mut Daemon, from_host: &Host, to: &mut Daemon, to_host: &H
         for vain in 0.. {
             beat.tick().await;
             from.send(to_host, address);
-            let arrived = timeout(Duration::from_millis(5), to.datagrams.recv()).await;
+            let arrived = timeout(Duration::from_millis(5), to.hear()).await;
             if let Ok(arrived) = arrived {
                 assert_eq!(arrived.unwrap().0, from_host.name);
                 return vain;
@@ -179,15 +190,9 @@ async fn datagrams_flow_both_ways() {
     let (to_a, to_b) = (at_a.address(), at_b.address());
     for _ in 0..100 {
         let sent = at_a.send(&b, to_b);
-        assert_eq!(
-            soon(at_b.datagrams.recv()).await.unwrap(),
-            (a.name.clone(), sent)
-        );
+        assert_eq!(soon(at_b.hear()).await.unwrap(), (a.name.clone(), sent));
         let sent = at_b.send(&a, to_a);
-        assert_eq!(
-            soon(at_a.datagrams.recv()).await.unwrap(),
-            (b.name.clone(), sent)
-        );
+        assert_eq!(soon(at_a.hear()).await.unwrap(), (b.name.clone(), sent));
     }
     let expected = LinkCounters {
         sent: 100,
@@ -259,15 +264,9 @@ async fn heartbeats_go_on_without_the_stream_and_across_a_rekey() {
     let (to_a, to_b) = (at_a.address(), at_b.address());
     let exchange = async |at_a: &mut Daemon, at_b: &mut Daemon| {
         let sent = at_a.send(&b, to_b);
-        assert_eq!(
-            soon(at_b.datagrams.recv()).await.unwrap(),
-            (a.name.clone(), sent)
-        );
+        assert_eq!(soon(at_b.hear()).await.unwrap(), (a.name.clone(), sent));
         let sent = at_b.send(&a, to_a);
-        assert_eq!(
-            soon(at_a.datagrams.recv()).await.unwrap(),
-            (b.name.clone(), sent)
-        );
+        assert_eq!(soon(at_a.hear()).await.unwrap(), (b.name.clone(), sent));
     };
     for _ in 0..20 {
         exchange(&mut at_a, &mut at_b).await;
@@ -276,9 +275,9 @@ async fn heartbeats_go_on_without_the_stream_and_across_a_rekey() {
     let peers = vec![PeerSettings {
         name: b.name.clone(),
         id: b.identity.id(),
-        address: b.tcp,
+        addresses: vec![b.tcp],
     }];
-    let listener = Listener::bind(a.tcp).unwrap();
+    let listener = Listener::bind(&[a.tcp]).unwrap();
     let ring = Arc::clone(&at_a.keyring);
     at_a.streams =
         tokio::spawn(listener.run(a.identity.clone(), peers, a.name.clone(), ring, stop));
@@ -388,10 +387,7 @@ async fn garbage_is_counted_and_changes_nothing() {
         stranger.send_to(garbage, to_b).await.unwrap();
     }
     let sent = at_a.send(&b, to_b);
-    assert_eq!(
-        soon(at_b.datagrams.recv()).await.unwrap(),
-        (a.name.clone(), sent)
-    );
+    assert_eq!(soon(at_b.hear()).await.unwrap(), (a.name.clone(), sent));
     let expected = LinkCounters {
         malformed: 4,
         forged: 1,
@@ -438,10 +434,7 @@ async fn datagrams_to_a_closed_port_do_not_end_receiving() {
     }
     let to_a = at_a.address();
     let sent = at_b.send(&a, to_a);
-    assert_eq!(
-        soon(at_a.datagrams.recv()).await.unwrap(),
-        (b.name.clone(), sent)
-    );
+    assert_eq!(soon(at_a.hear()).await.unwrap(), (b.name.clone(), sent));
     at_a.stop().await;
     at_b.stop().await;
 }
@@ -452,7 +445,7 @@ async fn impossible_peers_and_addresses_are_refused_at_start() {
     let peer = |name: &str, id| PeerSettings {
         name: name.parse().unwrap(),
         id,
-        address: host.tcp,
+        addresses: vec![host.tcp],
     };
     let other = HostId::from_bytes([1; 32]);
     for (peers, expected) in [
@@ -467,9 +460,10 @@ async fn impossible_peers_and_addresses_are_refused_at_start() {
     ] {
         let (_shutdown, stop) = watch::channel(false);
         let keyring = Arc::new(Keyring::new([]));
+        let listen = [host.tcp];
         let run = stream::run(
             host.identity.clone(),
-            host.tcp,
+            &listen,
             peers,
             host.name.clone(),
             keyring,
@@ -477,9 +471,9 @@ async fn impossible_peers_and_addresses_are_refused_at_start() {
         );
         assert_eq!(soon(run).await.unwrap_err().to_string(), expected);
     }
-    let taken = Listener::bind(host.tcp).unwrap();
+    let taken = Listener::bind(&[host.tcp]).unwrap();
     assert!(matches!(
-        Listener::bind(taken.address()),
+        Listener::bind(taken.addresses()),
         Err(StreamError::Listen { .. })
     ));
 }

@@ -17,6 +17,7 @@ mod files;
 pub(crate) mod fuzz;
 mod groups;
 mod host;
+pub mod interfaces;
 mod lifecycle;
 mod limits;
 mod names;

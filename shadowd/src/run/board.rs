@@ -15,7 +15,8 @@ use super::tap::Tap;
 use crate::config::settings::Settings;
 use crate::facts::{
     BootTime, CaptureStatus, DrillReport, Event, GroupStatus, HostId, LastNotice, Name,
-    Observation, PeerStatus, PolicyOrder, Protection, ReceiverStatus, Status, WitnessStatus,
+    Observation, PathStatus, PeerStatus, PolicyOrder, Protection, ReceiverStatus, Status,
+    WitnessStatus,
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
@@ -34,6 +35,8 @@ const VIEW_LASTS: Duration = Duration::from_millis(200);
 pub struct PeerReading {
     /// The peer.
     pub name: Name,
+    /// Every path to it.
+    pub paths: Vec<PathStatus>,
     /// Its last authentic datagram.
     pub last_heard: Option<BootTime>,
     /// The last measured round trip.
@@ -179,7 +182,12 @@ impl Board {
             PeerStatus {
                 host: peer.name.clone(),
                 id: peer.id,
-                address: peer.address.to_string(),
+                address: peer
+                    .addresses
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+                paths: reading.map_or_else(Vec::new, |reading| reading.paths.clone()),
                 connected: self.keyring.connected(&peer.name),
                 last_heard: reading.and_then(|reading| reading.last_heard),
                 round_trip_ns: reading.and_then(|reading| reading.round_trip_ns),

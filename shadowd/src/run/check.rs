@@ -1,9 +1,11 @@
 //! What only the running host can tell about a configuration: refused before anything is changed.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::start::ends_on;
 use crate::act::units::Units;
 use crate::act::vip::Vips;
 use crate::config::settings::{PeerSettings, Settings};
@@ -50,7 +52,7 @@ pub enum StartError {
     #[error("host.listen: {address} is not an address of this host")]
     NotOurs {
         /// The address.
-        address: std::net::IpAddr,
+        address: IpAddr,
     },
     /// A peer is configured with this host's identity.
     #[error(
@@ -84,9 +86,8 @@ pub async fn check(
         }
         .into());
     }
-    let address = settings.host.listen.ip();
-    let probe = std::net::UdpSocket::bind((address, 0));
-    if probe.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable) {
+    // The others may come later: a link that is down must not keep the daemon from its group.
+    if let Some(address) = not_ours(settings.host.listen.iter().take(1)) {
         return Err(StartError::NotOurs { address }.into());
     }
     let present = interfaces()?;
@@ -111,9 +112,45 @@ pub async fn check(
     Ok(())
 }
 
-/// Checks that each virtual IP is in a network of its interface. A daemon that starts only warns:
+/// What an operator should know of the paths, in sentences.
+pub fn paths(settings: &Settings) -> Vec<String> {
+    let ends = ends_on(&settings.host.listen);
+    let listen = || settings.host.listen.iter().zip(&ends).enumerate();
+    let mut sentences = Vec::new();
+    for (place, (address, end)) in listen() {
+        let same = |other: &(usize, (&SocketAddr, &Option<String>))| {
+            end.is_some() && other.0 < place && other.1.1 == end
+        };
+        match (end, listen().find(same)) {
+            (None, _) => sentences.push(format!(
+                "host.listen: {} is not an address of this host: nothing comes over path {}",
+                address.ip(),
+                place + 1
+            )),
+            (Some(interface), Some((_, (other, _)))) => sentences.push(format!(
+                "host.listen: {other} and {address} are both on {interface}: these paths fail \
+                 together"
+            )),
+            (Some(_), None) => {}
+        }
+    }
+    sentences
+}
+
+fn not_ours<'a>(mut addresses: impl Iterator<Item = &'a SocketAddr>) -> Option<IpAddr> {
+    let missing = addresses.find(|address| {
+        let probe = std::net::UdpSocket::bind((address.ip(), 0));
+        probe.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrNotAvailable)
+    });
+    missing.map(SocketAddr::ip)
+}
+
+/// Checks that this host has every address it shall listen on, and that each virtual IP is in a network of its interface. A daemon that starts only warns:
 /// the interface may get its own address later.
 pub async fn check_networks(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(address) = not_ours(settings.host.listen.iter()) {
+        return Err(StartError::NotOurs { address }.into());
+    }
     for group in &settings.groups {
         let vips = Vips::open(&group.interface)?;
         if let Some(vip) = vips.without_network(&group.vips).await?.first() {

@@ -1,5 +1,6 @@
 //! Start of the daemon: what must be there before anything runs, in an order that harms nobody.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -77,11 +78,17 @@ pub fn create_identity(state_dir: &Path) -> anyhow::Result<HostId> {
 pub fn remove_guards(path: &Path) -> anyhow::Result<()> {
     let settings = crate::config::load(path)?;
     // The listening socket is the lock, as at the start of the daemon.
-    let listen = settings.host.listen;
+    let listen = first_address(&settings)?;
     let _lock = std::net::TcpListener::bind(listen)
         .with_context(|| format!("{listen} is in use: stop the daemon first"))?;
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
     Ok(super::guards::remove(identity.id())?)
+}
+
+/// The address that tells whether a daemon runs.
+fn first_address(settings: &Settings) -> anyhow::Result<SocketAddr> {
+    let first = settings.host.listen.first();
+    first.copied().context("the configuration names no address")
 }
 
 /// Runs the daemon with the configuration at `path` until SIGTERM or SIGINT.
@@ -98,8 +105,9 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .context("the capturing thread cannot be started")?;
     let identity = Identity::load_or_create(&settings.host.state_dir)?;
     // Whoever has no right to listen must not touch the guards of whoever does.
-    let lock = std::net::TcpListener::bind(settings.host.listen)
-        .with_context(|| format!("cannot listen on {} (TCP)", settings.host.listen))?;
+    let listen = first_address(&settings)?;
+    let lock = std::net::TcpListener::bind(listen)
+        .with_context(|| format!("cannot listen on {listen} (TCP)"))?;
     let guards = Guards::open(&settings, identity.id())?;
     drop(lock);
     privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
@@ -120,7 +128,7 @@ async fn daemon(
 ) -> anyhow::Result<()> {
     // The listening sockets are the lock: a second daemon started by hand ends here, before it
     // could take the addresses of a live owner away.
-    let listener = Listener::bind(settings.host.listen)?;
+    let listener = Listener::bind(&settings.host.listen)?;
     let metrics = Arc::new(Metrics::new(settings.metrics.clone()));
     let socket = Socket::bind(&settings.host.socket)?.with_metrics(Arc::clone(&metrics));
     let scrapes = bind_scrapes(&settings, metrics)?;
@@ -215,6 +223,10 @@ fn note_warnings(socket: &Socket, settings: &Settings, board: &Board) {
     if let Some(warning) = socket.warning() {
         warn!(warning, "socket");
         board.note(warning.to_owned());
+    }
+    for sentence in check::paths(settings) {
+        warn!(sentence, "host.listen");
+        board.note(sentence);
     }
     for path in missing_paths(settings) {
         warn!(path = %path.display(), "no such directory");

@@ -3,7 +3,6 @@
 //! Every turn: take one input, let the timers that are due run, carry out what the cores want,
 //! send what they say. Datagrams that wait are always read before a timer may find a peer silent.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
-use super::peer::PeerLink;
+use super::links::Links;
 use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Group, Refusal as CoreRefusal};
-use crate::facts::{BootTime, Datagram, GroupMessage, Kept, KeptPromise, Name, PolicyOrder};
-use crate::link::Datagrams;
+use crate::facts::{BootTime, GroupStatus, Kept, KeptPromise, Name, PathNumber, PolicyOrder};
+use crate::link::{Arrival, Datagrams, Heard as FromPeer};
 use crate::observe::addresses::AddressReading;
 use crate::observe::alarm::Alarm;
 use crate::observe::carrier::CarrierReading;
@@ -26,8 +25,6 @@ use crate::observe::sys::boot_time;
 use crate::observe::units::UnitReading;
 use crate::serve::protocol::{Code, Refusal};
 
-/// Messages in one datagram: with the longest names and keys they stay within its bound.
-const MESSAGES_EACH: usize = 8;
 /// The view for people is renewed at least this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// A handover whose new owner was not heard by then is reported as failed.
@@ -119,7 +116,7 @@ struct Pending {
 pub struct Failover {
     groups: Vec<GroupRunner>,
     witnessed: Vec<WitnessRunner>,
-    links: Vec<PeerLink>,
+    links: Links,
     datagrams: Datagrams,
     inputs: mpsc::Receiver<Input>,
     board: Arc<Board>,
@@ -132,16 +129,15 @@ impl Failover {
     pub fn new(
         groups: Vec<GroupRunner>,
         witnessed: Vec<WitnessRunner>,
-        peers: &[crate::config::settings::PeerSettings],
+        links: Links,
         datagrams: Datagrams,
         inputs: mpsc::Receiver<Input>,
         board: Arc<Board>,
     ) -> Self {
-        let links = peers.iter().map(PeerLink::new);
         Self {
             groups,
             witnessed,
-            links: links.collect(),
+            links,
             datagrams,
             inputs,
             board,
@@ -163,8 +159,12 @@ impl Failover {
             tokio::select! {
                 biased;
                 received = self.datagrams.recv() => {
-                    let (from, datagram) = received?;
-                    self.on_datagram(&from, &datagram, boot_time());
+                    match received? {
+                        FromPeer::Arrival(arrival) => self.on_arrival(&arrival, boot_time()),
+                        FromPeer::Refusal(peer, path) => {
+                            self.on_refusal(&peer, path, boot_time());
+                        }
+                    }
                 }
                 input = self.inputs.recv(), if !self.inputs.is_closed() => match input {
                     Some(Input::Stop) | None => {
@@ -197,6 +197,7 @@ impl Failover {
             .iter()
             .map(GroupRunner::next_deadline)
             .chain(self.witnessed.iter().map(|one| one.core.next_deadline()))
+            .chain(self.links.next_deadline())
             .fold(publish, BootTime::min)
     }
 
@@ -209,11 +210,12 @@ impl Failover {
         }
     }
 
-    fn on_datagram(&mut self, from: &Name, datagram: &Datagram, now: BootTime) {
-        let Some(link) = self.links.iter_mut().find(|link| link.name == *from) else {
+    fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) {
+        let (from, datagram) = (&arrival.from, &arrival.datagram);
+        // What it says reaches the groups once, whichever path is the first.
+        if !self.links.on_arrival(arrival, now) || arrival.copy {
             return;
-        };
-        link.on_datagram(datagram, now);
+        }
         for message in &datagram.messages {
             for group in &mut self.groups {
                 let (sent, heard) = (datagram.sent, datagram.heard);
@@ -222,6 +224,15 @@ impl Failover {
             for witness in &mut self.witnessed {
                 witness.core.on_message(from, datagram.sent, message, now);
             }
+        }
+    }
+
+    fn on_refusal(&mut self, peer: &Name, path: PathNumber, now: BootTime) {
+        if !self.links.on_refusal(peer, path, now) {
+            return;
+        }
+        for group in &mut self.groups {
+            group.core.on_kernel_refusal(peer, now);
         }
     }
 
@@ -243,6 +254,8 @@ impl Failover {
                 }
             }
             Input::Carrier(reading) => {
+                let (interface, up) = (&reading.interface, reading.up);
+                self.links.on_carrier(interface, up, now);
                 for group in self.groups_on(&reading.interface) {
                     group.on_carrier(reading.up, reading.mac, now);
                 }
@@ -440,29 +453,7 @@ impl Failover {
         let groups = self.groups.iter_mut().map(GroupRunner::carry_out);
         let mut outgoing: Vec<Outgoing> = join_all(groups).await.into_iter().flatten().collect();
         outgoing.extend(self.witnessed.iter_mut().flat_map(WitnessRunner::carry_out));
-        self.send(outgoing);
-    }
-
-    fn send(&mut self, outgoing: Vec<Outgoing>) {
-        let mut by_peer: BTreeMap<Name, Vec<GroupMessage>> = BTreeMap::new();
-        for Outgoing { to, message } in outgoing {
-            by_peer.entry(to).or_default().push(message);
-        }
-        for (to, messages) in by_peer {
-            let Some(link) = self.links.iter().find(|link| link.name == to) else {
-                continue;
-            };
-            let now = boot_time();
-            let heard = link.echo(now);
-            for messages in messages.chunks(MESSAGES_EACH) {
-                let datagram = Datagram {
-                    sent: now,
-                    heard,
-                    messages: messages.to_vec(),
-                };
-                self.datagrams.send(&to, link.address, &datagram);
-            }
-        }
+        self.links.send(outgoing, &mut self.datagrams);
     }
 
     fn publish(&mut self, now: BootTime) {
@@ -477,10 +468,21 @@ impl Failover {
         self.published = now;
         self.board.publish_failover(FailoverView {
             at: now,
-            groups: self.groups.iter().map(|group| group.status(now)).collect(),
+            groups: self
+                .groups
+                .iter()
+                .map(|group| self.status(group, now))
+                .collect(),
             witnessed: self.witnessed.iter().map(|one| one.status(now)).collect(),
-            peers: self.links.iter().map(PeerLink::reading).collect(),
+            peers: self.links.readings(now),
         });
+    }
+
+    fn status(&self, group: &GroupRunner, now: BootTime) -> GroupStatus {
+        GroupStatus {
+            lost_paths: self.links.lost(group.core.settings(), now),
+            ..group.status(now)
+        }
     }
 }
 

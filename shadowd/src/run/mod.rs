@@ -22,6 +22,7 @@ mod guards;
 mod history;
 mod jobs;
 mod keep;
+mod links;
 mod logging;
 mod memory;
 mod neighbours;

@@ -1,7 +1,7 @@
 //! One task for each interface of virtual IPs: hears who claims them, asks peers' kernels.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context;
 use tokio::sync::mpsc;
@@ -33,7 +33,8 @@ impl Kernels {
         let peers: Vec<IpAddr> = settings
             .peers
             .iter()
-            .map(|peer| peer.address.ip())
+            .flat_map(|peer| &peer.addresses)
+            .map(SocketAddr::ip)
             .collect();
         let mut kernels = BTreeMap::new();
         for (interface, vips) in vips {
@@ -62,11 +63,13 @@ impl Kernels {
         settings: &Settings,
     ) -> Option<(BTreeMap<Name, IpAddr>, mpsc::Sender<IpAddr>)> {
         let (on_link, probes) = self.0.get(&group.interface)?;
-        let members = settings.peers.iter().filter(|peer| {
-            (group.members.contains(&peer.name) || group.spares.contains(&peer.name))
-                && on_link.contains(&peer.address.ip())
+        let others = |name| group.members.contains(name) || group.spares.contains(name);
+        let members = settings.peers.iter().filter(|peer| others(&peer.name));
+        let kernels = members.filter_map(|peer| {
+            let mut addresses = peer.addresses.iter().map(SocketAddr::ip);
+            let here = addresses.find(|address| on_link.contains(address))?;
+            Some((peer.name.clone(), here))
         });
-        let kernels = members.map(|peer| (peer.name.clone(), peer.address.ip()));
         Some((kernels.collect(), probes.clone()))
     }
 }

@@ -96,6 +96,7 @@ impl Provider {
     fn request(&self, wish: &Wish) -> Option<ProviderRequest> {
         let mut peers = self.peers.iter();
         let peer = peers.find(|peer| peer.name == wish.host)?;
+        let address = peer.addresses.first()?.to_string();
         self.group
             .spares
             .contains(&wish.host)
@@ -107,7 +108,7 @@ impl Provider {
                 from: self.host.clone(),
                 host: wish.host.clone(),
                 id: peer.id,
-                address: peer.address.to_string(),
+                address,
                 attempt: wish.attempt,
                 deadline_s: self.command.deadline.as_secs(),
             })

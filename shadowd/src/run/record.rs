@@ -11,7 +11,7 @@ use super::decisions::{self, Counts};
 use super::tap::Tap;
 use crate::decide::cluster::{Record, Window};
 use crate::facts::{
-    BootTime, Epoch, Event, EventKind, Kept, KeptPromise, Name, PolicyMemory, Told,
+    BootTime, Cause, Epoch, Event, EventKind, Kept, KeptPromise, Name, PolicyMemory, Told,
 };
 use crate::store::{Store, StoreError};
 
@@ -104,6 +104,20 @@ impl Recorder {
             epoch: group.map(|(_, epoch)| epoch.counter),
             cause: None,
             detail: detail.into(),
+        });
+    }
+
+    /// Records something that concerns the whole daemon, and why.
+    pub fn note_cause(&self, kind: EventKind, cause: Option<Cause>, at: BootTime, detail: String) {
+        self.push(Event {
+            seq: 0,
+            boot_ns: at,
+            wall_ms: wall_ms(),
+            kind,
+            group: None,
+            epoch: None,
+            cause,
+            detail,
         });
     }
 
@@ -305,6 +319,7 @@ fn log(event: &Event) {
         | EventKind::VipClaimed
         | EventKind::NoticeFailed
         | EventKind::FlapPenalty
+        | EventKind::PathLost
         | EventKind::Freeze
         | EventKind::Maintenance => warn!(
             group,

@@ -1,5 +1,7 @@
 //! Starts the failover thread, the workers of unit jobs and the watches that feed the loop.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -12,6 +14,7 @@ use super::failover::{Failover, Input};
 use super::group::GroupRunner;
 use super::guards::Guards;
 use super::jobs::{Job, Worker};
+use super::links::Links;
 use super::neighbours::Kernels;
 use super::policy;
 use super::provider::ProviderQueue;
@@ -26,6 +29,7 @@ use crate::facts::{Epoch, HostId, Kept, Memory, Name};
 use crate::link::{Datagrams, Keyring};
 use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
+use crate::observe::interfaces::interface_of;
 use crate::observe::sys::{boot_time, go_first};
 use crate::observe::units::UnitWatch;
 
@@ -139,10 +143,11 @@ pub async fn start_failover(
 
 impl FailoverStart {
     async fn build(self, inbox: mpsc::Receiver<Input>) -> anyhow::Result<Failover> {
-        let listen = self.settings.host.listen;
-        let peers = self.settings.peers.iter().map(|peer| peer.address.ip());
+        let listen = &self.settings.host.listen;
+        let peers = self.settings.peers.iter().flat_map(|peer| &peer.addresses);
+        let peers = peers.map(SocketAddr::ip);
         let datagrams = Datagrams::bind(listen, peers, Arc::clone(&self.keyring))
-            .with_context(|| format!("cannot listen on {listen} (UDP)"))?;
+            .with_context(|| format!("cannot listen on {listen:?} (UDP)"))?;
         let kernels = Kernels::start(&self.settings, &self.inputs)?;
         let mut groups = Vec::new();
         for (number, settings) in self.settings.groups.iter().enumerate() {
@@ -152,13 +157,14 @@ impl FailoverStart {
         let first = groups.len();
         let witnessed = witnessed.map(|(number, settings)| self.witness(first + number, settings));
         let witnessed = witnessed.collect();
+        let links = Links::new(
+            &self.settings,
+            ends_on(listen),
+            self.recorder.clone(),
+            boot_time(),
+        );
         Ok(Failover::new(
-            groups,
-            witnessed,
-            &self.settings.peers,
-            datagrams,
-            inbox,
-            self.board,
+            groups, witnessed, links, datagrams, inbox, self.board,
         ))
     }
 
@@ -233,6 +239,15 @@ impl FailoverStart {
     }
 }
 
+/// The interface of this host's end of each path, where there are several and it has one now.
+pub(super) fn ends_on(listen: &[SocketAddr]) -> Vec<Option<String>> {
+    if listen.len() < 2 {
+        return Vec::new();
+    }
+    let ends = listen.iter().map(|address| interface_of(address.ip()));
+    ends.collect()
+}
+
 /// What watches the host until it is dropped.
 pub type Watches = (CarrierWatch, AddressWatch, Option<UnitWatch>);
 
@@ -242,12 +257,12 @@ pub async fn watch_host(
     inputs: &mpsc::Sender<Input>,
 ) -> anyhow::Result<Watches> {
     policy::watch_the_day(settings, inputs);
-    let interfaces = settings
-        .groups
-        .iter()
+    let groups = settings.groups.iter();
+    let interfaces: BTreeSet<String> = groups
         .map(|group| group.interface.clone())
+        .chain(ends_on(&settings.host.listen).into_iter().flatten())
         .collect();
-    let (carrier, mut readings) = CarrierWatch::start(interfaces).await?;
+    let (carrier, mut readings) = CarrierWatch::start(interfaces.into_iter().collect()).await?;
     let queue = inputs.clone();
     tokio::spawn(async move {
         while let Some(reading) = readings.recv().await {

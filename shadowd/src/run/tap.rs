@@ -123,6 +123,7 @@ mod tests {
             drain: None,
             policy: PolicyStatus::default(),
             redundancy: None,
+            lost_paths: Vec::new(),
         }
     }
 

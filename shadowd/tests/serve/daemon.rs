@@ -70,6 +70,7 @@ pub fn status() -> Status {
             host: name("b"),
             id: HostId::from_bytes([2; 32]),
             address: "192.0.2.2:7421".to_owned(),
+            paths: Vec::new(),
             connected: true,
             last_heard: Some(BootTime::from_nanos(224_990_000_000)),
             round_trip_ns: Some(182_400),
@@ -189,6 +190,7 @@ fn group() -> GroupStatus {
         drain: None,
         policy: PolicyStatus::default(),
         redundancy: None,
+        lost_paths: Vec::new(),
     }
 }
 

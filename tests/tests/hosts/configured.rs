@@ -1,5 +1,7 @@
 //! A pair with another configuration for as long as a test lasts.
 
+use xtask::lab::Host;
+
 use super::*;
 
 /// A pair whose members have another configuration; they have their own again when dropped.
@@ -26,13 +28,30 @@ impl Configured {
         for host in hosts {
             configured.change(&host, &change)?;
         }
-        let active = configured.pair.lab.converge(LONG)?;
-        if active != configured.pair.active {
-            let pair = &mut configured.pair;
+        configured.settled()
+    }
+
+    fn settled(mut self) -> Result<Self> {
+        let active = self.pair.lab.converge(LONG)?;
+        if active != self.pair.active {
+            let pair = &mut self.pair;
             std::mem::swap(&mut pair.active, &mut pair.shadow);
         }
-        configured.wait_for_short_promises()?;
-        Ok(configured)
+        self.wait_for_short_promises()?;
+        Ok(self)
+    }
+
+    /// Every host, witnesses too, has it changed: `change` is given what it is, and all hosts.
+    pub fn everywhere(change: impl Fn(&str, &[Host]) -> String) -> Result<Self> {
+        let mut configured = Self {
+            pair: Pair::take()?,
+            before: Vec::new(),
+        };
+        let hosts = configured.pair.lab.state().hosts.clone();
+        for host in &hosts {
+            configured.change(&host.name, |text| change(text, &hosts))?;
+        }
+        configured.settled()
     }
 
     /// The shadow alone has more at the end of it.
@@ -96,7 +115,13 @@ impl Configured {
 
 impl Drop for Configured {
     fn drop(&mut self) {
-        // A test that failed may have left a live drill: the group has to come back by itself.
+        // A test that failed may have left a fault.
+        for (host, _) in &self.before {
+            if let Err(error) = self.pair.lab.heal_with(host, &[DAEMON]) {
+                eprintln!("host {host} does not heal: {error:#}");
+            }
+        }
+        // Or a live drill: the group has to come back by itself.
         for (host, _) in &self.before {
             let end = ["shadowctl", "failover", "drill", GROUP, "--end"];
             let _ = self.pair.lab.exec(host, &end);

@@ -26,7 +26,7 @@ fn a_wrong_configuration_is_refused_by_file_line_and_key() -> Result<()> {
         ("heartbeat", "heartbeat = \"10ms\"", "heartbeat = \"1ms\""),
         (
             "suspect_after",
-            "suspect_after = \"30ms\"",
+            "suspect_after = \"27ms\"",
             "suspect_after = \"11ms\"",
         ),
         ("hartbeat", "heartbeat = \"10ms\"", "hartbeat = \"10ms\""),

@@ -8,12 +8,14 @@
 
 mod capture;
 mod configured;
+mod detection;
 mod drill;
 mod explain;
 mod faults;
 mod hooks;
 mod input;
 mod live;
+mod paths;
 mod policy;
 mod redundancy;
 mod restart;

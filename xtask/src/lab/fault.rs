@@ -51,6 +51,10 @@ pub enum Fault {
     CutOneWay(String),
     /// The host and one peer cannot reach each other.
     Cut(String),
+    /// The same on the second link, beside any other cut.
+    CutSecond(String),
+    /// The host's second link loses its carrier.
+    SecondLinkDown,
     /// This share of frames from and to the host is lost, in percent.
     Loss(u8),
     /// The host gets this share of one processor, in percent.
@@ -82,6 +86,7 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             // Frozen first: that takes no time, and nothing in the host sees its link go.
             cgroup::write(&target.cgroup.join("cgroup.freeze"), "1")?;
             network::set_port(state, name, false)?;
+            network::set_second_port(state, name, false)?;
             Ok(at)
         }
         Fault::Freeze => timed(|| cgroup::write(&target.cgroup.join("cgroup.freeze"), "1")),
@@ -104,6 +109,14 @@ pub fn inject(lab: &Lab, name: &str, fault: &Fault) -> Result<u64> {
             });
             timed(|| network::filter(state, name, &rules))
         }
+        Fault::CutSecond(peer) => {
+            let ends = [name, &state.host(peer)?.name].map(network::second_port_name);
+            let [own, other] = &ends;
+            let rules = [(own, other), (other, own)]
+                .map(|(from, to)| format!("iifname \"{from}\" oifname \"{to}\" counter drop"));
+            timed(|| network::filter(state, &second(name), &rules))
+        }
+        Fault::SecondLinkDown => timed(|| network::set_second_port(state, name, false)),
         Fault::Loss(percent) => {
             let rules = ["iifname", "oifname"].map(|side| {
                 format!("{side} \"port-{name}\" numgen random mod 100 < {percent} drop")
@@ -141,8 +154,10 @@ pub fn lift(lab: &Lab, name: &str) -> Result<()> {
     let target = state.host(name)?;
     set_quota(target, None)?;
     network::unfilter(state, name)?;
+    network::unfilter(state, &second(name))?;
     cgroup::write(&target.cgroup.join("cgroup.freeze"), "0")?;
     network::set_port(state, name, true)?;
+    network::set_second_port(state, name, true)?;
     for unit in [DAEMON, PEER, WARM] {
         for pid in host::processes(target, unit) {
             // It may end by itself at this moment; the wait for the host sees that.
@@ -164,6 +179,11 @@ pub fn heal(lab: &Lab, name: &str, units: &[&str]) -> Result<()> {
     lab.run(name, &["systemctl", "reset-failed"])?;
     lab.run(name, &[&["systemctl", "start"], units].concat())
         .map(drop)
+}
+
+/// What drops frames of a host's second link goes by this name.
+fn second(name: &str) -> String {
+    format!("{name}_second")
 }
 
 fn timed(action: impl FnOnce() -> Result<()>) -> Result<u64> {

@@ -1,4 +1,4 @@
-//! Network namespaces: one for each host, one for the bridge, one for the client.
+//! Network namespaces: one for each host, one for the bridges, one for the client.
 //!
 //! Every link is made inside these namespaces; the machine's own never sees one. The bridge has a
 //! namespace of its own so that a host's port can go down, and frames can be dropped between
@@ -34,11 +34,13 @@ pub fn make(state: &State) -> Result<()> {
     batch(
         &state.switch,
         "link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
-         link set lo up\nlink set br0 up\n",
+         link add br1 type bridge forward_delay 0 stp_state 0 mcast_snooping 0\n\
+         link set lo up\nlink set br0 up\nlink set br1 up\n",
     )?;
     for host in &state.hosts {
         port(state, &host.namespace, &port_name(&host.name))?;
         addresses(&host.namespace, host.v4, host.v6)?;
+        second_port(state, host)?;
     }
     if let Some(client) = &state.client {
         port(state, client, &port_name("client"))?;
@@ -66,6 +68,23 @@ fn port(state: &State, namespace: &str, name: &str) -> Result<()> {
         ),
     )?;
     batch(namespace, "link set lo up\nlink set eth0 up\n")
+}
+
+/// A link between the hosts alone: no virtual IP and no client. Nothing uses it until it is told.
+fn second_port(state: &State, host: &Host) -> Result<()> {
+    let (name, namespace) = (second_port_name(&host.name), &host.namespace);
+    batch(
+        &state.switch,
+        &format!(
+            "link add name {name} type veth peer name eth1 netns {namespace}\n\
+             link set {name} master br1\nlink set {name} up\n"
+        ),
+    )?;
+    let second = host.second;
+    batch(
+        namespace,
+        &format!("link set eth1 up\naddr add {second}/25 dev eth1\n"),
+    )
 }
 
 fn addresses(namespace: &str, v4: Ipv4Addr, v6: Ipv6Addr) -> Result<()> {
@@ -114,14 +133,30 @@ pub fn port_name(host: &str) -> String {
     format!("port-{host}")
 }
 
+/// The port of a host on the second link.
+pub fn second_port_name(host: &str) -> String {
+    format!("back-{host}")
+}
+
 /// Sets a host's port of the bridge up or down: the host at its end sees its carrier come or go.
 ///
 /// # Errors
 /// `ip` fails.
 pub fn set_port(state: &State, host: &str, up: bool) -> Result<()> {
+    set(state, &port_name(host), up)
+}
+
+/// The same on the second link.
+///
+/// # Errors
+/// `ip` fails.
+pub fn set_second_port(state: &State, host: &str, up: bool) -> Result<()> {
+    set(state, &second_port_name(host), up)
+}
+
+fn set(state: &State, port: &str, up: bool) -> Result<()> {
     let word = if up { "up" } else { "down" };
-    let port = port_name(host);
-    let arguments = ["-n", &state.switch, "link", "set", &port, word];
+    let arguments = ["-n", &state.switch, "link", "set", port, word];
     run(command("ip", &arguments), None, SHORT).map(drop)
 }
 

@@ -70,6 +70,8 @@ pub struct Host {
     pub v4: Ipv4Addr,
     /// Its own IPv6 address.
     pub v6: Ipv6Addr,
+    /// Its own IPv4 address on the second link.
+    pub second: Ipv4Addr,
     /// Its network namespace.
     pub namespace: String,
     /// Its files: `upper`, `work`, `root`, `console.log`.
@@ -78,6 +80,12 @@ pub struct Host {
     pub cgroup: PathBuf,
     /// Its v1 cpu control group.
     pub cpu_cgroup: Option<PathBuf>,
+}
+
+/// A host's address on the second link: in the upper half of the network for tests, which has a
+/// more specific route than the whole.
+fn second(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, 128 + number)
 }
 
 impl State {
@@ -114,6 +122,7 @@ impl State {
                 witness,
                 spare: false,
                 v4: Ipv4Addr::new(192, 0, 2, number),
+                second: second(number),
                 v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
                 namespace: format!("shadowd-{id}-{name}"),
                 directory: directory.join(&name),
@@ -149,6 +158,7 @@ impl State {
             witness: false,
             spare: true,
             v4: Ipv4Addr::new(192, 0, 2, number),
+            second: second(number),
             v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(number)),
             namespace: format!("shadowd-{}-{name}", self.id),
             directory: beside(&last.directory),

@@ -65,6 +65,8 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::DrillPassed => "drill_passed",
         EventKind::DrillFailed => "drill_failed",
         EventKind::Redundancy => "redundancy",
+        EventKind::PathLost => "path_lost",
+        EventKind::PathBack => "path_back",
     }
 }
 
@@ -78,6 +80,7 @@ const fn tone(kind: EventKind) -> Tone {
         EventKind::PeerSuspected
         | EventKind::UnitDown
         | EventKind::LinkChanged
+        | EventKind::PathLost
         | EventKind::Serving
         | EventKind::FlapPenalty
         | EventKind::Redundancy
@@ -86,6 +89,7 @@ const fn tone(kind: EventKind) -> Tone {
         EventKind::Claimed | EventKind::RoleChanged | EventKind::Released => Tone::Heading,
         EventKind::UnitUp
         | EventKind::PeerHeard
+        | EventKind::PathBack
         | EventKind::LeaseHeld
         | EventKind::DrillPassed => Tone::Good,
         EventKind::DaemonStarted

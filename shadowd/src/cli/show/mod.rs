@@ -4,6 +4,7 @@ mod capture;
 mod drill;
 mod events;
 mod hooks;
+mod peers;
 mod policy;
 mod probes;
 mod redundancy;
@@ -14,6 +15,7 @@ pub(super) use capture::{direction, end, flows, protocol, remote_end, syscalls, 
 pub(super) use drill::drill_line;
 pub(super) use events::events;
 pub(super) use hooks::{hooks, tested};
+pub(super) use peers::peers;
 pub(super) use probes::probes;
 pub(super) use replay::replayed;
-pub(super) use status::{peers, status};
+pub(super) use status::status;

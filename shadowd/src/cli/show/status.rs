@@ -1,17 +1,16 @@
 //! `status` and `peers`.
 
-use std::time::Duration;
-
 use super::super::human::{bytes, clean, count, span, yes};
 use super::super::table::{Cell, Paint, Table, Tone};
 use super::super::time::local;
+use super::peers::links;
 use super::policy::policy;
 use super::redundancy::redundancy;
 use crate::facts::{
     BootTime, CaptureStatus, Cause, DrainStatus, GroupStatus, HistoryStatus, Losses, MemberStatus,
-    PeerStatus, Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
+    Protection, Role, UnitMode, UnitStatus, VipGuard, VoterStatus, WitnessStatus,
 };
-use crate::serve::protocol::{Peers, SocketCounters, StatusAnswer};
+use crate::serve::protocol::{SocketCounters, StatusAnswer};
 
 /// Everything the daemon says of itself, what matters most first.
 pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
@@ -43,62 +42,13 @@ pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
         text.push('\n');
         text.push_str(&one_witnessed(witness, status.now, paint));
     }
-    section(
-        &mut text,
-        &peer_table(&status.peers, status.now).render(paint),
-    );
+    section(&mut text, &links(&status.peers, status.now, paint));
     section(&mut text, &capture(&status.capture, paint));
     section(&mut text, &socket(&answer.socket));
     text
 }
 
-/// The other hosts and the datagrams exchanged with them.
-pub(in super::super) fn peers(answer: &Peers, paint: Paint) -> String {
-    if answer.peers.is_empty() {
-        return "no peers are configured\n".to_owned();
-    }
-    let mut text = peer_table(&answer.peers, answer.now).render(paint);
-    let mut table = Table::new(
-        0,
-        [
-            "PEER",
-            ">SENT",
-            ">UNSENT",
-            ">RECEIVED",
-            ">MALFORMED",
-            ">FORGED",
-            ">REPLAYED",
-            "ID",
-        ],
-    );
-    for peer in &answer.peers {
-        let counters = &peer.counters;
-        let suspicious = |value: u64| {
-            Cell::new(
-                count(value),
-                if value > 0 {
-                    Tone::Warning
-                } else {
-                    Tone::Plain
-                },
-            )
-        };
-        table.row([
-            peer.host.as_str().into(),
-            count(counters.sent).into(),
-            count(counters.unsent).into(),
-            count(counters.received).into(),
-            suspicious(counters.malformed),
-            suspicious(counters.forged),
-            suspicious(counters.replayed),
-            peer.id.to_string().into(),
-        ]);
-    }
-    section(&mut text, &table.render(paint));
-    text
-}
-
-fn section(text: &mut String, part: &str) {
+pub(super) fn section(text: &mut String, part: &str) {
     if !part.is_empty() {
         text.push('\n');
         text.push_str(part);
@@ -279,35 +229,6 @@ fn unit_table(units: &[UnitStatus]) -> Table {
             unit.main_pid
                 .map_or_else(|| "-".to_owned(), |pid| pid.to_string())
                 .into(),
-        ]);
-    }
-    table
-}
-
-fn peer_table(peers: &[PeerStatus], now: BootTime) -> Table {
-    let mut table = Table::new(
-        0,
-        ["PEER", "ADDRESS", "STREAM", ">HEARD", ">ROUND TRIP", ">P99"],
-    );
-    for peer in peers {
-        let heard = match peer.last_heard {
-            Some(at) => Cell::from(format!("{} ago", span(now.since(at)))),
-            None => Cell::new("never", Tone::Warning),
-        };
-        let shown = |nanos: Option<u64>| {
-            nanos.map_or_else(|| "-".to_owned(), |nanos| span(Duration::from_nanos(nanos)))
-        };
-        table.row([
-            peer.host.as_str().into(),
-            peer.address.as_str().into(),
-            if peer.connected {
-                Cell::new("up", Tone::Good)
-            } else {
-                Cell::new("down", Tone::Bad)
-            },
-            heard,
-            shown(peer.round_trip_ns).into(),
-            shown(peer.round_trip_p99_ns).into(),
         ]);
     }
     table

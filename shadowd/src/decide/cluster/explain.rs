@@ -109,6 +109,10 @@ impl Story {
                     *answers += 1;
                 }
             }
+            Input::KernelRefusal(from) => {
+                let said = format!("{from}'s kernel said that nobody listens where its daemon did");
+                self.line(now, said);
+            }
             Input::Done(done) => self.done(done),
             Input::Order(_) => self.line(now, "an operator's order arrived".to_owned()),
             Input::HandOver(Some(to)) => {

@@ -65,6 +65,8 @@ pub enum Input<'a> {
     LinkAddress(Option<Mac>),
     /// [`Group::on_kernel_answer`].
     KernelAnswer(Cow<'a, Name>),
+    /// [`Group::on_kernel_refusal`].
+    KernelRefusal(Cow<'a, Name>),
     /// [`Group::on_address_lost`].
     AddressLost(Vip),
     /// [`Group::on_claim`].
@@ -325,6 +327,14 @@ impl Journaled {
         self.core.on_kernel_answer(from, now);
     }
 
+    pub fn on_kernel_refusal(&mut self, from: &Name, now: BootTime) {
+        // A stranger's changes nothing, and would only push out what did.
+        if self.core.members.iter().any(|member| member.name == *from) {
+            self.note(Input::KernelRefusal(Cow::Borrowed(from)), now);
+            self.core.on_kernel_refusal(from, now);
+        }
+    }
+
     pub fn on_address_lost(&mut self, vip: Vip, now: BootTime) {
         self.note(Input::AddressLost(vip), now);
         self.core.on_address_lost(vip, now);
@@ -382,6 +392,7 @@ impl Group {
             Input::Carrier(up) => self.on_carrier(up, now),
             Input::LinkAddress(mac) => self.on_link_address(mac),
             Input::KernelAnswer(from) => self.on_kernel_answer(&from, now),
+            Input::KernelRefusal(from) => self.on_kernel_refusal(&from, now),
             Input::AddressLost(vip) => self.on_address_lost(vip, now),
             Input::Claim { vip, mac } => self.on_claim(vip, &mac, now),
             Input::FailbackWindow(open) => self.on_failback_window(open, now),

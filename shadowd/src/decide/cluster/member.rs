@@ -26,6 +26,8 @@ pub(super) struct Member {
     pub suspected: bool,
     /// When its kernel last answered.
     pub kernel_answered: Option<BootTime>,
+    /// How often its kernel refused heartbeats since its last word.
+    pub refused: u32,
     /// It said that it is active while this member was: once it stops, clients must be told anew.
     pub contested: bool,
     /// Its configuration has other addresses or members for the group.
@@ -79,6 +81,7 @@ impl Member {
             rhythm: Rhythm::default(),
             suspected: false,
             kernel_answered: None,
+            refused: 0,
             contested: false,
             differs: false,
             ready_since: None,

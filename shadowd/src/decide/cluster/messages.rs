@@ -106,6 +106,7 @@ impl Group {
         if matches!(body, Body::Beat { .. }) {
             member.rhythm.beat(now, listening, irregular);
         }
+        member.refused = 0;
         let before = member.said;
         let known = Said {
             heard: now,

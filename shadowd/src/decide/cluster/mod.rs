@@ -23,6 +23,7 @@ mod ownership;
 mod pause;
 mod policy;
 mod redundancy;
+mod refused;
 mod replay;
 mod rhythm;
 mod silence;

@@ -278,6 +278,7 @@ impl Group {
             | Cause::Unanswered => self.add_penalty(cause, now),
             Cause::ColdStart
             | Cause::Silence
+            | Cause::DaemonRefused
             | Cause::DaemonStopped
             | Cause::Handover
             | Cause::NoActive

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::group::{Group, State, View};
 use super::neighbours::KERNEL_ANSWERS;
 use super::stretch::STRETCH_MAX;
-use crate::facts::{BootTime, Cause, EventKind};
+use crate::facts::{BootTime, EventKind};
 
 /// Irregular heartbeats stretch the bound of silence so many times at most.
 const IRREGULAR_MAX: u32 = 4;
@@ -35,27 +35,30 @@ impl Group {
             let silent = now.since(self.silent_from(member, since));
             if now >= self.silent_until(member, since) {
                 self.suspect(member, silent, now);
-                self.vacant(Cause::Silence, now);
+                self.vacant(self.silence_is(member), now);
             }
         }
     }
 
     /// Until when `member`, watched since `since`, may be silent. Its kernel's answers make patient
     /// for as long as they go on, and not for ever: a host that answered just before it died is
-    /// found as soon as it answers no more.
+    /// found as soon as it answers no more. When it says that the daemon is not there they do not.
     pub(super) fn silent_until(&self, member: usize, since: BootTime) -> BootTime {
         let from = self.silent_from(member, since);
         let permitted = self.permitted(member);
         let said = self.members[member].said;
+        let paused = said.map(|said| said.paused).unwrap_or_default();
+        let least = self.unless_refused(member, permitted).max(paused);
         let answered = self.members[member].kernel_answered;
         let answered = answered.filter(|at| said.is_none_or(|said| *at > said.heard));
-        let indulged = answered
-            .map(|at| at.after(self.settings.suspect_after))
-            .map_or(from, |until| {
-                until.min(from.after(permitted * KERNEL_ANSWERS))
-            });
-        let paused = said.map(|said| said.paused).unwrap_or_default();
-        from.after(permitted.max(paused)).max(indulged)
+        let indulged = match answered {
+            Some(at) if !self.refused(member) => {
+                let longest = from.after(permitted * KERNEL_ANSWERS);
+                longest.min(at.after(self.settings.suspect_after))
+            }
+            Some(_) | None => from,
+        };
+        from.after(least).max(indulged)
     }
 
     /// How long `member` may be silent, as far as is known now.
@@ -102,7 +105,8 @@ impl Group {
         if !std::mem::replace(&mut self.members[member].suspected, true) {
             let name = &self.members[member].name;
             let detail = format!("{name} silent for {:.1} ms", silent.as_secs_f64() * 1e3);
-            self.record(EventKind::PeerSuspected, Some(Cause::Silence), detail, now);
+            let cause = self.silence_is(member);
+            self.record(EventKind::PeerSuspected, Some(cause), detail, now);
         }
     }
 }

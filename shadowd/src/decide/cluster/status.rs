@@ -93,6 +93,7 @@ impl Group {
             drain: None,
             policy: self.policy_status(now),
             redundancy: self.redundancy_status(),
+            lost_paths: Vec::new(),
         }
     }
 

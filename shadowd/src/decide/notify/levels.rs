@@ -15,6 +15,8 @@ pub enum Subject {
     Redundancy,
     /// Whether this owner has its majority.
     Lease,
+    /// Whether every path to the others carries.
+    Paths,
     /// Others that say they have a virtual IP.
     Claims,
     /// Planned handovers.
@@ -27,7 +29,13 @@ pub enum Subject {
 
 impl Subject {
     /// The subjects that are a state, and not something that happened.
-    pub const STATES: [Self; 4] = [Self::Role, Self::Owner, Self::Redundancy, Self::Lease];
+    pub const STATES: [Self; 5] = [
+        Self::Role,
+        Self::Owner,
+        Self::Redundancy,
+        Self::Lease,
+        Self::Paths,
+    ];
 
     /// What `topic` is about; none for a test.
     pub const fn of(topic: Topic) -> Option<Self> {
@@ -36,6 +44,7 @@ impl Subject {
             Topic::Lost | Topic::Owned => Some(Self::Owner),
             Topic::RedundancyLost | Topic::RedundancyRestored => Some(Self::Redundancy),
             Topic::LeaseLapsed | Topic::LeaseHeld => Some(Self::Lease),
+            Topic::PathLost | Topic::PathBack => Some(Self::Paths),
             Topic::VipClaimed => Some(Self::Claims),
             Topic::Handover => Some(Self::Handovers),
             Topic::Failure => Some(Self::Failures),
@@ -51,6 +60,7 @@ impl Subject {
             Self::Owner => "owner",
             Self::Redundancy => "redundancy",
             Self::Lease => "lease",
+            Self::Paths => "paths",
             Self::Claims => "claims",
             Self::Handovers => "handovers",
             Self::Failures => "failures",
@@ -65,6 +75,7 @@ impl Subject {
             Self::Owner => Some(Topic::Owned),
             Self::Redundancy => Some(Topic::RedundancyRestored),
             Self::Lease => Some(Topic::LeaseHeld),
+            Self::Paths => Some(Topic::PathBack),
             Self::Role | Self::Claims | Self::Handovers | Self::Failures | Self::Drills => None,
         }
     }
@@ -74,7 +85,7 @@ impl Subject {
     pub const fn settles_after(self) -> Duration {
         match self {
             Self::Owner => Duration::from_secs(2),
-            Self::Redundancy => Duration::from_secs(3),
+            Self::Redundancy | Self::Paths => Duration::from_secs(3),
             Self::Lease => Duration::from_secs(1),
             Self::Role | Self::Claims | Self::Handovers | Self::Failures | Self::Drills => {
                 Duration::ZERO
@@ -100,6 +111,8 @@ pub struct Sighting {
     pub redundancy: String,
     /// Whether this host is active without a lease.
     pub lapsed: bool,
+    /// Paths to the others that carry nothing, in words.
+    pub lost_paths: Vec<String>,
 }
 
 impl Sighting {
@@ -118,6 +131,7 @@ impl Sighting {
             redundant: redundancy.map_or_else(|| ready.count() > 0, |it| it.full),
             redundancy: redundancy.map_or_else(String::new, told),
             lapsed: status.lease.as_ref().is_some_and(|lease| lease.lapsed),
+            lost_paths: status.lost_paths.clone(),
         }
     }
 
@@ -144,6 +158,9 @@ impl Sighting {
                 either(!self.lapsed, Topic::LeaseHeld, Topic::LeaseLapsed)
             }
             (Subject::Lease, Role::Shadow) => Some(Topic::LeaseHeld),
+            (Subject::Paths, Role::Active | Role::Shadow) => {
+                either(self.lost_paths.is_empty(), Topic::PathBack, Topic::PathLost)
+            }
             (Subject::Claims | Subject::Handovers | Subject::Failures | Subject::Drills, _) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Who is told what, and when: what groups are and what happens to them in, notices out.
 //!
-//! Of a **state** (role, owner, redundancy, lease) only the newest is told: what a receiver has no
+//! Of a **state** (role, owner, redundancy, lease, paths) only the newest is told: what a receiver has no
 //! time for is skipped and counted, and the last one always comes through, also after a restart of
 //! the daemon, because what was told is remembered. A **happening** (a claim, a handover, a failed
 //! step) is told once, with the number of those before it that were skipped.
@@ -140,6 +140,8 @@ impl Notifier {
             | EventKind::Resumed
             | EventKind::Drill
             | EventKind::Redundancy
+            | EventKind::PathLost
+            | EventKind::PathBack
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };
@@ -170,9 +172,13 @@ impl Notifier {
             if subject == Subject::Role {
                 notice.cause = self.groups.get(&name).and_then(|group| group.cause);
             }
+            let seen = self.groups.get(&name);
+            let seen = seen.and_then(|group| group.sighting.as_ref());
             if subject == Subject::Redundancy {
-                let seen = self.groups.get(&name).and_then(|it| it.sighting.as_ref());
                 notice.detail = seen.map_or_else(String::new, |seen| seen.redundancy.clone());
+            }
+            if subject == Subject::Paths {
+                notice.detail = seen.map_or_else(String::new, |seen| seen.lost_paths.join(", "));
             }
             for mailbox in &mut self.mailboxes {
                 self.told.extend(mailbox.state(subject, state, &notice));

@@ -42,6 +42,7 @@ fn seen(role: Role, epoch: u64) -> Sighting {
         redundant: true,
         redundancy: String::new(),
         lapsed: false,
+        lost_paths: Vec::new(),
     }
 }
 

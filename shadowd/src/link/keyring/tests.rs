@@ -18,8 +18,20 @@ fn datagram(sent: u64) -> Datagram {
     Datagram {
         sent: BootTime::from_nanos(sent),
         heard: None,
+        echoes: Default::default(),
         messages: Vec::new(),
     }
+}
+
+/// Whether `bytes` open as what `from` sent.
+fn arrives(ring: &Keyring, bytes: &mut [u8], from: &str, number: u64) -> bool {
+    let expected = Arrival {
+        from: name(from),
+        path: PathNumber::FIRST,
+        datagram: datagram(number),
+        copy: false,
+    };
+    ring.open(PathNumber::FIRST, bytes, || true) == Some(expected)
 }
 
 impl Ends {
@@ -51,7 +63,7 @@ impl Ends {
         let Some(mut sealed) = self.seal(number) else {
             return false;
         };
-        self.b.open(&mut sealed, || true) == Some((name("a"), datagram(number)))
+        arrives(&self.b, &mut sealed, "a", number)
     }
 
     fn b_to_a(&self, number: u64) -> bool {
@@ -59,7 +71,7 @@ impl Ends {
         let Ok(length) = self.b.seal(&name("a"), &datagram(number), &mut buffer) else {
             return false;
         };
-        self.a.open(&mut buffer[..length], || true) == Some((name("b"), datagram(number)))
+        arrives(&self.a, &mut buffer[..length], "b", number)
     }
 }
 
@@ -137,7 +149,7 @@ fn an_evicted_sessions_datagrams_are_strangers() {
         assert!(ends.a_to_b(number) && ends.b_to_a(number));
         kept.push((a, b));
     }
-    assert_eq!(ends.b.open(&mut old, || true), None);
+    assert_eq!(ends.b.open(PathNumber::FIRST, &mut old, || true), None);
     assert_eq!(ends.b.strangers().forged, 1);
 }
 
@@ -148,13 +160,24 @@ fn what_is_not_authentic_is_counted_where_it_belongs() {
     a.greeted([1; 16]);
     b.greeted([1; 16]);
     let sealed = ends.seal(1).unwrap();
-    assert!(ends.b.open(&mut sealed.clone(), || true).is_some());
-    assert_eq!(ends.b.open(&mut sealed.clone(), || true), None);
-    assert_eq!(ends.a.open(&mut sealed.clone(), || true), None, "reflected");
+    assert!(
+        ends.b
+            .open(PathNumber::FIRST, &mut sealed.clone(), || true)
+            .is_some()
+    );
+    assert_eq!(
+        ends.b.open(PathNumber::FIRST, &mut sealed.clone(), || true),
+        None
+    );
+    assert_eq!(
+        ends.a.open(PathNumber::FIRST, &mut sealed.clone(), || true),
+        None,
+        "reflected"
+    );
     let mut next = ends.seal(2).unwrap();
     *next.last_mut().unwrap() ^= 1;
-    assert_eq!(ends.b.open(&mut next, || true), None);
-    assert_eq!(ends.b.open(&mut [0; 8], || true), None);
+    assert_eq!(ends.b.open(PathNumber::FIRST, &mut next, || true), None);
+    assert_eq!(ends.b.open(PathNumber::FIRST, &mut [0; 8], || true), None);
     let expected = LinkCounters {
         received: 1,
         replayed: 1,
@@ -191,11 +214,16 @@ fn keys_of_an_earlier_run_open_nothing_once_the_new_run_has_said_hello() {
     let (a, b) = ends.session(2);
     a.greeted([1; 16]);
     assert!(
-        ends.b.open(&mut held_back, || true).is_some(),
+        ends.b
+            .open(PathNumber::FIRST, &mut held_back, || true)
+            .is_some(),
         "the run may still be the same"
     );
     b.greeted([2; 16]);
-    assert_eq!(ends.b.open(&mut again.clone(), || true), None);
+    assert_eq!(
+        ends.b.open(PathNumber::FIRST, &mut again.clone(), || true),
+        None
+    );
     assert_eq!(ends.b.strangers().forged, 1);
     assert!(ends.a_to_b(3) && ends.b_to_a(4));
     drop((a, b));

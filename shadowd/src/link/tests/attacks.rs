@@ -60,7 +60,7 @@ async fn what_is_changed_on_the_way_is_refused_and_counted() {
     wire.play(&[&sealed[..], &[0; Datagram::MAX_BYTES]].concat(), to_b)
         .await;
     wire.play(&sealed, to_b).await;
-    assert_eq!(soon(at_b.datagrams.recv()).await.unwrap().0, a.name);
+    assert_eq!(soon(at_b.hear()).await.unwrap().0, a.name);
     let of_peer = LinkCounters {
         forged: 5,
         ..LinkCounters::default()
@@ -100,7 +100,7 @@ async fn what_is_repeated_reflected_or_sent_elsewhere_is_refused_and_counted() {
         let sent = from.send(to_host, address);
         let newest = async {
             loop {
-                let (name, datagram) = to.datagrams.recv().await.unwrap();
+                let (name, datagram) = to.hear().await.unwrap();
                 assert_eq!(name, from_host.name);
                 if datagram == sent {
                     return;
@@ -110,10 +110,7 @@ async fn what_is_repeated_reflected_or_sent_elsewhere_is_refused_and_counted() {
         soon(newest).await;
     }
     let sent = at_b.send(&a, to_a);
-    assert_eq!(
-        soon(at_a.datagrams.recv()).await.unwrap(),
-        (b.name.clone(), sent)
-    );
+    assert_eq!(soon(at_a.hear()).await.unwrap(), (b.name.clone(), sent));
     let replayed = LinkCounters {
         replayed: 2,
         ..LinkCounters::default()
@@ -164,10 +161,10 @@ async fn keys_are_renewed_without_a_lost_heartbeat() {
     while at_a.keyring.streams().renewed < 50 {
         beat.tick().await;
         let sent = at_a.send(&b, to_b);
-        let heard = soon(at_b.datagrams.recv()).await.unwrap();
+        let heard = soon(at_b.hear()).await.unwrap();
         assert_eq!(heard, (a.name.clone(), sent));
         let sent = at_b.send(&a, to_a);
-        let heard = soon(at_a.datagrams.recv()).await.unwrap();
+        let heard = soon(at_a.hear()).await.unwrap();
         assert_eq!(heard, (b.name.clone(), sent));
         assert!(at_a.keyring.connected(&b.name) && at_b.keyring.connected(&a.name));
     }
@@ -199,7 +196,7 @@ async fn a_flood_neither_keeps_heartbeats_out_nor_costs_without_bound() {
             elsewhere.send_to(&[1; 100], to_b).await.unwrap();
         }
         let sent = at_a.send(&b, to_b);
-        let heard = soon(at_b.datagrams.recv()).await.unwrap();
+        let heard = soon(at_b.hear()).await.unwrap();
         assert_eq!(heard, (a.name.clone(), sent));
     }
     let (of_peer, strangers) = refused(&at_b, &a);

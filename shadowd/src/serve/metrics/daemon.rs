@@ -8,6 +8,7 @@ use prometheus_client::metrics::MetricType;
 use super::Snapshot;
 use super::encode::Base::{Bytes, Count, Ratio, Seconds};
 use super::encode::{Family, Labels, counter, flag, gauge, labels, seconds};
+use super::paths::paths;
 use crate::facts::{
     BootTime, GroupStatus, LinkCounters, PeerStatus, ProbeStatus, Protection, Role,
 };
@@ -340,10 +341,11 @@ pub(super) fn failover(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
         "Heartbeats and other datagrams",
     );
     counter(to, family, datagrams)?;
+    paths(shown, to)?;
     links(shown, to)
 }
 
-const fn outcomes(counters: &LinkCounters) -> [(&'static str, u64); 6] {
+const fn outcomes(counters: &LinkCounters) -> [(&'static str, u64); 7] {
     [
         ("sent", counters.sent),
         ("unsent", counters.unsent),
@@ -351,6 +353,7 @@ const fn outcomes(counters: &LinkCounters) -> [(&'static str, u64); 6] {
         ("malformed", counters.malformed),
         ("forged", counters.forged),
         ("replayed", counters.replayed),
+        ("copied", counters.copies),
     ]
 }
 

@@ -12,6 +12,7 @@ mod host;
 mod listen;
 mod notices;
 mod own;
+mod paths;
 mod units;
 
 use std::fmt;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::facts::{
     BootTime, CaptureStatus, Direction, Epoch, Flow, FlowCounts, GroupStatus, HostId, HostUse,
-    LinkCounters, PeerStatus, PolicyStatus, Pressure, ProbeLosses, ProbeStatus, Protection,
-    Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
+    LinkCounters, PathState, PathStatus, PeerStatus, PolicyStatus, Pressure, ProbeLosses,
+    ProbeStatus, Protection, Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
 };
 
 /// One sample: name, labels, value.
@@ -173,12 +173,14 @@ fn status() -> Status {
             drain: None,
             policy: PolicyStatus::default(),
             redundancy: None,
+            lost_paths: Vec::new(),
         }],
         witnessed: Vec::new(),
         peers: vec![PeerStatus {
             host: name("b"),
             id: HostId::from_bytes([2; 32]),
             address: "192.0.2.2:7373".to_owned(),
+            paths: paths(),
             connected: true,
             last_heard: Some(BootTime::from_nanos(89_000_000_000)),
             round_trip_ns: Some(250_000),
@@ -268,6 +270,27 @@ fn bounded(units: usize, remotes: usize) -> Metrics {
     })
 }
 
+fn paths() -> Vec<PathStatus> {
+    let first = PathStatus {
+        local: "192.0.2.1:7373".to_owned(),
+        remote: "192.0.2.2:7373".to_owned(),
+        state: PathState::Lost,
+        last_heard: Some(BootTime::from_nanos(80_000_000_000)),
+        round_trip_ns: None,
+        loss: Some(0.5),
+        arrived: 10,
+        missed: 9,
+        refused: 2,
+    };
+    let second = PathStatus {
+        state: PathState::Up,
+        round_trip_ns: Some(300_000),
+        missed: 0,
+        ..first.clone()
+    };
+    vec![first, second]
+}
+
 #[test]
 fn facts_become_families_in_base_units() {
     let rows = scrape(&Metrics::default(), vec![unit("nginx.service", 1_000)]);
@@ -282,6 +305,13 @@ fn facts_become_families_in_base_units() {
         ("shadowd_peer_round_trip_seconds", ("peer", "b"), 0.000_25),
         ("shadowd_peer_silence_seconds", ("peer", "b"), 1.0),
         ("shadowd_peer_datagrams_total", ("outcome", "sent"), 900.0),
+        ("shadowd_path_up", ("path", "1"), 0.0),
+        ("shadowd_path_up", ("path", "2"), 1.0),
+        ("shadowd_path_silence_seconds", ("path", "1"), 10.0),
+        ("shadowd_path_round_trip_seconds", ("path", "2"), 0.000_3),
+        ("shadowd_path_loss_ratio", ("path", "1"), 0.5),
+        ("shadowd_path_datagrams_total", ("outcome", "missed"), 9.0),
+        ("shadowd_path_datagrams_total", ("outcome", "refused"), 2.0),
         ("shadowd_probe_events_total", ("probe", "tcp"), 77.0),
         ("shadowd_probe_records_total", ("outcome", "dropped"), 3.0),
         ("shadowd_probe_records_total", ("outcome", "filtered"), 2.0),

@@ -7,6 +7,7 @@ mod lend;
 mod ownership;
 mod pause;
 mod policy;
+mod refused;
 mod spares;
 
 use std::time::Duration;
