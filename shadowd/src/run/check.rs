@@ -166,12 +166,12 @@ pub async fn check_networks(settings: &Settings) -> anyhow::Result<()> {
 }
 
 fn interfaces() -> Result<Vec<String>, StartError> {
-    let path = PathBuf::from("/sys/class/net");
+    // Of this process's own network, which a sysfs that was mounted elsewhere does not show.
+    let path = PathBuf::from("/proc/self/net/dev");
     let list = || {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&path)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
-        }
+        let text = std::fs::read_to_string(&path)?;
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let mut names: Vec<String> = lines.map(|(name, _)| name.trim().to_owned()).collect();
         names.sort();
         Ok(names)
     };

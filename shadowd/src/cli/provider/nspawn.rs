@@ -226,13 +226,15 @@ fn enable_daemon(root: &Path) -> Result<(), String> {
 }
 
 fn start(machine: &Machine, link: &str) -> Result<(), String> {
-    let sys = Path::new("/sys/class/net").join(link);
-    let network = if sys.join("bridge").exists() {
+    // Not by sysfs: in a container it may show the interfaces of another network.
+    let shown = run(Command::new("ip").args(["-details", "link", "show", "dev", link]))?;
+    let network = if shown
+        .lines()
+        .any(|line| line.trim_start().starts_with("bridge "))
+    {
         format!("--network-bridge={link}")
-    } else if sys.exists() {
-        format!("--network-macvlan={link}")
     } else {
-        return Err(format!("there is no interface {link} here"));
+        format!("--network-macvlan={link}")
     };
     // A unit that failed before would be in the way.
     let _ = run(Command::new("systemctl")

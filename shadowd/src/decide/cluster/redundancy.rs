@@ -132,8 +132,6 @@ pub(super) struct Lost {
     told: bool,
     /// Spares that were enlisted and did not become ready.
     refused: Set,
-    /// Spares that a provider was asked for.
-    provided: Set,
     /// Attempts for each.
     attempts: BTreeMap<usize, u32>,
 }
@@ -157,6 +155,10 @@ pub(super) struct Redundancy {
     pub last: Option<Restored>,
     /// Who was ready at the last look.
     seen: Set,
+    /// Spares that a provider was asked for, and that were not ready since.
+    provided: Set,
+    /// A loss that lasted when this member did not own the group any more.
+    parked: Option<Box<Lost>>,
     /// Since when there are enough without one of the enlisted spares.
     surplus_since: Option<BootTime>,
 }
@@ -178,11 +180,14 @@ pub(super) fn only(member: usize) -> Set {
 }
 
 impl Redundancy {
-    /// This member owns the group from now on; `loss` says why the one before does not.
-    pub fn begin(&mut self, loss: Loss, rules: &RedundancySettings, now: BootTime) {
+    /// This member owns the group from now on; `loss` says why the one before does not. One that
+    /// owns it again, and nobody did meanwhile, goes on where it was.
+    pub fn begin(&mut self, loss: Loss, again: bool, rules: &RedundancySettings, now: BootTime) {
         self.surplus_since = None;
         self.seen = 0;
-        self.state = State::Lost(Box::new(Lost::new(loss, rules, now)));
+        let parked = self.parked.take().filter(|_| again);
+        let lost = parked.unwrap_or_else(|| Box::new(Lost::new(loss, rules, now)));
+        self.state = State::Lost(lost);
     }
 
     /// How many shadows were ready at the last look.
@@ -199,7 +204,9 @@ impl Redundancy {
 
     /// This member does not own the group.
     pub fn end(&mut self) {
-        self.state = State::Idle;
+        if let State::Lost(lost) = std::mem::take(&mut self.state) {
+            self.parked = Some(lost);
+        }
         self.surplus_since = None;
     }
 
@@ -218,7 +225,8 @@ impl Redundancy {
                 self.state = State::Lost(Box::new(Lost::new(loss, rules, now)));
             }
             State::Lost(lost) if enough => {
-                if let Some(restored) = lost.restored(view, before, now) {
+                if let Some(restored) = lost.restored(view, (before, self.provided), now) {
+                    self.provided &= !bit(restored.host);
                     self.last = Some(restored);
                     wants.push(Want::TellRestored);
                 }
@@ -231,6 +239,11 @@ impl Redundancy {
                 }
                 if !view.held {
                     lost.go_on(view, rules, now, &mut wants);
+                }
+                for want in &wants {
+                    if let Want::Provide { host, .. } = want {
+                        self.provided |= bit(*host);
+                    }
                 }
             }
         }
@@ -310,13 +323,17 @@ impl Lost {
             },
             told: false,
             refused: 0,
-            provided: 0,
             attempts: BTreeMap::new(),
         }
     }
 
     /// How it ended, if anybody was told that it began.
-    fn restored(&self, view: &View, before: Set, now: BootTime) -> Option<Restored> {
+    fn restored(
+        &self,
+        view: &View,
+        (before, provided): (Set, Set),
+        now: BootTime,
+    ) -> Option<Restored> {
         if !self.told {
             return None;
         }
@@ -324,7 +341,7 @@ impl Lost {
         let host = newly.or_else(|| members(view.ready).last())?;
         let by = if view.spares & bit(host) == 0 {
             RestoredBy::Rejoined
-        } else if self.provided & bit(host) == 0 {
+        } else if provided & bit(host) == 0 {
             RestoredBy::Spare
         } else {
             RestoredBy::Provided
@@ -419,7 +436,6 @@ impl Lost {
             return;
         };
         self.attempts.insert(host, tried + 1);
-        self.provided |= bit(host);
         let until = now.after(provider.ready_within);
         self.ask((host, tried + 1), until, &provider, now, wants);
     }

@@ -86,7 +86,9 @@ impl Group {
         let who = members.position(|member| member.id == self.newest.owner);
         let cause = Some(cause);
         let rules = self.settings.redundancy;
-        self.redundancy.begin(Loss { who, cause }, &rules, now);
+        let again = self.newest.owner == self.me.id;
+        self.redundancy
+            .begin(Loss { who, cause }, again, &rules, now);
     }
 
     /// Looks whether there are as many shadows as are wanted, and does something about it.
@@ -97,7 +99,7 @@ impl Group {
         let rules = self.settings.redundancy;
         if self.redundancy.state == State::Idle {
             // It goes on where an earlier daemon paused.
-            self.redundancy.begin(Loss::default(), &rules, now);
+            self.redundancy.begin(Loss::default(), true, &rules, now);
         }
         let view = self.shadows(now);
         let wants = self.redundancy.review(&view, &rules, now);

@@ -54,7 +54,7 @@ fn loss() -> Loss {
 
 fn owner(provider: bool) -> (Redundancy, RedundancySettings) {
     let (mut core, rules) = (Redundancy::default(), rules(provider));
-    core.begin(loss(), &rules, at(0));
+    core.begin(loss(), false, &rules, at(0));
     (core, rules)
 }
 
@@ -314,4 +314,29 @@ fn nothing_is_done_while_an_operator_works_or_by_who_does_not_own() {
     play(&mut core, &rules, rows);
     let said = answer(ProviderState::Failed);
     assert_eq!(core.on_answer((C, 1), &said, &rules, at(62)), vec![]);
+}
+
+/// A lease that lapses on a busy host ends no loss, and no attempt; another owner does.
+#[test]
+fn an_owner_that_owns_again_goes_on_where_it_was() {
+    let nobody = || view(&[], &[], &[]);
+    let restored = |again: bool| {
+        let (mut core, rules) = owner(true);
+        core.review(&nobody(), &rules, at(3));
+        let asked = Want::Provide {
+            host: C,
+            attempt: 1,
+        };
+        assert_eq!(core.review(&nobody(), &rules, at(20)), vec![asked]);
+        core.end();
+        core.begin(loss(), again, &rules, at(25));
+        let said = answer(ProviderState::Ready);
+        core.on_answer((C, 1), &said, &rules, at(26));
+        core.review(&view(&[], &[C], &[]), &rules, at(29));
+        core.review(&view(&[C], &[C], &[C]), &rules, at(50));
+        let last = core.last.expect("it was restored");
+        (last.by, last.took)
+    };
+    assert_eq!(restored(true), (RestoredBy::Provided, seconds(50)));
+    assert_eq!(restored(false), (RestoredBy::Provided, seconds(25)));
 }
