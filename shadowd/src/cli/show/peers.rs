@@ -129,7 +129,7 @@ fn path_table(peers: &[PeerStatus], now: BootTime) -> Option<Table> {
                 (number + 1).to_string().into(),
                 path.local.as_str().into(),
                 path.remote.as_str().into(),
-                Cell::new(&path.state.to_string(), tone),
+                Cell::new(path.state.to_string(), tone),
                 heard.into(),
                 nanos.map_or_else(|| "-".to_owned(), span).into(),
                 loss.unwrap_or_else(|| "-".to_owned()).into(),
