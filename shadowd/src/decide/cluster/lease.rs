@@ -38,6 +38,8 @@ pub(super) struct Lease {
     pub electorate: u64,
     /// The length that is asked for.
     pub length: Stretch,
+    /// When the last heartbeat left.
+    pub beat_at: BootTime,
     /// The last epoch that was asked for: none is asked for twice after it was given back.
     pub asked: u64,
 }
@@ -114,8 +116,15 @@ impl Lease {
             electorate: electorate(ids.iter()),
             ballots,
             length: Stretch::new(useful(settings), now),
+            beat_at: now,
             asked: 0,
         })
+    }
+
+    /// Whether so many voters as make a majority answered since then, this member among them.
+    pub fn answered_since(&self, then: BootTime) -> bool {
+        let heard = |ballot: &&Ballot| ballot.heard.is_some_and(|at| at >= then);
+        self.voters().filter(heard).count() + usize::from(self.votes) >= self.majority
     }
 
     /// Until when a majority keeps others out for this member.

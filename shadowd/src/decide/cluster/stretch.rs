@@ -5,6 +5,9 @@
 //! forgotten by halves, and how soon is learnt as well: at first within moments, because most
 //! stalls are the only one; each time that a trouble comes back after it was forgotten it is
 //! remembered for twice as long.
+//!
+//! On a link that loses datagrams all the time a lease lasts so many heartbeats that losing every
+//! one of them in a row would be a matter of days.
 
 use std::time::Duration;
 
@@ -20,6 +23,20 @@ const CALM_MIN: Duration = Duration::from_millis(100);
 const CALM_MAX: Duration = Duration::from_secs(10);
 /// A trouble after so many times the calm is a first one again.
 const FORGOTTEN: u32 = 600;
+/// The share of heartbeats that no majority answered is a mean over so many of them.
+const REMEMBERED: u32 = 32;
+/// At most so many of 1,000 heartbeats are not answered, and so many heartbeats in a row are not
+/// with a probability of 1 in 10 million: ln(10^-7) / ln(share). Fewer than the first is chance.
+const RUNS: [(u32, u32); 6] = [
+    (100, 7),
+    (200, 10),
+    (300, 14),
+    (400, 18),
+    (500, 24),
+    (650, 38),
+];
+const CHANCE: u32 = 50;
+
 /// What is left of a stretch is nothing once it is less than this part of the configured length.
 const NOTHING: u32 = 16;
 
@@ -36,6 +53,8 @@ pub(super) struct Stretch {
     trouble: Option<BootTime>,
     /// Something of the stretch was forgotten since.
     shrunk: bool,
+    /// Heartbeats that no majority answered, of a million.
+    unanswered: u32,
 }
 
 impl Stretch {
@@ -47,6 +66,7 @@ impl Stretch {
             calm: CALM_MIN,
             trouble: None,
             shrunk: false,
+            unanswered: 0,
         }
     }
 
@@ -85,6 +105,18 @@ impl Stretch {
             self.wanted = self.half();
             self.since = now;
             self.shrunk = true;
+        }
+    }
+
+    /// An owner is about to send the next heartbeat; whether a majority answered the last one.
+    pub fn renewed(&mut self, answered: bool, heartbeat: Duration, now: BootTime) {
+        let miss = if answered { 0 } else { 1_000_000 / REMEMBERED };
+        self.unanswered = self.unanswered - self.unanswered / REMEMBERED + miss;
+        let share = self.unanswered / 1_000;
+        if share >= CHANCE {
+            let run = RUNS.iter().find(|(most, _)| share <= *most);
+            let run = run.map_or(u32::MAX / 1_000, |(_, run)| *run);
+            self.trouble(heartbeat.saturating_mul(run), now);
         }
     }
 
@@ -159,6 +191,27 @@ mod tests {
         assert_eq!(stretch.wanted(), LEASE);
         stretch.trouble(LEASE * 2, at(10_000_000));
         assert_eq!(stretch.calm, CALM_MIN);
+    }
+
+    #[test]
+    fn a_lossy_link_gets_leases_that_outlast_its_losses() {
+        let beat = Duration::from_millis(BEAT);
+        let lossy = |lost_of_100: u64| {
+            let mut stretch = Stretch::new(LEASE, at(0));
+            for number in 0..1_000 {
+                let now = at(number * BEAT);
+                // Spread evenly: 37 has no common factor with 100.
+                stretch.beat(now);
+                stretch.renewed(number * 37 % 100 >= lost_of_100, beat, now);
+            }
+            stretch.wanted()
+        };
+        assert_eq!(lossy(0), LEASE);
+        assert_eq!(lossy(1), LEASE, "chance");
+        let (some, many) = (lossy(10), lossy(26));
+        assert!(some >= beat * 7 && some <= beat * 14, "{some:?}");
+        assert!(many >= beat * 14 && many <= beat * 18, "{many:?}");
+        assert_eq!(lossy(100), LEASE * STRETCH_MAX);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::action::Action;
-use super::group::Group;
+use super::group::{Group, State};
 use super::voter::Refused;
 use crate::facts::{Body, BootTime, Epoch, GroupMessage, Name, Role};
 
@@ -12,6 +12,12 @@ impl Group {
     pub(super) fn renew_own_vote(&mut self, now: BootTime) {
         if let Some(lease) = &mut self.lease {
             lease.length.beat(now);
+            if matches!(self.state, State::Active(_)) {
+                let heartbeat = self.settings.heartbeat;
+                let answered = lease.answered_since(lease.beat_at);
+                lease.length.renewed(answered, heartbeat, now);
+            }
+            lease.beat_at = now;
         }
         let Some(epoch) = self.owned() else { return };
         let wanted = self.wanted_lease();
