@@ -11,13 +11,13 @@ use super::drain::Drain;
 use super::guards::GroupGuard;
 use super::jobs::Job;
 use super::provider::ProviderQueue;
+use super::readings::unit_statuses;
 use super::record::Recorder;
 use crate::act::announce::{Announcer, Repeats};
 use crate::act::vip::{VipError, Vips};
 use crate::decide::cluster::{Action, Done, Group, Journaled, Step};
 use crate::facts::{
-    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, UnitStatus, Vip,
-    VipStatus,
+    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, Vip, VipStatus,
 };
 use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
@@ -483,20 +483,7 @@ impl GroupRunner {
             .as_ref()
             .map_or_else(Vec::new, GroupGuard::readings);
         status.drain = self.drain.as_ref().map(Drain::status);
-        status.units = settings
-            .units
-            .iter()
-            .map(|unit| {
-                let reading = self.units.iter().find(|reading| reading.unit == unit.name);
-                UnitStatus {
-                    unit: unit.name.clone(),
-                    mode: unit.mode,
-                    state: reading
-                        .map_or_else(|| "unknown".to_owned(), |unit| unit.active_state.clone()),
-                    main_pid: reading.and_then(|unit| unit.main_pid),
-                }
-            })
-            .collect();
+        status.units = unit_statuses(&settings.units, &self.units);
         status
     }
 }

@@ -31,6 +31,7 @@ mod parts;
 mod peer;
 mod policy;
 mod provider;
+mod readings;
 mod record;
 mod start;
 mod stop;

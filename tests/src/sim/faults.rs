@@ -134,6 +134,17 @@ const SETTLED: Duration = Duration::from_millis(700);
 /// Clocks are off by at most this; the core's margin is for so much (`voter.rs`).
 const DRIFT_PPM: i64 = 1_000;
 
+impl Change {
+    fn random(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Self {
+        // Two members are left at least.
+        let first = if members > 2 { 0 } else { members };
+        Self {
+            host: rng.random_range(first..hosts),
+            joins: rng.random_bool(0.5),
+        }
+    }
+}
+
 impl Plan {
     /// The plan of a seed's generator.
     pub fn random(rng: &mut ChaCha8Rng) -> Self {
@@ -159,14 +170,7 @@ impl Plan {
             }
         }
         let may_change = leased && hosts >= 4 && rng.random_bool(0.3);
-        let change = may_change.then(|| {
-            // Two members are left at least.
-            let first = if members > 2 { 0 } else { members };
-            Change {
-                host: rng.random_range(first..hosts),
-                joins: rng.random_bool(0.5),
-            }
-        });
+        let change = may_change.then(|| Change::random(members, hosts, rng));
         if change.is_some() {
             reconfigure(&mut faults, hosts, rng);
         }
