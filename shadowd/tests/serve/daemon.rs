@@ -304,18 +304,16 @@ impl Answers for Fixed {
         Ok(newer[skip..].to_vec())
     }
 
-    async fn drill(&self, group: Name, _live: Option<LiveRequest>) -> Result<DrillReport, Refusal> {
-        let message = format!("no drill of {group}: this host is active");
-        Err(Refusal::new(Code::NotEligible, message, "run it on b"))
+    async fn drill(&self, group: Name, live: Option<LiveRequest>) -> Result<DrillReport, Refusal> {
+        super::drill::begin(&group, live)
     }
 
     async fn end_drill(&self, group: Name) -> Result<OrderDone, Refusal> {
-        let message = format!("no live drill of {group} goes on here");
-        Err(Refusal::new(Code::NotActive, message, "see the status"))
+        super::drill::end(group)
     }
 
     fn drills(&self) -> Drills {
-        Drills::default()
+        super::drill::all()
     }
 
     fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {
@@ -373,23 +371,7 @@ impl Answers for Fixed {
     }
 
     async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {
-        let kept = match order {
-            PolicyOrder::MaintenanceOn { force: false, .. } => {
-                let message = "no other member could own the group now";
-                return Err(Refusal::new(Code::NotEligible, message, "say --force"));
-            }
-            PolicyOrder::MaintenanceOn { .. } => true,
-            PolicyOrder::MaintenanceOff
-            | PolicyOrder::Freeze { .. }
-            | PolicyOrder::Unfreeze
-            | PolicyOrder::Lend { .. }
-            | PolicyOrder::Recall => false,
-        };
-        Ok(OrderDone {
-            group,
-            handed_to: None,
-            kept,
-        })
+        super::policy::order(group, &order)
     }
 
     async fn handover(&self, group: Name, to: Option<Name>) -> Result<HandoverDone, Refusal> {

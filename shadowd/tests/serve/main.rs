@@ -6,6 +6,7 @@
 
 mod daemon;
 mod decisions;
+mod drill;
 mod history;
 mod hooks;
 mod map;

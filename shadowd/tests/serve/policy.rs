@@ -1,9 +1,33 @@
 //! Maintenance and freeze, from the command line and over the socket.
 
 use serde_json::Value;
+use shadowd::facts::{Name, PolicyOrder};
+use shadowd::serve::protocol::{Code, OrderDone, Refusal};
 
 use super::daemon::Daemon;
 use super::shadowctl::{code, command, parsed, shown, words};
+
+/// What becomes of an order: this host owns the group, and nobody else could.
+pub fn order(group: Name, order: &PolicyOrder) -> Result<OrderDone, Refusal> {
+    let kept = match order {
+        PolicyOrder::MaintenanceOn { force: false, .. } => {
+            let message = "no other member could own the group now";
+            return Err(Refusal::new(Code::NotEligible, message, "say --force"));
+        }
+        PolicyOrder::MaintenanceOn { .. } => true,
+        PolicyOrder::MaintenanceOff
+        | PolicyOrder::Freeze { .. }
+        | PolicyOrder::Unfreeze
+        | PolicyOrder::Lend { .. }
+        | PolicyOrder::Recall => false,
+    };
+    let handed_to = None;
+    Ok(OrderDone {
+        group,
+        handed_to,
+        kept,
+    })
+}
 
 #[test]
 fn orders_say_what_came_of_them() {

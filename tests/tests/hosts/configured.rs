@@ -20,7 +20,26 @@ impl Configured {
     pub fn changed(change: impl Fn(&str) -> String) -> Result<Self> {
         let pair = Pair::take()?;
         // The shadow first: the group moves at most once.
-        let hosts = [pair.shadow.clone(), pair.active.clone()];
+        let hosts = vec![pair.shadow.clone(), pair.active.clone()];
+        Self::changed_on(pair, hosts, change)
+    }
+
+    /// All hosts have it changed, and bear what a machine does that is shared with others: it stands
+    /// still for longer than the lab's heartbeats allow, and each time the group would move.
+    pub fn patient(change: impl Fn(&str) -> String) -> Result<Self> {
+        let quick = "heartbeat = \"10ms\"\nsuspect_after = \"30ms\"";
+        let slow = "heartbeat = \"100ms\"\nsuspect_after = \"2s\"";
+        let pair = Pair::take()?;
+        let witnesses = pair.lab.state().hosts.iter().filter(|host| host.witness);
+        let mut hosts: Vec<String> = witnesses.map(|host| host.name.clone()).collect();
+        hosts.extend([pair.shadow.clone(), pair.active.clone()]);
+        let patient = Self::changed_on(pair, hosts, |text| change(&text.replace(quick, slow)))?;
+        let mut texts = patient.before.iter().map(|(_, text)| text);
+        ensure!(texts.all(|text| text.contains(quick)), "another lab");
+        Ok(patient)
+    }
+
+    fn changed_on(pair: Pair, hosts: Vec<String>, change: impl Fn(&str) -> String) -> Result<Self> {
         let mut configured = Self {
             pair,
             before: Vec::new(),
@@ -95,6 +114,8 @@ impl Configured {
             let status = lab.ask(&active, &["status"])?;
             let soon = status["now"].as_u64().context("a time")? + 1_000_000_000;
             let deadline = status["groups"][0]["deadline"].as_u64();
+            let lease = status["groups"][0]["lease"]["length_ns"].as_u64();
+            let soon = soon + lease.unwrap_or_default();
             Ok(deadline.is_some_and(|deadline| deadline < soon))
         })
     }

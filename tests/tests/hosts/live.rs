@@ -65,7 +65,7 @@ fn step(report: &Value, what: &str) -> Option<bool> {
 
 #[test]
 fn a_live_drill_goes_and_comes_back_and_no_connection_breaks() -> Result<()> {
-    let configured = Configured::with(CHECKS)?;
+    let configured = Configured::patient(|text| text.to_owned() + CHECKS)?;
     let pair = &configured.pair;
     let epoch = pair.epoch()?;
     let mut meter = Meter::start(&pair.lab, WINDOW)?;
@@ -109,7 +109,7 @@ fn a_live_drill_goes_and_comes_back_and_no_connection_breaks() -> Result<()> {
 fn restarts_on_both_sides_forget_no_return_and_failback_does_not_hurry_it() -> Result<()> {
     let none = "flap = { suppress = 0 }";
     let keys = format!("{none}\nfailback = \"1s\"");
-    let configured = Configured::changed(|text| text.replace(none, &keys) + CHECKS)?;
+    let configured = Configured::patient(|text| text.replace(none, &keys) + CHECKS)?;
     let pair = &configured.pair;
     pair.lab.wait(LONG, "the better one to own it", || {
         Ok(pair.lab.well().is_ok_and(|owner| owner == "a"))
@@ -140,7 +140,7 @@ fn restarts_on_both_sides_forget_no_return_and_failback_does_not_hurry_it() -> R
 
 #[test]
 fn a_new_owner_that_crashes_ends_the_drill_by_a_failover() -> Result<()> {
-    let configured = Configured::with("")?;
+    let configured = Configured::patient(str::to_owned)?;
     let pair = &configured.pair;
     begin(pair, "1h")?;
     pair.lab.fault(&pair.shadow, &Fault::Crash)?;
@@ -159,7 +159,8 @@ fn a_new_owner_that_crashes_ends_the_drill_by_a_failover() -> Result<()> {
 
 #[test]
 fn a_lender_that_cannot_take_it_back_says_so_and_the_group_stays() -> Result<()> {
-    let configured = Configured::with("[group.drill]\nreturn_within = \"10s\"")?;
+    let configured =
+        Configured::patient(|text| text.to_owned() + "\n[group.drill]\nreturn_within = \"10s\"\n")?;
     let pair = &configured.pair;
     begin(pair, "5s")?;
     pair.lab
@@ -173,7 +174,7 @@ fn a_lender_that_cannot_take_it_back_says_so_and_the_group_stays() -> Result<()>
 
 #[test]
 fn a_frozen_group_is_not_lent_and_the_new_owner_ends_a_drill_too() -> Result<()> {
-    let configured = Configured::with("")?;
+    let configured = Configured::patient(str::to_owned)?;
     let pair = &configured.pair;
     let line = [
         "shadowctl",

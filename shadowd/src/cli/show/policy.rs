@@ -2,7 +2,7 @@
 
 use super::super::human::{clean, span};
 use super::super::table::{Paint, Tone};
-use crate::facts::{BootTime, Cause, GroupStatus, LoanPhase, OrderStatus};
+use crate::facts::{BootTime, Cause, GroupStatus, LoanPhase, OrderStatus, PolicyStatus};
 
 /// Nothing where nothing does.
 pub(super) fn policy(group: &GroupStatus, now: BootTime, paint: Paint) -> String {
@@ -44,6 +44,22 @@ pub(super) fn policy(group: &GroupStatus, now: BootTime, paint: Paint) -> String
         let line = format!("goes back to {} {when}, if it stays ready", failback.to);
         lines.push((Tone::Plain, line));
     }
+    lines.extend(live_drill(policy, now));
+    for other in &policy.differs_from {
+        let line = format!(
+            "definition differs from {other}: its configuration has other virtual IPs or members"
+        );
+        lines.push((Tone::Bad, line));
+    }
+    lines
+        .into_iter()
+        .map(|(tone, line)| format!("{}\n", paint.apply(tone, &format!("  {line}"))))
+        .collect()
+}
+
+/// The group is lent for a live drill, or was lent by this host.
+fn live_drill(policy: &PolicyStatus, now: BootTime) -> Vec<(Tone, String)> {
+    let mut lines = Vec::new();
     if let Some(borrowed) = &policy.borrowed {
         let when = if borrowed.back { "now" } else { "after it" };
         let line = format!(
@@ -70,16 +86,7 @@ pub(super) fn policy(group: &GroupStatus, now: BootTime, paint: Paint) -> String
         };
         lines.extend(line.map(|line| (Tone::Plain, line)));
     }
-    for other in &policy.differs_from {
-        let line = format!(
-            "definition differs from {other}: its configuration has other virtual IPs or members"
-        );
-        lines.push((Tone::Bad, line));
-    }
     lines
-        .into_iter()
-        .map(|(tone, line)| format!("{}\n", paint.apply(tone, &format!("  {line}"))))
-        .collect()
 }
 
 fn until(order: &OrderStatus, now: BootTime) -> String {
@@ -110,7 +117,7 @@ const fn why_not(reason: Option<Cause>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{BorrowedStatus, FailbackStatus, LoanStatus, PolicyStatus};
+    use crate::facts::{BorrowedStatus, FailbackStatus, LoanStatus};
 
     #[test]
     fn orders_penalty_and_differences_are_told_with_their_ends() {
