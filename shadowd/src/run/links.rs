@@ -16,7 +16,7 @@ use crate::link::{Arrival, Datagrams};
 use crate::observe::sys::boot_time;
 
 /// Messages in one datagram: with the longest names and keys they stay within its bound.
-const MESSAGES_EACH: usize = 8;
+const MESSAGES_EACH: usize = 7;
 /// A peer that nothing was said to for so long is sent a datagram without a message: so that both
 /// know which paths carry before a group depends on it.
 const IDLE: Duration = Duration::from_secs(1);
