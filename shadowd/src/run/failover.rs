@@ -14,7 +14,7 @@ use super::group::{GroupRunner, Outgoing};
 use super::links::Links;
 use super::policy::{self, OrderAnswer};
 use super::witness::WitnessRunner;
-use crate::decide::cluster::{Done, Group, Refusal as CoreRefusal};
+use crate::decide::cluster::{Done, Group};
 use crate::facts::{BootTime, GroupStatus, Kept, KeptPromise, Name, PathNumber, PolicyOrder};
 use crate::link::{Arrival, Datagrams, Heard as FromPeer};
 use crate::observe::addresses::AddressReading;
@@ -339,7 +339,7 @@ impl Failover {
             .on_order(order, now)
             .map_err(|refusal| match forcible {
                 true => policy::refused(&refusal),
-                false => refused(&refusal),
+                false => policy::not_handed_over(&refusal),
             })?;
         let owner = core.active_epoch().is_some();
         let handover = to.clone().map(|to| {
@@ -406,7 +406,7 @@ impl Failover {
                 });
             }
             Err(refusal) => {
-                let _ = reply.send(Err(refused(&refusal)));
+                let _ = reply.send(Err(policy::not_handed_over(&refusal)));
             }
         }
     }
@@ -484,39 +484,4 @@ impl Failover {
             ..group.status(now)
         }
     }
-}
-
-fn refused(refusal: &CoreRefusal) -> Refusal {
-    let (code, remedy) = match refusal {
-        CoreRefusal::NotActive {
-            active: Some(active),
-        } => (Code::NotActive, format!("run the command on {active}")),
-        CoreRefusal::NotActive { active: None } => (
-            Code::NotActive,
-            "see `shadowctl status` for why nobody is".to_owned(),
-        ),
-        CoreRefusal::Busy => (Code::Busy, "wait until it has ended".to_owned()),
-        CoreRefusal::NoSuchMember(_) => (
-            Code::UnknownMember,
-            "see `shadowctl status` for the members".to_owned(),
-        ),
-        CoreRefusal::NotReady(_) | CoreRefusal::NobodyReady => (
-            Code::NotEligible,
-            "see `shadowctl status` for what is down".to_owned(),
-        ),
-        CoreRefusal::Ordered => (
-            Code::NotEligible,
-            "wait until that is over: see `shadowctl status`".to_owned(),
-        ),
-        CoreRefusal::Borrowed(_) => (
-            Code::Busy,
-            "end it with `shadowctl failover drill GROUP --end`".to_owned(),
-        ),
-        CoreRefusal::NoDrill => (
-            Code::NotActive,
-            "run it on the host that began the drill, or on the active: see `shadowctl status`"
-                .to_owned(),
-        ),
-    };
-    Refusal::new(code, refusal.to_string(), remedy)
 }

@@ -113,3 +113,39 @@ pub fn refused(refusal: &CoreRefusal) -> Refusal {
                   host then keeps the group until one of them can own it";
     Refusal::new(Code::NotEligible, refusal.to_string(), remedy)
 }
+
+/// Why a handover did not begin, and what to do about it.
+pub fn not_handed_over(refusal: &CoreRefusal) -> Refusal {
+    let (code, remedy) = match refusal {
+        CoreRefusal::NotActive {
+            active: Some(active),
+        } => (Code::NotActive, format!("run the command on {active}")),
+        CoreRefusal::NotActive { active: None } => (
+            Code::NotActive,
+            "see `shadowctl status` for why nobody is".to_owned(),
+        ),
+        CoreRefusal::Busy => (Code::Busy, "wait until it has ended".to_owned()),
+        CoreRefusal::NoSuchMember(_) => (
+            Code::UnknownMember,
+            "see `shadowctl status` for the members".to_owned(),
+        ),
+        CoreRefusal::NotReady(_) | CoreRefusal::NobodyReady => (
+            Code::NotEligible,
+            "see `shadowctl status` for what is down".to_owned(),
+        ),
+        CoreRefusal::Ordered => (
+            Code::NotEligible,
+            "wait until that is over: see `shadowctl status`".to_owned(),
+        ),
+        CoreRefusal::Borrowed(_) => (
+            Code::Busy,
+            "end it with `shadowctl failover drill GROUP --end`".to_owned(),
+        ),
+        CoreRefusal::NoDrill => (
+            Code::NotActive,
+            "run it on the host that began the drill, or on the active: see `shadowctl status`"
+                .to_owned(),
+        ),
+    };
+    Refusal::new(code, refusal.to_string(), remedy)
+}
