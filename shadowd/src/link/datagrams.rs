@@ -57,8 +57,8 @@ pub enum Heard {
 pub struct Datagrams {
     /// One for each path, in order.
     sockets: Vec<PathSocket>,
-    /// The socket that is looked at first.
-    next: usize,
+    /// The socket of the newest datagram, if the next one was not waited for since.
+    last: Option<usize>,
     keyring: Arc<Keyring>,
     admission: Admission,
     refusals: Refusals,
@@ -89,7 +89,7 @@ impl Datagrams {
         let sockets = listens.map(|(place, listen)| PathSocket::bind(*listen, place > 0));
         Ok(Self {
             sockets: sockets.collect::<io::Result<_>>()?,
-            next: 0,
+            last: None,
             keyring,
             admission: Admission::new(peers, UNKNOWN_SOURCE, UNKNOWN_SOURCES),
             refusals: Refusals::default(),
@@ -114,9 +114,12 @@ impl Datagrams {
             if let Some((peer, path)) = self.refused.pop_front() {
                 return Ok(Heard::Refusal(peer, path));
             }
-            match ready(&self.sockets, self.next, &mut self.inbox).await {
+            // The other tasks of the thread have their turn, however much arrives.
+            tokio::task::coop::consume_budget().await;
+            let last = self.last.take();
+            match ready(&self.sockets, last, &mut self.inbox).await {
                 Ready::Datagram(path, received) => {
-                    self.next = (path.place() + 1) % self.sockets.len();
+                    self.last = Some(path.place());
                     match received {
                         Ok((length, source)) => {
                             errors = 0;
@@ -206,9 +209,23 @@ impl Datagrams {
     }
 }
 
-/// What is ready first: datagrams before reports, and the sockets in turns from `first` on, so that
-/// a flood on one does not hide the others.
-async fn ready(sockets: &[PathSocket], first: usize, inbox: &mut [u8]) -> Ready {
+/// What is ready first: datagrams before reports, and the sockets in turns from the one after `last`
+/// on, so that a flood on one does not hide the others. The runtime learns of what arrives only when
+/// it has nothing else to do: while `last` keeps it busy the other sockets are read without it, else
+/// a path would look lost for as long as the others have something to read.
+async fn ready(sockets: &[PathSocket], last: Option<usize>, inbox: &mut [u8]) -> Ready {
+    let first = last.map_or(0, |last| last + 1);
+    if last.is_some() {
+        for turn in 0..sockets.len() - 1 {
+            let place = (first + turn) % sockets.len();
+            let Some(path) = PathNumber::new(place) else {
+                continue;
+            };
+            if let Some(received) = sockets[place].receive_now(inbox) {
+                return Ready::Datagram(path, received);
+            }
+        }
+    }
     let mut reports = pin!(select_all(
         sockets.iter().map(|socket| Box::pin(socket.reports()))
     ));

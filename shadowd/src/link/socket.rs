@@ -99,13 +99,17 @@ impl PathSocket {
         cx: &mut Context<'_>,
         inbox: &mut [u8],
     ) -> Poll<io::Result<(usize, SocketAddr)>> {
-        match self.direct.recv_from(inbox) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            received => return Poll::Ready(received),
-        }
         let mut into = ReadBuf::new(inbox);
         let polled = self.socket.poll_recv_from(cx, &mut into);
         polled.map(|source| source.map(|source| (into.filled().len(), source)))
+    }
+
+    /// The next datagram, if it is there already; none if one has to be waited for.
+    pub(super) fn receive_now(&self, inbox: &mut [u8]) -> Option<io::Result<(usize, SocketAddr)>> {
+        match self.direct.recv_from(inbox) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            received => Some(received),
+        }
     }
 
     /// Sends at once, or not at all; says whether it went.

@@ -12,9 +12,10 @@ use anyhow::{Context, Result, bail};
 
 use super::state::State;
 
-/// Real time that a host gets in each second of each processor, in microseconds: some ten times what
-/// its heartbeats take, and so little that the machine lends it to several labs.
-const REAL_TIME_US: u64 = 60_000;
+/// Real time that a host gets of each processor, and in which time, in microseconds: a tenth, several
+/// times what its heartbeats take. Who has used it up waits for the rest of that time, so it is short.
+const REAL_TIME_US: u64 = 2_000;
+const REAL_TIME_EACH_US: u64 = 20_000;
 
 /// Where the machine mounted the cgroup2 tree.
 ///
@@ -61,28 +62,30 @@ pub fn make(state: &State) -> Result<()> {
 /// Where a v1 hierarchy rations real time, a group begins with none of it: hosts get a share each,
 /// as they have all of it on a machine of their own. Heartbeats are real-time threads.
 fn lend_real_time(state: &State) -> Result<()> {
-    const FILE: &str = "cpu.rt_runtime_us";
-    let Some(lab) = state.cpu_cgroup.as_ref().map(|group| group.join(FILE)) else {
+    let lend = |group: &Path, share: u64| {
+        write(
+            &group.join("cpu.rt_period_us"),
+            &REAL_TIME_EACH_US.to_string(),
+        )?;
+        write(&group.join("cpu.rt_runtime_us"), &share.to_string())
+    };
+    let Some(lab) = &state.cpu_cgroup else {
         return Ok(());
     };
-    if !lab.exists() {
+    if !lab.join("cpu.rt_runtime_us").exists() {
         return Ok(());
     }
-    let lent = REAL_TIME_US * state.hosts.len() as u64;
-    if let Err(refused) = write(&lab, &lent.to_string()) {
+    if let Err(refused) = lend(lab, REAL_TIME_US * state.hosts.len() as u64) {
         println!(
             "without real-time threads in the hosts, heartbeats are less regular: {refused:#}"
         );
         return Ok(());
     }
-    let hosts = state
+    let mut hosts = state
         .hosts
         .iter()
         .filter_map(|host| host.cpu_cgroup.as_ref());
-    for group in hosts {
-        write(&group.join(FILE), &REAL_TIME_US.to_string())?;
-    }
-    Ok(())
+    hosts.try_for_each(|group| lend(group, REAL_TIME_US))
 }
 
 /// Moves the calling process into a group.

@@ -1,12 +1,14 @@
 //! Tests of the exposition, with a strict reader of its format.
 
+mod peers;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::facts::{
     BootTime, CaptureStatus, Direction, Epoch, Flow, FlowCounts, GroupStatus, HostId, HostUse,
-    LinkCounters, PathState, PathStatus, PeerStatus, PolicyStatus, Pressure, ProbeLosses,
-    ProbeStatus, Protection, Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
+    LinkCounters, PeerStatus, PolicyStatus, Pressure, ProbeLosses, ProbeStatus, Protection,
+    Protocol, Resources, Role, SyscallCounts, UnitTotals, UnitUse,
 };
 
 /// One sample: name, labels, value.
@@ -180,7 +182,7 @@ fn status() -> Status {
             host: name("b"),
             id: HostId::from_bytes([2; 32]),
             address: "192.0.2.2:7373".to_owned(),
-            paths: paths(),
+            paths: peers::paths(),
             connected: true,
             last_heard: Some(BootTime::from_nanos(89_000_000_000)),
             round_trip_ns: Some(250_000),
@@ -268,27 +270,6 @@ fn bounded(units: usize, remotes: usize) -> Metrics {
         units,
         remotes,
     })
-}
-
-fn paths() -> Vec<PathStatus> {
-    let first = PathStatus {
-        local: "192.0.2.1:7373".to_owned(),
-        remote: "192.0.2.2:7373".to_owned(),
-        state: PathState::Lost,
-        last_heard: Some(BootTime::from_nanos(80_000_000_000)),
-        round_trip_ns: None,
-        loss: Some(0.5),
-        arrived: 10,
-        missed: 9,
-        refused: 2,
-    };
-    let second = PathStatus {
-        state: PathState::Up,
-        round_trip_ns: Some(300_000),
-        missed: 0,
-        ..first.clone()
-    };
-    vec![first, second]
 }
 
 #[test]

@@ -37,22 +37,22 @@ fn refuse(bench: &mut Bench, times: u32) {
     bench.take();
 }
 
-/// The owner's kernel answers: without a refusal its silence is taken for starvation.
-fn answers(bench: &mut Bench) {
-    bench.now = bench.now.after(Duration::from_millis(1));
-    bench.group.on_timer(bench.now);
-    bench.group.on_kernel_answer(&name("b"), bench.now);
-    bench.take();
+/// The owner is silent, and its kernel answers all the while: that is taken for starvation.
+fn starved(bench: &mut Bench, span: Duration) {
+    let end = bench.now.after(span);
+    while bench.now < end {
+        bench.pass(HEARTBEAT, None);
+        bench.group.on_kernel_answer(&name("b"), bench.now);
+    }
 }
 
 #[test]
 fn a_refused_owner_is_suspected_within_two_heartbeats_and_the_voters_are_asked() {
     let mut bench = leased_shadow();
-    answers(&mut bench);
     refuse(&mut bench, 2);
-    bench.pass(HEARTBEAT, None);
+    starved(&mut bench, HEARTBEAT);
     assert_eq!(suspected(&bench), None, "a moment is no silence");
-    bench.pass(HEARTBEAT * 2, None);
+    starved(&mut bench, HEARTBEAT * 2);
     assert_eq!(suspected(&bench), Some(Cause::DaemonRefused));
     assert!(bench.said(|body| matches!(body, Body::Ask { .. })));
     assert_eq!(bench.took(), None, "the voters decide");
@@ -62,11 +62,10 @@ fn a_refused_owner_is_suspected_within_two_heartbeats_and_the_voters_are_asked()
 fn one_refusal_or_none_leaves_the_patience_for_starvation() {
     for refusals in [0, 1] {
         let mut bench = leased_shadow();
-        answers(&mut bench);
         refuse(&mut bench, refusals);
-        bench.pass(SUSPECT * 4, None);
+        starved(&mut bench, SUSPECT * 4);
         assert_eq!(suspected(&bench), None, "{refusals} refusals");
-        bench.pass(SUSPECT * 2, None);
+        starved(&mut bench, SUSPECT * 2);
         assert_eq!(suspected(&bench), Some(Cause::Silence));
     }
 }
@@ -76,8 +75,7 @@ fn a_word_of_the_daemon_clears_what_its_kernel_is_said_to_have_said() {
     let mut bench = leased_shadow();
     refuse(&mut bench, 5);
     bench.hear(epoch(1, 2), owner_beats());
-    answers(&mut bench);
-    bench.pass(SUSPECT * 4, None);
+    starved(&mut bench, SUSPECT * 4);
     assert_eq!(suspected(&bench), None);
 }
 
@@ -97,10 +95,9 @@ fn a_daemon_that_said_it_restarts_is_not_suspected() {
 #[test]
 fn without_a_lease_a_refusal_changes_nothing() {
     let mut bench = Bench::shadow(false);
-    answers(&mut bench);
     refuse(&mut bench, 9);
-    bench.pass(SUSPECT * 4, None);
+    starved(&mut bench, SUSPECT * 4);
     assert_eq!((suspected(&bench), bench.took()), (None, None));
-    bench.pass(SUSPECT * 2, None);
+    starved(&mut bench, SUSPECT * 2);
     assert_eq!(suspected(&bench), Some(Cause::Silence));
 }
