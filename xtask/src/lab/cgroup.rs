@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use super::state::State;
 
 /// Real time that a host gets of each processor, and in which time, in microseconds: a fifth, which
-/// is more than the heartbeats of a debug build take. Who has used it up waits for the rest of that time, so it is short.
+/// is more than the heartbeats of a debug build take. Who has used it up waits for the rest of that
+/// time, so it is short.
 const REAL_TIME_US: u64 = 4_000;
 const REAL_TIME_EACH_US: u64 = 20_000;
 
