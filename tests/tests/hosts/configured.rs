@@ -152,5 +152,9 @@ impl Drop for Configured {
                 eprintln!("host {host} has not its configuration: {error:#}");
             }
         }
+        // Or the next test finds that nobody can take over for seconds.
+        if let Err(error) = self.wait_for_short_promises() {
+            eprintln!("the promises for a restart do not end: {error:#}");
+        }
     }
 }

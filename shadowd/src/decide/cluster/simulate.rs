@@ -72,6 +72,9 @@ pub fn simulate(core: &Group, now: BootTime, dead: &Name) -> Result<Prospect, Un
     let mut world = World::new(view.nodes(), now);
     let settings = core.settings();
     let ahead = settings.suspect_after * 40 + core.wanted_lease() * 40 + Duration::from_secs(1);
+    // What was promised for a restart keeps the others out for longer.
+    let held = core.lease.as_ref().and_then(|lease| lease.own.held(now));
+    let ahead = ahead + held.map_or(Duration::ZERO, |(_, until)| until.since(now));
     world.run(now.after(ahead.min(AHEAD_MAX)));
     let nanos = |at: BootTime| at.as_nanos().saturating_sub(now.as_nanos());
     let takeover = world.claimed.as_ref().map(|(node, record)| Takeover {
