@@ -146,7 +146,8 @@ fn units_and_peers_are_tables_of_their_own() {
         "nginx.service"
     );
     let peers = shown(&daemon, "peers");
-    let line = "b     12,500       0    12,481          0       2         0       0  AIBAEAQCAIBAE-";
+    let line =
+        "b     12,500       0    12,481          0       2         0       0  AIBAEAQCAIBAE-";
     assert!(peers.contains(line), "{peers}");
     assert_eq!(
         parsed::<Value>(&daemon, "peers")["peers"][0]["counters"]["forged"],
