@@ -5,7 +5,8 @@ use xtask::prove::wire::place::{inside, receiver};
 use super::configured::Configured;
 use super::*;
 
-const CHECKS: &str = r#"
+/// What is demanded of the virtual IPs.
+pub const CHECKS: &str = r#"
 [[group.check]]
 name = "http"
 http = "http://192.0.2.10/"

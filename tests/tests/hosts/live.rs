@@ -2,19 +2,12 @@
 //! between, and stays where it is when it cannot.
 
 use super::configured::Configured;
+use super::drill::CHECKS;
 use super::*;
 use xtask::probe::{Meter, Window};
 
-/// What is demanded of the virtual IPs over the link.
-const CHECKS: &str = r#"
-[[group.check]]
-name = "http"
-http = "http://192.0.2.10/"
-
-[[group.check]]
-name = "six"
-tcp = "[2001:db8::10]:80"
-
+/// A command that is for live drills alone.
+const LIVE_CHECK: &str = r#"
 [[group.check]]
 name = "command"
 command = ["/bin/sh", "-c", "test \"$SHADOWD_DRILL\" = live && test -n \"$SHADOWD_ACTIVE\""]
@@ -65,7 +58,7 @@ fn step(report: &Value, what: &str) -> Option<bool> {
 
 #[test]
 fn a_live_drill_goes_and_comes_back_and_no_connection_breaks() -> Result<()> {
-    let configured = Configured::patient(|text| text.to_owned() + CHECKS)?;
+    let configured = Configured::patient(|text| text.to_owned() + CHECKS + LIVE_CHECK)?;
     let pair = &configured.pair;
     let epoch = pair.epoch()?;
     let mut meter = Meter::start(&pair.lab, WINDOW)?;
@@ -109,7 +102,8 @@ fn a_live_drill_goes_and_comes_back_and_no_connection_breaks() -> Result<()> {
 fn restarts_on_both_sides_forget_no_return_and_failback_does_not_hurry_it() -> Result<()> {
     let none = "flap = { suppress = 0 }";
     let keys = format!("{none}\nfailback = \"1s\"");
-    let mut configured = Configured::patient(|text| text.replace(none, &keys) + CHECKS)?;
+    let mut configured =
+        Configured::patient(|text| text.replace(none, &keys) + CHECKS + LIVE_CHECK)?;
     let Pair {
         lab,
         active,

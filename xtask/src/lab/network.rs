@@ -60,26 +60,30 @@ fn port(state: &State, namespace: &str, name: &str) -> Result<()> {
         namespace,
         "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad",
     )?;
+    plug(state, "br0", name, (namespace, "eth0"))?;
+    batch(namespace, "link set lo up\nlink set eth0 up\n")
+}
+
+/// A cable from a port of a bridge to an interface in a namespace.
+fn plug(
+    state: &State,
+    bridge: &str,
+    port: &str,
+    (namespace, interface): (&str, &str),
+) -> Result<()> {
     batch(
         &state.switch,
         &format!(
-            "link add name {name} type veth peer name eth0 netns {namespace}\n\
-             link set {name} master br0\nlink set {name} up\n"
+            "link add name {port} type veth peer name {interface} netns {namespace}\n\
+             link set {port} master {bridge}\nlink set {port} up\n"
         ),
-    )?;
-    batch(namespace, "link set lo up\nlink set eth0 up\n")
+    )
 }
 
 /// A link between the hosts alone: no virtual IP and no client. Nothing uses it until it is told.
 fn second_port(state: &State, host: &Host) -> Result<()> {
     let (name, namespace) = (second_port_name(&host.name), &host.namespace);
-    batch(
-        &state.switch,
-        &format!(
-            "link add name {name} type veth peer name eth1 netns {namespace}\n\
-             link set {name} master br1\nlink set {name} up\n"
-        ),
-    )?;
+    plug(state, "br1", &name, (namespace, "eth1"))?;
     let second = host.second;
     batch(
         namespace,

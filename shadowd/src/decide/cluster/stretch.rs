@@ -26,7 +26,7 @@ const FORGOTTEN: u32 = 600;
 /// The share of heartbeats that no majority answered is a mean over so many of them.
 const REMEMBERED: u32 = 32;
 /// At most so many of 1,000 heartbeats are not answered, and so many heartbeats in a row are not
-/// with a probability of 1 in 10 million: ln(10^-7) / ln(share). Fewer than the first is chance.
+/// with a probability of 1 in 10 million: ln(10^-7) / ln(share).
 const RUNS: [(u32, u32); 6] = [
     (100, 7),
     (200, 10),
@@ -35,6 +35,7 @@ const RUNS: [(u32, u32); 6] = [
     (500, 24),
     (650, 38),
 ];
+/// Fewer of 1,000 than this are chance.
 const CHANCE: u32 = 50;
 
 /// What is left of a stretch is nothing once it is less than this part of the configured length.
