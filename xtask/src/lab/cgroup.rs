@@ -76,7 +76,15 @@ fn lend_real_time(state: &State) -> Result<()> {
     if !lab.join("cpu.rt_runtime_us").exists() {
         return Ok(());
     }
-    if let Err(refused) = lend(lab, REAL_TIME_US * state.hosts.len() as u64) {
+    let share = REAL_TIME_US * state.hosts.len() as u64;
+    // What an earlier lab had comes back only once the kernel has freed its groups.
+    let end = Instant::now() + Duration::from_secs(5);
+    let mut lent = lend(lab, share);
+    while lent.is_err() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(50));
+        lent = lend(lab, share);
+    }
+    if let Err(refused) = lent {
         println!(
             "without real-time threads in the hosts, heartbeats are less regular: {refused:#}"
         );

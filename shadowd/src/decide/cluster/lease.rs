@@ -344,19 +344,28 @@ impl Group {
                 }
             }
             State::Active(active) => {
-                let held = active.epoch;
                 let holds = active.deadline.is_none_or(|deadline| now < deadline);
-                if wait.is_zero() && epoch > held {
-                    // It has voted for somebody who did not win: rise above that.
+                // Until the promise of another runs out, who holds the lease has no need of this voter.
+                if epoch > active.epoch && (wait.is_zero() || !holds) {
                     self.newest = self.newest.max(epoch);
-                    self.raise(now);
-                } else if !holds && epoch.owner != self.me.id && epoch > held {
-                    // The lease is somebody else's.
-                    self.newest = self.newest.max(epoch);
-                    self.leave(held, Then::Yield, Cause::NewerEpoch, now);
+                    self.raise_or_yield(epoch, now);
                 }
             }
             State::Joining { .. } | State::Shadow(_) | State::Leaving { .. } | State::Stopped => {}
+        }
+    }
+
+    /// This owner learns of an epoch above its own.
+    pub(super) fn raise_or_yield(&mut self, newer: Epoch, now: BootTime) {
+        let State::Active(active) = &self.state else {
+            return;
+        };
+        let held = active.epoch;
+        let holds = active.deadline.is_none_or(|deadline| now < deadline);
+        if holds || newer.owner == self.me.id {
+            self.raise(now);
+        } else {
+            self.leave(held, Then::Yield, Cause::NewerEpoch, now);
         }
     }
 

@@ -151,7 +151,7 @@ impl Group {
         }
         self.newest = epoch;
         if self.lease.is_some() {
-            return self.learn_epoch_of_lease(index, epoch, body, now);
+            return self.learn_epoch_of_lease(epoch, now);
         }
         if let State::Active(active) = &self.state {
             let held = active.epoch;
@@ -178,9 +178,10 @@ impl Group {
         }
     }
 
-    /// Where leases protect the group, an owner yields to a newer one only; a newer epoch that
-    /// nobody owns any more, or never did, is risen above, and the voters decide.
-    fn learn_epoch_of_lease(&mut self, index: usize, epoch: Epoch, body: &Body, now: BootTime) {
+    /// Where leases protect the group, who holds one knows that nobody else does: a newer epoch was
+    /// asked for in vain, or is an old owner's, and is risen above. An owner whose lease has lapsed
+    /// knows nothing of the kind, and yields.
+    fn learn_epoch_of_lease(&mut self, epoch: Epoch, now: BootTime) {
         if let State::Shadow(View::Asking(asking)) = self.state
             && epoch >= asking.epoch
         {
@@ -189,23 +190,7 @@ impl Group {
             let cause = asking.cause;
             self.enter(State::Shadow(View::Vacant { cause, claim_at }), cause, now);
         }
-        let State::Active(active) = &self.state else {
-            return;
-        };
-        let held = active.epoch;
-        let owns = matches!(
-            body,
-            Body::Pause { .. }
-                | Body::Beat {
-                    role: Role::Active,
-                    ..
-                }
-        ) && epoch.owner == self.members[index].id;
-        if owns {
-            self.leave(held, Then::Yield, Cause::NewerEpoch, now);
-        } else {
-            self.raise(now);
-        }
+        self.raise_or_yield(epoch, now);
     }
 
     fn on_beat(&mut self, index: usize, role: Role, epoch: Epoch, now: BootTime) {

@@ -27,8 +27,10 @@ impl Group {
             None => lease.own.promise(epoch, wanted, now),
         };
         // It went to somebody who gave it back: free again, but only above that epoch.
-        if renewed.is_err_and(|refused| refused.wait.is_zero()) {
-            self.raise(now);
+        if let Err(refused) = renewed
+            && refused.wait.is_zero()
+        {
+            self.raise_or_yield(refused.epoch, now);
         }
     }
 

@@ -121,6 +121,35 @@ fn a_lapsed_owner_stays_silent_and_goes_on_when_a_majority_answers() {
     assert!(bench.actions.contains(&Action::Announce { epoch: own }));
 }
 
+/// Who was cut off must not move the group a second time when it hears the others again.
+#[test]
+fn a_lapsed_owner_that_hears_of_a_newer_epoch_yields() {
+    for said in [active(), shadow(true)] {
+        let mut bench = owner();
+        let own = bench.group.active_epoch().expect("it is active");
+        bench.pass(SUSPECT * 2, None);
+        assert!(bench.recorded(EventKind::LeaseLapsed));
+        bench.actions.clear();
+        bench.hear(epoch(own.counter + 1, 2), said);
+        assert_eq!(bench.took(), None, "its lease is over");
+        assert_eq!(bench.group.active_epoch(), None);
+        bench.done(Done::VipsDropped { epoch: own });
+        assert_eq!(bench.role(), Role::Shadow);
+    }
+}
+
+#[test]
+fn an_owner_whose_lease_holds_rises_above_whoever_says_it_owns() {
+    for said in [active(), shadow(true)] {
+        let mut bench = owner();
+        let own = bench.group.active_epoch().expect("it is active");
+        let held = bench.group.may_answer_until();
+        bench.hear(epoch(own.counter + 1, 2), said);
+        assert_eq!(bench.took(), Some(epoch(own.counter + 2, 1)));
+        assert_eq!(bench.group.may_answer_until(), held, "nothing was promised");
+    }
+}
+
 #[test]
 fn an_owner_without_a_majority_gives_up_after_a_while() {
     let mut bench = owner();
