@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use shadowd::decide::cluster::Group;
 use shadowd::facts::{Cause, Epoch, Protection, Role};
 
 use super::faults::Plan;
@@ -236,8 +237,8 @@ fn one_answers(world: &World) -> Result<(), Violation> {
 
 /// A spare that no owner has enlisted.
 fn is_barred(world: &World, host: &Host) -> bool {
-    let status = host.member().map(|core| core.status(host.clock(world.now)));
-    status.is_some_and(|status| status.policy.reason == Some(Cause::Spare))
+    let reason = |core: &Group| core.trouble(host.clock(world.now));
+    host.member().and_then(reason) == Some(Cause::Spare)
 }
 
 /// A running daemon that does not own the group has no addresses.

@@ -271,7 +271,10 @@ impl Host {
             }
             let resumed = group.remember(&memory, clock);
             self.vips &= resumed;
-            Core::Member(Box::new(Journaled::new(group, clock)))
+            match self.replays {
+                true => Core::Journaled(Box::new(Journaled::new(group, clock))),
+                false => Core::Member(Box::new(group)),
+            }
         });
         self.inbox.push_back(Input::Carrier { up: self.link });
         self.inbox.push_back(Input::Unit {
@@ -285,7 +288,10 @@ impl Host {
     }
 
     /// The daemon is gone; the machine stays as it is.
-    pub fn end_daemon(&mut self) {
+    pub fn end_daemon(&mut self, now: Duration) {
+        if let Some(group) = self.member() {
+            self.remembered = Some((now, group.remembered(self.clock(now))));
+        }
         self.replay();
         self.core = None;
         self.incarnation += 1;
@@ -297,8 +303,8 @@ impl Host {
     }
 
     /// The machine stops: everything volatile is gone.
-    pub fn power_off(&mut self) {
-        self.end_daemon();
+    pub fn power_off(&mut self, now: Duration) {
+        self.end_daemon(now);
         self.powered = false;
         self.paused = None;
         self.vips = false;
@@ -331,8 +337,9 @@ impl Host {
         if !self.guarded {
             return Duration::MAX;
         }
-        let left = self.guard.since(self.clock(now));
-        left.mul_f64(1e6 / (1_000_000 + self.drift_ppm) as f64)
+        let left = self.guard.since(self.clock(now)).as_nanos();
+        let rate = u128::from((1_000_000 + self.drift_ppm).unsigned_abs());
+        Duration::from_nanos_u128(left * 1_000_000 / rate)
     }
 
     /// The group's core, if it is a member and runs.
@@ -354,8 +361,7 @@ impl Host {
 
     /// What its daemon did since its journal begins has to come out of it once more.
     pub fn replay(&mut self) {
-        if self.replays
-            && let Some(Core::Member(core)) = &mut self.core
+        if let Some(Core::Journaled(core)) = &mut self.core
             && let Err(why) = journal::replays(core)
         {
             self.unlike = Some(format!("{}: {why}", self.peer.name));

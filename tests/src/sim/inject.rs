@@ -16,8 +16,8 @@ impl World {
         self.say(|| format!("begin {fault:?}"));
         self.touched = u32::MAX;
         match fault {
-            Fault::Crash(host) => self.hosts[host].power_off(),
-            Fault::Kill(host) => self.hosts[host].end_daemon(),
+            Fault::Crash(host) => self.hosts[host].power_off(self.now),
+            Fault::Kill(host) => self.hosts[host].end_daemon(self.now),
             Fault::Stall(host) => self.hosts[host].stalled = true,
             Fault::Stop(host) => self.stop(host),
             Fault::Reconfigure(host) => {

@@ -7,7 +7,7 @@ use rand::RngExt;
 use shadowd::decide::cluster::Done;
 use shadowd::facts::{BootTime, Kept, KeptPromise, Memory};
 
-use super::daemon::{Core, Input};
+use super::daemon::Input;
 use super::host::Host;
 use super::world::{Event, World};
 
@@ -56,19 +56,13 @@ impl Host {
     /// A daemon ends cleanly: it keeps what it knows, and is gone.
     pub(super) fn end_cleanly(&mut self, now: Duration) {
         let clock = self.clock(now);
-        let kept = match &self.core {
-            Some(Core::Member(group)) => Kept {
-                vote: group.vote_at_rest(),
-                pause: group.pause_at_rest(clock),
-            },
-            Some(Core::Witness(witness)) => Kept {
-                vote: Some(witness.vote_at_rest()),
-                pause: None,
-            },
-            None => return,
+        let Some(core) = &self.core else { return };
+        let kept = Kept {
+            vote: core.vote(),
+            pause: core.member().and_then(|group| group.pause_at_rest(clock)),
         };
         self.disk.kept = Some((self.boots, kept));
-        self.end_daemon();
+        self.end_daemon(now);
     }
 }
 

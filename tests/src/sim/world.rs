@@ -368,9 +368,6 @@ impl World {
         let host = &mut self.hosts[index];
         if let Some(core) = &host.core {
             host.stored = host.stored.max(core.newest_epoch());
-            if let Some(group) = core.member() {
-                host.remembered = Some((self.now, group.remembered(host.clock(self.now))));
-            }
         }
         let Some(core) = &host.core else { return };
         if !host.responsive() || host.busy {

@@ -90,7 +90,7 @@ impl Group {
 
     /// Why this member could not own the group now. What is not known counts as trouble: missing
     /// data never promotes.
-    pub(super) fn trouble(&self, now: BootTime) -> Option<Cause> {
+    pub fn trouble(&self, now: BootTime) -> Option<Cause> {
         let cold_count = matches!(&self.state, State::Active(active) if active.cold == Cold::Run);
         let unit_down = self.settings.units.iter().any(|unit| {
             let counts = unit.mode == UnitMode::Warm || cold_count;
