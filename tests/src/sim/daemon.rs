@@ -25,6 +25,9 @@ pub enum Input {
     KernelAnswers {
         from: Name,
     },
+    KernelRefuses {
+        from: Name,
+    },
     HandOver,
     Order(PolicyOrder),
     Pause(Duration),
@@ -64,6 +67,7 @@ macro_rules! member_input {
             Input::Unit { unit, up } => $group.on_unit(&unit, up, $now),
             Input::Carrier { up } => $group.on_carrier(up, $now),
             Input::KernelAnswers { from } => $group.on_kernel_answer(&from, $now),
+            Input::KernelRefuses { from } => $group.on_kernel_refusal(&from, $now),
             Input::HandOver => drop($group.hand_over(None, $now)),
             Input::Order(order) => drop($group.on_order(order, $now)),
             Input::Pause(away) => $group.on_pause(away, $now),

@@ -51,6 +51,8 @@ pub enum Fault {
     Maintenance(usize),
     /// An operator freezes the group at the host, which ends by itself or by order at its end.
     Freeze(usize),
+    /// A live drill: whoever owns the group lends it, until the end.
+    Lend,
 }
 
 impl Fault {
@@ -303,7 +305,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..20) {
+        match rng.random_range(0..21) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -320,6 +322,7 @@ impl Plan {
             14 => Fault::Maintenance(member),
             15 => Fault::Freeze(member),
             16 | 17 => Fault::Restart(host),
+            18 => Fault::Lend,
             _ => Fault::Handover,
         }
     }
@@ -330,7 +333,7 @@ impl Plan {
             && self
                 .faults
                 .iter()
-                .all(|(_, _, fault)| *fault == Fault::Handover)
+                .all(|(_, _, fault)| matches!(fault, Fault::Handover | Fault::Lend))
     }
 }
 

@@ -56,11 +56,26 @@ impl World {
                 let reason = String::new();
                 self.input(host, Input::Order(PolicyOrder::Freeze { span, reason }));
             }
-            Fault::Handover => {
-                for host in 0..self.hosts.len() {
-                    self.input(host, Input::HandOver);
-                }
+            Fault::Handover => self.all_hear(&Input::HandOver),
+            Fault::Lend => {
+                let span = self.plan.faults[index].1;
+                let patience = Duration::from_millis(self.rng.random_range(20..400));
+                let tag = index as u64;
+                let to = None;
+                self.all_hear(&Input::Order(PolicyOrder::Lend {
+                    tag,
+                    to,
+                    span,
+                    patience,
+                }));
             }
+        }
+    }
+
+    /// Who does not own the group refuses what only an owner can do.
+    fn all_hear(&mut self, input: &Input) {
+        for host in 0..self.hosts.len() {
+            self.input(host, input.clone());
         }
     }
 
@@ -116,7 +131,11 @@ impl World {
             Fault::Late(_) => self.late = 0,
             Fault::Maintenance(host) => self.order(host, PolicyOrder::MaintenanceOff),
             Fault::Freeze(host) => self.order(host, PolicyOrder::Unfreeze),
-            Fault::Handover => {}
+            // Its time is over as well; some operators say so.
+            Fault::Lend if self.rng.random_bool(0.5) => {
+                self.all_hear(&Input::Order(PolicyOrder::Recall));
+            }
+            Fault::Lend | Fault::Handover => {}
         }
     }
 

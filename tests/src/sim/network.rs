@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use shadowd::facts::{BootTime, GroupMessage, Name};
 
+use super::daemon::Input;
 use super::world::{Event, World};
 
 /// A late datagram takes up to so long: several leases and heartbeats overtake it.
@@ -37,8 +38,7 @@ impl World {
         self.note_sent(from, to, &message);
         let copies = 1 + u32::from(self.rng.random_range(0..100) < self.plan.duplicated);
         for _ in 0..copies {
-            let lost = self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0;
-            if lost || !self.hosts[from].link {
+            if self.is_lost(from, to) || !self.hosts[from].link {
                 continue;
             }
             let micros = u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
@@ -66,23 +66,41 @@ impl World {
         let Some(to) = self.number_of(member) else {
             return;
         };
-        let lost = [(from, to), (to, from)].iter().any(|(from, to)| {
-            self.rng.random_range(0..100) < self.loss || self.cuts[*from][*to] > 0
-        });
+        let lost = self.is_lost(from, to) || self.is_lost(to, from);
         let running = self.hosts[to].powered && self.hosts[to].paused.is_none();
         let up = running && self.hosts[to].link && self.hosts[from].link;
-        if lost || !up {
-            return;
+        if !lost && up {
+            let member = member.clone();
+            self.kernel_says(from, 2, Input::KernelAnswers { from: member });
         }
-        let delay = 2 * u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
+    }
+
+    /// The kernel of a host that is up refuses what is sent to a daemon that is not there.
+    pub(super) fn refuse(&mut self, host: usize, sender: usize) {
+        let refuses = self.hosts[host].powered && self.hosts[host].core.is_none();
+        if refuses && !self.is_lost(host, sender) {
+            let from = self.hosts[host].peer.name.clone();
+            self.kernel_says(sender, 1, Input::KernelRefuses { from });
+        }
+    }
+
+    fn is_lost(&mut self, from: usize, to: usize) -> bool {
+        self.rng.random_range(0..100) < self.loss || self.cuts[from][to] > 0
+    }
+
+    /// After a way of so many datagrams.
+    fn kernel_says(&mut self, host: usize, ways: u64, word: Input) {
+        let delay = ways * u64::try_from(self.plan.max_delay.as_micros()).unwrap_or(u64::MAX);
         let delay = Duration::from_micros(self.rng.random_range(100..=delay));
-        let incarnation = self.hosts[from].incarnation;
-        let answer = Event::KernelAnswers {
-            host: from,
-            incarnation,
-            from: to,
-        };
-        self.at(self.now + delay, answer);
+        let incarnation = self.hosts[host].incarnation;
+        self.at(
+            self.now + delay,
+            Event::KernelSays {
+                host,
+                incarnation,
+                word,
+            },
+        );
     }
 
     /// Whether datagrams pass between two hosts in both directions, none lost.

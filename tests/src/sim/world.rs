@@ -60,10 +60,10 @@ pub(super) enum Event {
         done: Done,
     },
     Kept(usize, Written),
-    KernelAnswers {
+    KernelSays {
         host: usize,
         incarnation: u32,
-        from: usize,
+        word: Input,
     },
     Order(usize, PolicyOrder),
     Begin(usize),
@@ -223,6 +223,7 @@ impl World {
                 if linked && self.hosts[to].paused.is_none() {
                     self.note_heard(to, from, sent);
                     self.hand_in(to, from, (sent, heard), message);
+                    self.refuse(to, from);
                 }
             }
             Event::Timer { host, incarnation } => {
@@ -245,14 +246,13 @@ impl World {
                 done,
             } => self.job(host, boots, incarnation, done),
             Event::Kept(host, written) => self.kept(host, written),
-            Event::KernelAnswers {
+            Event::KernelSays {
                 host,
                 incarnation,
-                from,
+                word,
             } => {
                 if self.hosts[host].incarnation == incarnation {
-                    let from = self.hosts[from].peer.name.clone();
-                    self.input(host, Input::KernelAnswers { from });
+                    self.input(host, word);
                 }
             }
             Event::Order(host, order) => self.order(host, order),
