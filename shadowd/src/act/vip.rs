@@ -14,6 +14,8 @@
 //!
 //! This module never decides who owns an address and never announces it.
 
+mod message;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -22,10 +24,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt, TryStreamExt};
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, CacheInfo,
-};
+use netlink_packet_route::address::AddressMessage;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::Handle;
@@ -35,6 +34,7 @@ use tokio::time::timeout;
 
 use super::epochs::{EpochError, Epochs};
 use crate::facts::{Epoch, Vip};
+use message::{added, host_prefix, local, removed, removed_exactly};
 
 /// How long the kernel may take to acknowledge. It takes a fraction of a millisecond; this bounds
 /// the wait for the lock that all changes of the host's network share.
@@ -248,42 +248,68 @@ impl Vips {
         Ok(held)
     }
 
+    /// Removes those of `addresses` that a daemon put there, which gives them the full prefix length:
+    /// one that the host has for itself stays. Gives what was there. For what is not configured any
+    /// more, before its guard goes.
+    ///
+    /// # Errors
+    /// As [`Vips::remove`].
+    pub async fn release_forgotten(&self, addresses: &[IpAddr]) -> Result<Vec<IpAddr>, VipError> {
+        let there = self.addresses().await?.into_iter();
+        let put = |(address, prefix): &(IpAddr, u8)| {
+            *prefix == host_prefix(*address) && addresses.contains(address)
+        };
+        let put: Vec<Vip> = there
+            .filter(put)
+            .map(|(address, prefix)| Vip { address, prefix })
+            .collect();
+        self.remove_each(&put, removed_exactly).await?;
+        Ok(put.into_iter().map(|vip| vip.address).collect())
+    }
+
+    /// Removes each with the prefix length that it has here.
+    async fn remove_each(
+        &self,
+        vips: &[Vip],
+        request: fn(u32, IpAddr, u8) -> AddressMessage,
+    ) -> Result<(), VipError> {
+        let Ok(index) = self.index() else {
+            // An interface that is gone holds no address.
+            return Ok(());
+        };
+        let handle = self.handle()?;
+        let requests = vips.iter().map(|vip| {
+            let request = request(index, vip.address, vip.prefix);
+            let request = handle.address().del(request);
+            let gone = [libc::EADDRNOTAVAIL, libc::ENODEV];
+            async move { accepted(*vip, request.execute().await, &gone) }
+        });
+        self.acknowledged(join_all(requests)).await
+    }
+
     async fn take_off(&self, vips: &[Vip]) -> Result<(), VipError> {
+        let with = |vip: &Vip, prefix| Vip { prefix, ..*vip };
         let mut there: Vec<_> = vips
             .iter()
-            .map(|vip| (*vip, host_prefix(vip.address)))
+            .map(|vip| with(vip, host_prefix(vip.address)))
             .collect();
         for _ in 0..REMOVAL_ROUNDS {
-            if there.is_empty() {
+            if there.is_empty() || self.index().is_err() {
                 return Ok(());
             }
-            let Ok(index) = self.index() else {
-                // An interface that is gone holds no address.
-                return Ok(());
-            };
-            let handle = self.handle()?;
-            let requests = there.iter().map(|(vip, prefix)| {
-                let request = handle.address().del(removed(index, vip.address, *prefix));
-                let gone = [libc::EADDRNOTAVAIL, libc::ENODEV];
-                async move { accepted(*vip, request.execute().await, &gone) }
-            });
-            self.acknowledged(join_all(requests)).await?;
+            self.remove_each(&there, removed).await?;
             // The kernel matches an IPv6 address with its prefix only, and an IPv4 address may be
             // there twice: look, rather than believe that nothing is left.
             let left = self.addresses().await?;
-            let find = |vip: &Vip| {
-                left.iter()
-                    .find(|(a, _)| *a == vip.address)
-                    .map(|(_, p)| *p)
-            };
+            let find = |vip: &Vip| left.iter().find(|(address, _)| *address == vip.address);
             there = vips
                 .iter()
-                .filter_map(|vip| Some((*vip, find(vip)?)))
+                .filter_map(|vip| Some(with(vip, find(vip)?.1)))
                 .collect();
         }
         match there.first() {
             None => Ok(()),
-            Some((vip, _)) => Err(VipError::Remains {
+            Some(vip) => Err(VipError::Remains {
                 interface: self.interface.clone(),
                 vip: *vip,
             }),
@@ -386,62 +412,6 @@ fn accepted(
         Err(rtnetlink::Error::NetlinkError(error)) if fine.contains(&-error.raw_code()) => Ok(()),
         other => other.map_err(|error| (vip, error)),
     }
-}
-
-const fn host_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-fn message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    };
-    message.header.index = index;
-    message.header.prefix_len = prefix;
-    message.attributes.push(AddressAttribute::Local(address));
-    message
-}
-
-/// The request that adds `address`.
-fn added(index: u32, address: IpAddr) -> AddressMessage {
-    let mut message = message(index, address, host_prefix(address));
-    message.attributes.push(AddressAttribute::Address(address));
-    if address.is_ipv6() {
-        let flags = AddressFlags::Nodad | AddressFlags::Noprefixroute;
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes.push(AddressAttribute::Flags(flags));
-        let mut lifetimes = CacheInfo::default();
-        lifetimes.ifa_preferred = 0;
-        lifetimes.ifa_valid = u32::MAX;
-        message
-            .attributes
-            .push(AddressAttribute::CacheInfo(lifetimes));
-    }
-    message
-}
-
-/// The request that removes `address`. Without IFA_ADDRESS the kernel takes an IPv4 address off
-/// whatever its prefix length.
-fn removed(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
-    message(index, address, prefix)
-}
-
-/// The interface's own address in a dumped message: IFA_LOCAL, or IFA_ADDRESS where that is all
-/// there is (IPv6 without a peer).
-fn local(message: &AddressMessage) -> Option<(IpAddr, u8)> {
-    let attributes = &message.attributes;
-    let local = attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let plain = attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(*address),
-        _ => None,
-    });
-    Some((local.or(plain)?, message.header.prefix_len))
 }
 
 /// Whether `address` lies in the network that `vip` is written with.

@@ -13,7 +13,7 @@ use super::board::Board;
 use super::capture::Capturing;
 use super::drill::Drills;
 use super::failover::Input;
-use super::guards::Guards;
+use super::guards::{Guards, release_forgotten};
 use super::history::{History, Totals};
 use super::memory::{boot_id, take_over};
 use super::parts::Parts;
@@ -108,6 +108,12 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
     let listen = first_address(&settings)?;
     let lock = std::net::TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen} (TCP)"))?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(release_forgotten(&settings, identity.id()))
+        .context("virtual IPs that are not configured any more cannot be removed")?;
     let guards = Guards::open(&settings, identity.id())?;
     drop(lock);
     privileges::keep(privileges::DAEMON).context("capabilities cannot be given up")?;
@@ -117,11 +123,11 @@ pub fn run(path: &Path) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(daemon(settings, capturing, identity, guards))
+    runtime.block_on(daemon((settings, path), capturing, identity, guards))
 }
 
 async fn daemon(
-    settings: Settings,
+    (settings, path): (Settings, &Path),
     capturing: Capturing,
     identity: Identity,
     guards: Guards,
@@ -164,6 +170,7 @@ async fn daemon(
     let notifying = notify::start(&settings, recorder.clone(), Arc::clone(&board), words).await?;
     let parts = Parts {
         settings,
+        path: path.to_owned(),
         identity,
         units,
         guards,

@@ -86,8 +86,13 @@ pub enum Input {
     Minute(u16),
     /// A promise of this group is on the disk.
     PromiseKept(Name, KeptPromise),
-    /// The daemon is to stop, and the next one is to start at once: within so long.
-    Pause(Duration),
+    /// The daemon is to stop, and the next one is to start at once.
+    Pause {
+        /// Within so long.
+        away: Duration,
+        /// It goes on with these groups.
+        kept: Vec<Name>,
+    },
     /// The daemon is to stop.
     Stop,
 }
@@ -171,9 +176,9 @@ impl Failover {
                         stopping = true;
                         self.stop(boot_time());
                     }
-                    Some(Input::Pause(away)) => {
+                    Some(Input::Pause { away, kept }) => {
                         stopping = true;
-                        self.pause(away, boot_time());
+                        self.pause(away, &kept, boot_time());
                     }
                     Some(input) => self.on_input(input, boot_time()),
                 },
@@ -292,7 +297,7 @@ impl Failover {
                 }
             }
             Input::PromiseKept(name, promise) => self.promise_kept(&name, promise, now),
-            Input::Pause(_) | Input::Stop => {}
+            Input::Pause { .. } | Input::Stop => {}
         }
     }
 
@@ -360,9 +365,13 @@ impl Failover {
         })
     }
 
-    fn pause(&mut self, away: Duration, now: BootTime) {
+    fn pause(&mut self, away: Duration, kept: &[Name], now: BootTime) {
         for group in &mut self.groups {
-            group.core.on_pause(away, now);
+            if kept.contains(group.name()) {
+                group.core.on_pause(away, now);
+            } else {
+                group.core.on_stop(now);
+            }
         }
     }
 

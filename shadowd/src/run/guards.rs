@@ -3,6 +3,7 @@
 //! They are opened before capabilities are given up, and stay in the kernel when the daemon ends.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use crate::act::guard::{self, Guard, GuardError};
+use crate::act::vip::Vips;
 use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{BootTime, HostId, Mac, Protection, Vip, VipGuard};
 use crate::observe::boot_time;
@@ -22,6 +24,29 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub struct Guards(BTreeMap<String, Shared>);
 
 type Shared = Arc<Mutex<Guard>>;
+
+/// Removes the addresses that are guarded and will not be with these settings: whatever put them on
+/// the interface, nobody would keep them silent. A daemon that was killed before the configuration
+/// was changed leaves such.
+///
+/// # Errors
+/// An address cannot be removed; then its guard has to stay.
+pub async fn release_forgotten(settings: &Settings, id: HostId) -> anyhow::Result<()> {
+    for (interface, mut addresses) in guard::guarded(&pins(id))? {
+        for group in settings.groups.iter().filter(|group| is_guarded(group)) {
+            let has = |address: &IpAddr| group.vips.iter().any(|vip| vip.address == *address);
+            addresses.retain(|address| group.interface != interface || !has(address));
+        }
+        // An interface that is gone has no address.
+        let Ok(vips) = Vips::open(&interface) else {
+            continue;
+        };
+        for address in vips.release_forgotten(&addresses).await? {
+            warn!(%address, interface, "removed: a group had it that is not configured any more");
+        }
+    }
+    Ok(())
+}
 
 impl Guards {
     /// Guards the addresses of every group with a lease; takes over what an earlier daemon left,

@@ -35,6 +35,7 @@ mod readings;
 mod record;
 mod start;
 mod stop;
+mod succession;
 mod tap;
 mod witness;
 

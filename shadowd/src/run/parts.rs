@@ -1,5 +1,6 @@
 //! The running daemon: starts its threads and tasks, waits until asked to stop, and stops them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,6 +21,7 @@ use super::provider;
 use super::record::Recorder;
 use super::start::{FailoverStart, start_failover, start_workers, watch_host};
 use super::stop::{Tasks, give_up, notify, until_asked};
+use super::succession::going_on;
 use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::decide::serving::Serving;
@@ -38,6 +40,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Parts {
     /// The configuration.
     pub settings: Settings,
+    /// Where it is, and the next daemon's will be.
+    pub path: PathBuf,
     /// This host's key.
     pub identity: Identity,
     /// systemd; none when no group has units.
@@ -112,7 +116,8 @@ impl Parts {
                     stop_capture.store(true, Ordering::Relaxed);
                     ended(&capture_thread, CAPTURE_WITHIN).await;
                 }
-                give_up(asked, failover, &self.inputs).await
+                let kept = going_on(&self.settings, &self.path);
+                give_up(asked, failover, &self.inputs, kept).await
             }
             Err(error) => Err(error),
         };

@@ -84,8 +84,8 @@ pub async fn until_asked(
     }
 }
 
-/// Has every group given up, or paused when the next daemon starts at once; gives what that one is
-/// to know.
+/// Has every group given up, or paused when the next daemon starts at once and is among `kept`; gives
+/// what that one is to know.
 ///
 /// # Errors
 /// The loop does not come to an end, or a part of the daemon failed before.
@@ -93,11 +93,12 @@ pub async fn give_up(
     asked: Asked,
     failover: FailoverEnd,
     inputs: &mpsc::Sender<Input>,
+    kept: Vec<Name>,
 ) -> anyhow::Result<Vec<(Name, Kept)>> {
     let restart = asked.restart;
     info!(restart, "stopping");
     let input = if restart {
-        Input::Pause(AWAY)
+        Input::Pause { away: AWAY, kept }
     } else {
         Input::Stop
     };

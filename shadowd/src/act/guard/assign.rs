@@ -55,12 +55,29 @@ pub(super) fn key(address: IpAddr) -> Address {
     }
 }
 
+/// The address of a [`key`].
+pub(super) fn address(key: Address) -> IpAddr {
+    let [a, b, c, d] = key.map(u32::to_ne_bytes);
+    let bytes: Vec<u8> = [a, b, c, d].concat();
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&bytes);
+    IpAddr::from(octets).to_canonical()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn addresses(last: impl IntoIterator<Item = u32>) -> BTreeSet<Address> {
         last.into_iter().map(|last| [0, 0, MAPPED, last]).collect()
+    }
+
+    #[test]
+    fn a_key_tells_its_address() {
+        for text in ["192.0.2.10", "2001:db8::10"] {
+            let wanted: IpAddr = text.parse().expect("an address");
+            assert_eq!(address(key(wanted)), wanted);
+        }
     }
 
     #[test]

@@ -93,6 +93,22 @@ impl Maps {
     }
 }
 
+/// The addresses that the pinned maps of a folder hold; none if they cannot be used.
+pub(super) fn pinned(folder: &Path) -> Result<Vec<Address>, GuardError> {
+    if !usable(folder)? {
+        return Ok(Vec::new());
+    }
+    let path = folder.join(VIPS.1);
+    let refused = |source| GuardError::Folder {
+        path: path.clone(),
+        source: io::Error::other(source),
+    };
+    let map = Map::HashMap(MapData::from_pin(&path).map_err(refused)?);
+    let addresses = HashMap::<_, Address, u32>::try_from(map).map_err(refused)?;
+    let found: Result<_, MapError> = addresses.keys().collect();
+    found.map_err(refused)
+}
+
 /// Has the loader take the pinned maps, or make and pin them.
 pub(super) fn pin(loader: &mut EbpfLoader<'_>, folder: &Path) {
     for (map, pin) in [VIPS, SLOTS] {

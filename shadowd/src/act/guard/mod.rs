@@ -50,7 +50,7 @@ pub use error::GuardError;
 
 use super::sys::SharedSlot;
 use crate::facts::{BootTime, Mac, Vip};
-use assign::key;
+use assign::{address, key};
 use maps::Maps;
 use place::Identity;
 
@@ -335,6 +335,20 @@ impl Guard {
     pub fn remove(self) -> Result<(), GuardError> {
         take_away(&self.interface, &self.folder)
     }
+}
+
+/// The interfaces that are guarded under `pins`, with the addresses.
+///
+/// # Errors
+/// [`GuardError::Folder`].
+pub fn guarded(pins: &Path) -> Result<Vec<(String, Vec<IpAddr>)>, GuardError> {
+    let mut found = Vec::new();
+    for name in place::names(pins)? {
+        let addresses = maps::pinned(&pins.join(&name))?;
+        let addresses = addresses.into_iter().map(address).collect();
+        found.push((place::interface(&name), addresses));
+    }
+    Ok(found)
 }
 
 /// Stops guarding every interface under `pins` but those in `kept`: what an earlier configuration
