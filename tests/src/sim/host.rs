@@ -100,9 +100,17 @@ pub fn name(text: &str) -> Name {
     text.parse().expect("the simulation uses legal names")
 }
 
+/// Hosts of a run, at most.
+const HOSTS_MAX: usize = 16;
+
+thread_local! {
+    /// Names that are shared compare quickly, and nothing is compared more often.
+    static NAMES: [Name; HOSTS_MAX] = std::array::from_fn(|index| name(&format!("h{index}")));
+}
+
 fn peer(index: usize) -> Peer {
     Peer {
-        name: name(&format!("h{index}")),
+        name: NAMES.with(|names| names[index].clone()),
         id: HostId::from_bytes([u8::try_from(index + 1).unwrap_or(u8::MAX); 32]),
     }
 }

@@ -333,7 +333,7 @@ impl World {
         }
     }
 
-    /// Gives a daemon its turn: all waiting input, then its timers, then what it wants done.
+    /// Gives a daemon its turn: all waiting input, then what is due, then what it wants done.
     pub(super) fn turn(&mut self, index: usize) {
         self.touched |= 1 << index;
         let clock = self.hosts[index].clock(self.now);
@@ -354,7 +354,10 @@ impl World {
         }
         let host = &mut self.hosts[index];
         if host.responsive() && !host.busy {
-            if let Some(core) = &mut host.core {
+            // As in the daemon, whose timer rings beside what arrives.
+            if let Some(core) = &mut host.core
+                && core.next_deadline() <= clock
+            {
                 core.on_timer(clock);
             }
             host.set_guard();
