@@ -11,7 +11,7 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use crate::act::guard::{self, Guard, GuardError};
-use crate::act::vip::Vips;
+use crate::act::vip::{VipError, Vips};
 use crate::config::settings::{GroupSettings, Settings};
 use crate::facts::{BootTime, HostId, Mac, Protection, Vip, VipGuard};
 use crate::observe::boot_time;
@@ -37,9 +37,10 @@ pub async fn release_forgotten(settings: &Settings, id: HostId) -> anyhow::Resul
             let has = |address: &IpAddr| group.vips.iter().any(|vip| vip.address == *address);
             addresses.retain(|address| group.interface != interface || !has(address));
         }
-        // An interface that is gone has no address.
-        let Ok(vips) = Vips::open(&interface) else {
-            continue;
+        let vips = match Vips::open(&interface) {
+            // What is gone has no address.
+            Err(VipError::NoInterface { .. }) => continue,
+            opened => opened?,
         };
         for address in vips.release_forgotten(&addresses).await? {
             warn!(%address, interface, "removed: a group had it that is not configured any more");

@@ -119,6 +119,11 @@ impl Group {
         }
     }
 
+    /// What this member abstains for went wrong since it has its role.
+    pub(super) fn failed_as_owner(&self) -> bool {
+        self.held_until >= self.since.after(HOLD_AFTER_FAILURE)
+    }
+
     pub(super) fn runs(&self, unit: &Name) -> bool {
         self.units.get(unit) == Some(&true)
     }

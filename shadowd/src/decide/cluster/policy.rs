@@ -261,8 +261,11 @@ impl Group {
             trouble,
             Cause::Maintenance | Cause::Flapping | Cause::DefinitionDiffers
         );
-        // Whoever is held back is still better than an owner that cannot serve.
-        let better = |member: &super::member::Member| member.ready() || member.holds_back();
+        // Whoever is held back is still better than an owner that cannot serve; but not than one that
+        // only abstained for a step that failed before, and owns the group because all others do.
+        let abstained = trouble == Cause::StepFailed && !self.failed_as_owner();
+        let better =
+            |member: &super::member::Member| member.ready() || (member.holds_back() && !abstained);
         !orderly && !self.frozen(now) && self.members.iter().any(better)
     }
 

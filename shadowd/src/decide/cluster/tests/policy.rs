@@ -302,6 +302,36 @@ fn an_operator_and_an_owner_in_trouble_overrule_the_penalty_of_another() {
     assert!(bench.actions.contains(&dropped));
 }
 
+/// Two members that abstain would hand the group to each other for ever, and nobody would have it.
+#[test]
+fn who_owns_the_group_because_all_others_abstain_stays() {
+    let word = PolicyWord {
+        reason: Some(Cause::Flapping),
+        ..PolicyWord::default()
+    };
+    let held = beat(Role::Shadow, 90, word);
+    let mut bench = Bench::active(true);
+    bench.hear(epoch(1, 1), held.clone());
+    bench.done(Done::Failed {
+        epoch: epoch(1, 1),
+        step: Step::StartUnits,
+        why: String::new(),
+    });
+    let dropped = Action::DropVips { epoch: epoch(1, 1) };
+    assert!(bench.actions.contains(&dropped), "it could not serve");
+    bench.done(Done::VipsDropped { epoch: epoch(1, 1) });
+    bench.actions.clear();
+    bench.pass(SUSPECT * 15, Some((epoch(1, 1), held.clone())));
+    let second = epoch(2, 1);
+    assert_eq!(bench.took(), Some(second), "nobody else would");
+    bench.done(Done::VipsTaken { epoch: second });
+    bench.pass(SUSPECT * 15, Some((second, held)));
+    assert_eq!(bench.role(), Role::Active);
+    bench.hear(second, shadow(true));
+    let dropped = Action::DropVips { epoch: second };
+    assert!(bench.actions.contains(&dropped), "one that does not abstain");
+}
+
 #[test]
 fn of_two_members_that_disagree_on_the_group_one_may_own_it() {
     let differs = |role| {
