@@ -6,6 +6,7 @@ use std::time::Duration;
 use shadowd::decide::cluster::Group;
 use shadowd::facts::{Cause, Epoch, Protection, Role};
 
+use super::daemon::Input;
 use super::faults::Plan;
 use super::host::Host;
 use super::world::World;
@@ -122,7 +123,9 @@ impl Checker {
             let clock = host.clock(world.now);
             let maintained = core.remembered(clock).maintenance.is_some();
             let barred = before.barred && world.plan.is_leased();
-            let could = host.link && host.warm && !maintained && !barred;
+            // A daemon that was stalled may read of a vacancy before it reads of its own trouble.
+            let unread = host.inbox.iter().any(Input::is_local);
+            let could = host.link && host.warm && !maintained && !barred || unread;
             if !owner && !could {
                 return violation(
                     world,

@@ -34,6 +34,16 @@ pub enum Input {
     Stop,
 }
 
+impl Input {
+    /// It tells of the host itself.
+    pub const fn is_local(&self) -> bool {
+        matches!(
+            self,
+            Self::Unit { .. } | Self::Carrier { .. } | Self::Order(_)
+        )
+    }
+}
+
 /// A daemon's core.
 pub enum Core {
     Member(Box<Group>),
