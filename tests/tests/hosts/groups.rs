@@ -85,6 +85,13 @@ fn forget_mail(pair: &Pair) -> Result<()> {
     pair.lab.write_file(&pair.shadow, CONFIG, &both[..end])
 }
 
+/// The other member has the second group, and it alone has the address.
+fn wait_moved(pair: &Pair) -> Result<()> {
+    pair.lab.wait(TAKEOVER, "the other to have it alone", || {
+        Ok(mail(pair, &pair.active)?["role"] == "active" && has_mail(pair, &pair.active)?)
+    })
+}
+
 /// What nobody watches any more must not answer beside the next owner.
 #[test]
 fn a_group_that_its_owner_has_no_more_is_given_up_before_it_is_forgotten() -> Result<()> {
@@ -95,9 +102,7 @@ fn a_group_that_its_owner_has_no_more_is_given_up_before_it_is_forgotten() -> Re
     let seen = pair.lab.newest_event(&pair.active)?;
     pair.lab
         .run(&pair.shadow, &["systemctl", "reload", DAEMON])?;
-    pair.lab.wait(TAKEOVER, "the other to own it", || {
-        Ok(mail(pair, &pair.active)?["role"] == "active" && has_mail(pair, &pair.active)?)
-    })?;
+    wait_moved(pair)?;
     let events = pair.lab.events(&pair.active, seen)?;
     let claimed = |event: &&Value| event["kind"] == "claimed" && event["group"] == MAIL;
     let claimed = events.iter().find(claimed).context("a claim")?;
@@ -115,9 +120,7 @@ fn a_daemon_that_was_killed_leaves_no_address_of_a_group_that_it_has_no_more() -
     forget_mail(pair)?;
     pair.lab.fault(&pair.shadow, &Fault::DaemonKill)?;
     pair.lab.heal_with(&pair.shadow, &[DAEMON])?;
-    pair.lab.wait(TAKEOVER, "the other to have it alone", || {
-        Ok(mail(pair, &pair.active)?["role"] == "active" && has_mail(pair, &pair.active)?)
-    })?;
+    wait_moved(pair)?;
     let journal = ["journalctl", "--no-pager", "-n", "60", "-u", DAEMON];
     let said = pair.lab.run(&pair.shadow, &journal)?;
     ensure!(said.contains("not configured any more"), "{said}");
