@@ -77,7 +77,7 @@ fn lend_real_time(state: &State) -> Result<()> {
         return Ok(());
     }
     let share = REAL_TIME_US * state.hosts.len() as u64;
-    // What an earlier lab had comes back only once the kernel has freed its groups.
+    // What an earlier lab had comes back once the kernel has freed its groups, and it tells nobody when.
     let end = Instant::now() + Duration::from_secs(5);
     let mut lent = lend(lab, share);
     while lent.is_err() && Instant::now() < end {
