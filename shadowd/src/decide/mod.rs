@@ -11,4 +11,5 @@ pub mod map;
 pub mod notify;
 pub mod paths;
 pub mod serving;
+pub mod starvation;
 pub(crate) mod unit_names;

@@ -101,6 +101,8 @@ pub enum EventKind {
     PathLost,
     /// What a peer says comes over this path again.
     PathBack,
+    /// Threads of usual priority wait long for their turns on this host, or not any more.
+    Starved,
 }
 
 impl fmt::Display for EventKind {
@@ -141,6 +143,7 @@ impl fmt::Display for EventKind {
             Self::Redundancy => "redundancy",
             Self::PathLost => "path lost",
             Self::PathBack => "path back",
+            Self::Starved => "starved",
         })
     }
 }

@@ -40,6 +40,8 @@ pub struct Arrival {
     pub datagram: Datagram,
     /// It says what came over another path before.
     pub copy: bool,
+    /// Counts the runs of the peer's daemon that this ring has met.
+    pub run: u64,
 }
 
 /// Every key. One for the whole daemon, behind an [`Arc`].
@@ -63,6 +65,10 @@ struct Peer {
     counters: LinkCounters,
     /// The session of the newest datagram that was opened.
     last_heard: Option<u64>,
+    /// The newest session whose hello came, and the run that it named.
+    greeted: Option<(u64, [u8; 16])>,
+    /// How many runs the peer's daemon had.
+    runs: u64,
 }
 
 struct Session {
@@ -214,11 +220,13 @@ impl Keyring {
                     return None;
                 }
                 let (datagram, copy) = peer.open(session, &header, path, bytes)?;
+                let run = peer.runs;
                 return Some(Arrival {
                     from: name.clone(),
                     path,
                     datagram,
                     copy,
+                    run,
                 });
             }
         }
@@ -243,6 +251,23 @@ impl Keyring {
 }
 
 impl Peer {
+    /// The hello of session `number` came, and named the run of the peer's daemon.
+    fn greeted(&mut self, number: u64, run: [u8; 16]) {
+        if self.greeted.is_some_and(|(newest, _)| number < newest) {
+            return;
+        }
+        if self.greeted.is_none_or(|(_, known)| known != run) {
+            self.runs += 1;
+        }
+        self.greeted = Some((number, run));
+    }
+
+    /// Whether the session is of a run that has ended: there is a newer one.
+    fn is_over(&self, session: &Session) -> bool {
+        let current = self.greeted.map(|(_, run)| run);
+        session.run.is_some() && session.run != current
+    }
+
     /// Index of the session to seal with: a confirmed one, preferably with an open stream (the
     /// peer is sure to be the process that made it), then the newest.
     fn sender(&self) -> Option<usize> {
@@ -257,16 +282,11 @@ impl Peer {
     }
 
     /// Forgets the keys of earlier runs of the peer's daemon, which lost them when it ended: what
-    /// comes sealed with them was held back by somebody. Only closed streams are of an earlier run.
+    /// comes sealed with them was held back by somebody.
     fn forget_earlier_runs(&mut self) {
-        let greeted = self.sessions.iter().filter(|one| one.open);
-        let newest = greeted.filter_map(|one| Some((one.number, one.run?))).max();
-        let Some((newest, run)) = newest else {
-            return;
-        };
-        self.sessions.retain(|one| {
-            one.open || one.number > newest || one.run.is_none_or(|other| other == run)
-        });
+        let current = self.greeted.map(|(_, run)| run);
+        self.sessions
+            .retain(|one| one.open || one.run.is_none() || one.run == current);
     }
 
     /// Index of the oldest session that neither direction is known to use. There is one, because
@@ -291,6 +311,10 @@ impl Peer {
         path: PathNumber,
         bytes: &mut [u8],
     ) -> Option<(Datagram, bool)> {
+        if self.is_over(&self.sessions[session]) {
+            self.counters.replayed += 1;
+            return None;
+        }
         let session = &mut self.sessions[session];
         let opened = match session.keys.opening.open(header, path, bytes) {
             Ok(opened) => opened,
@@ -333,6 +357,9 @@ pub(super) struct OpenSession {
 impl OpenSession {
     /// Notes that the hello of the peer's daemon came, in its run `run`: the peer has the keys.
     pub(super) fn greeted(&self, run: [u8; 16]) {
+        if let Some(peer) = self.keyring.lock().peers.get_mut(&self.peer) {
+            peer.greeted(self.number, run);
+        }
         self.change(|session| {
             session.confirmed = true;
             session.run = Some(run);

@@ -35,6 +35,7 @@ mod sockets;
 pub mod sys;
 mod syscalls;
 mod tally;
+pub mod turns;
 pub mod units;
 
 pub use fallback::connections;

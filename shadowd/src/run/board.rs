@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::decisions;
 use super::drill::Drills;
-use super::failover::{HandoverAnswer, Input};
+use super::failover::Input;
+use super::handovers::HandoverAnswer;
 use super::history::History;
 use super::record::Recorder;
 use super::tap::Tap;

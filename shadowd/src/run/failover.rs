@@ -11,8 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
+use super::handovers::{HandoverReply, Handovers};
 use super::links::Links;
 use super::policy::{self, OrderAnswer};
+use super::starved::StarvedWatch;
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Group};
 use crate::facts::{BootTime, GroupStatus, Kept, KeptPromise, Name, PathNumber, PolicyOrder};
@@ -27,8 +29,6 @@ use crate::serve::protocol::{Code, Refusal};
 
 /// The view for people is renewed at least this often.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
-/// A handover whose new owner was not heard by then is reported as failed.
-const HANDOVER_WITHIN: Duration = Duration::from_secs(7);
 
 /// What reaches the loop beside datagrams and time.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub enum Input {
         /// The member that shall take over; the best if none.
         to: Option<Name>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
+        reply: HandoverReply,
     },
     /// An operator's order for a group.
     Order {
@@ -97,26 +97,6 @@ pub enum Input {
     Stop,
 }
 
-/// How a handover ends that an order began.
-pub type OrderReply = oneshot::Receiver<Result<HandoverAnswer, Refusal>>;
-
-/// A handover that has ended well.
-#[derive(Debug)]
-pub struct HandoverAnswer {
-    /// The new owner.
-    pub to: Name,
-    /// Its epoch.
-    pub epoch: u64,
-}
-
-/// A handover under way.
-struct Pending {
-    group: usize,
-    to: Name,
-    until: BootTime,
-    reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
-}
-
 /// The loop and all it holds.
 pub struct Failover {
     groups: Vec<GroupRunner>,
@@ -125,8 +105,9 @@ pub struct Failover {
     datagrams: Datagrams,
     inputs: mpsc::Receiver<Input>,
     board: Arc<Board>,
-    pending: Vec<Pending>,
+    handovers: Handovers,
     published: BootTime,
+    starved: StarvedWatch,
 }
 
 impl Failover {
@@ -138,6 +119,7 @@ impl Failover {
         datagrams: Datagrams,
         inputs: mpsc::Receiver<Input>,
         board: Arc<Board>,
+        starved: StarvedWatch,
     ) -> Self {
         Self {
             groups,
@@ -146,8 +128,9 @@ impl Failover {
             datagrams,
             inputs,
             board,
-            pending: Vec::new(),
+            handovers: Handovers::default(),
             published: BootTime::default(),
+            starved,
         }
     }
 
@@ -187,8 +170,9 @@ impl Failover {
                     self.on_timers(boot_time());
                 }
             }
+            self.look_for_starvation(boot_time());
             self.carry_out().await;
-            self.answer_handovers(boot_time());
+            self.handovers.answer(&self.groups, boot_time());
             self.publish(boot_time());
             if stopping && self.groups.iter().all(GroupRunner::may_end) {
                 return Ok(self.at_rest(boot_time()));
@@ -215,10 +199,26 @@ impl Failover {
         }
     }
 
+    fn look_for_starvation(&mut self, now: BootTime) {
+        if let Some(starved) = self.starved.look(now) {
+            for group in &mut self.groups {
+                group.core.on_starved(starved, now);
+            }
+        }
+    }
+
     fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) {
         let (from, datagram) = (&arrival.from, &arrival.datagram);
+        let Some(began) = self.links.on_arrival(arrival, now) else {
+            return;
+        };
+        if began {
+            for group in &mut self.groups {
+                group.core.on_peer_began(from, now);
+            }
+        }
         // What it says reaches the groups once, whichever path is the first.
-        if !self.links.on_arrival(arrival, now) || arrival.copy {
+        if arrival.copy {
             return;
         }
         for message in &datagram.messages {
@@ -349,13 +349,7 @@ impl Failover {
         let owner = core.active_epoch().is_some();
         let handover = to.clone().map(|to| {
             let (reply, ended) = oneshot::channel();
-            let until = now.after(HANDOVER_WITHIN);
-            self.pending.push(Pending {
-                group,
-                to,
-                until,
-                reply,
-            });
+            self.handovers.begun(group, to, reply, now);
             ended
         });
         Ok(OrderAnswer {
@@ -393,66 +387,15 @@ impl Failover {
         groups.chain(witnessed).collect()
     }
 
-    fn hand_over(
-        &mut self,
-        name: &Name,
-        to: Option<Name>,
-        reply: oneshot::Sender<Result<HandoverAnswer, Refusal>>,
-        now: BootTime,
-    ) {
+    fn hand_over(&mut self, name: &Name, to: Option<Name>, reply: HandoverReply, now: BootTime) {
         let group = match self.group_named(name) {
             Ok(group) => group,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
         match self.groups[group].core.hand_over(to.as_ref(), now) {
-            Ok(to) => {
-                let until = now.after(HANDOVER_WITHIN);
-                self.pending.push(Pending {
-                    group,
-                    to,
-                    until,
-                    reply,
-                });
-            }
+            Ok(to) => self.handovers.begun(group, to, reply, now),
             Err(refusal) => {
                 let _ = reply.send(Err(policy::refused(&refusal)));
-            }
-        }
-    }
-
-    /// A handover has ended once the new owner was heard, or once the core gave it up.
-    fn answer_handovers(&mut self, now: BootTime) {
-        for index in (0..self.pending.len()).rev() {
-            let pending = &self.pending[index];
-            let core = &self.groups[pending.group].core;
-            let answer = if core.handing_over() {
-                None
-            } else if core.active() == Some(&pending.to) {
-                let epoch = core.newest_epoch().counter;
-                Some(Ok(HandoverAnswer {
-                    to: pending.to.clone(),
-                    epoch,
-                }))
-            } else if core.active_epoch().is_some() {
-                let message = format!("{} did not take the group over; it stays here", pending.to);
-                Some(Err(Refusal::new(
-                    Code::Failed,
-                    message,
-                    "see `shadowctl events`",
-                )))
-            } else if now >= pending.until {
-                let message = format!("{} was not heard as active in time", pending.to);
-                Some(Err(Refusal::new(
-                    Code::TimedOut,
-                    message,
-                    "see `shadowctl events`",
-                )))
-            } else {
-                None
-            };
-            if let Some(answer) = answer {
-                let pending = self.pending.swap_remove(index);
-                let _ = pending.reply.send(answer);
             }
         }
     }

@@ -46,14 +46,13 @@ impl Links {
         }
     }
 
-    /// An authentic datagram came; false when it is no peer's.
-    pub fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) -> bool {
-        let Some(link) = named(&mut self.links, &arrival.from) else {
-            return false;
-        };
-        link.on_arrival(arrival, now);
+    /// An authentic datagram came. None when it is no peer's, and true when it is the first of
+    /// another run of the peer's daemon.
+    pub fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) -> Option<bool> {
+        let link = named(&mut self.links, &arrival.from)?;
+        let began = link.on_arrival(arrival, now);
         tell(link, &self.recorder, now);
-        true
+        Some(began)
     }
 
     /// A peer's kernel refused a datagram that was sent over `path`. False when that says nothing of

@@ -1,6 +1,6 @@
 //! The daemon: the only place that wires observe, decide, act, link, store and serve together.
 //!
-//! Five threads of work, so that nothing slow ever stands before a heartbeat:
+//! Five threads of work, and one that only notes that it gets its turns, so that nothing slow ever stands before a heartbeat:
 //! - **failover** ([`failover`]): one thread, one event loop: datagrams and local facts in, the
 //!   cores, addresses and announcements out. It never touches a disk or D-Bus.
 //! - **capture** ([`capture`]): one thread that drains the probes.
@@ -19,6 +19,7 @@ mod drill;
 mod failover;
 mod group;
 mod guards;
+mod handovers;
 mod history;
 mod jobs;
 mod keep;
@@ -34,6 +35,7 @@ mod provider;
 mod readings;
 mod record;
 mod start;
+mod starved;
 mod stop;
 mod succession;
 mod tap;

@@ -27,6 +27,7 @@ use crate::config::settings::Settings;
 use crate::decide::serving::Serving;
 use crate::facts::{Epoch, Kept, Memory, Name, Protection};
 use crate::link::{Identity, Keyring, Listener};
+use crate::observe::turns::Turns;
 use crate::serve::{MetricsListener, Socket};
 
 /// Unit jobs that a stop waits for; systemd carries on with what is left.
@@ -82,7 +83,8 @@ impl Parts {
             &self.inputs,
             &self.recorder,
         );
-        let mut failover = start_failover(self.failover(jobs), inbox).await?;
+        let turns = Turns::start().context("the thread of turns cannot be started")?;
+        let mut failover = start_failover(self.failover(jobs, turns), inbox).await?;
         // An owner that was paused is heard again once the streams are up: nothing slow before.
         let (stop, stopped) = watch::channel(false);
         let mut tasks = self.tasks(listener, socket, &stopped);
@@ -142,7 +144,7 @@ impl Parts {
         }))
     }
 
-    fn failover(&self, jobs: Vec<mpsc::Sender<super::jobs::Job>>) -> FailoverStart {
+    fn failover(&self, jobs: Vec<mpsc::Sender<super::jobs::Job>>, turns: Turns) -> FailoverStart {
         FailoverStart {
             settings: self.settings.clone(),
             id: self.identity.id(),
@@ -155,6 +157,7 @@ impl Parts {
             jobs,
             providers: provider::start(&self.settings, &self.inputs),
             board: Arc::clone(&self.board),
+            turns,
         }
     }
 

@@ -26,6 +26,8 @@ pub struct PeerLink {
     pub paths: Paths,
     /// By then something is to be said to it.
     pub next_word: BootTime,
+    /// The run of its daemon that was heard last, as the keyring counts them.
+    run: u64,
     echo: Echo,
     round_trip: Option<Duration>,
     round_trips_ns: Histogram<u64>,
@@ -59,6 +61,7 @@ impl PeerLink {
             addresses: peer.addresses.clone(),
             paths: Paths::new(ends.len()),
             next_word: now,
+            run: 0,
             echo: Echo::default(),
             round_trip: None,
             round_trips_ns: Histogram::new_with_bounds(low, high, digits)
@@ -67,8 +70,21 @@ impl PeerLink {
         }
     }
 
-    /// An authentic datagram of the peer came.
-    pub fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) {
+    /// An authentic datagram of the peer came. True when it is the first of another run of the
+    /// peer's daemon: its clock may have begun anew.
+    pub fn on_arrival(&mut self, arrival: &Arrival, now: BootTime) -> bool {
+        let began = std::mem::replace(&mut self.run, arrival.run) != arrival.run;
+        if began {
+            self.echo = Echo::default();
+            for ends in &mut self.ends {
+                ends.echo = Echo::default();
+            }
+        }
+        self.hear(arrival, now);
+        began
+    }
+
+    fn hear(&mut self, arrival: &Arrival, now: BootTime) {
         let (path, datagram) = (arrival.path, &arrival.datagram);
         self.paths.on_arrival(path, arrival.copy, now);
         if let Some(ends) = self.ends.get_mut(path.place())
@@ -189,6 +205,7 @@ mod tests {
                 messages: vec![],
             },
             copy,
+            run: 1,
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::failover::{Input, OrderReply};
+use super::failover::Input;
+use super::handovers::OrderReply;
 use super::record::{Recorder, wall_ms};
 use crate::config::settings::Settings;
 use crate::decide::cluster::{Group, Refusal as CoreRefusal};

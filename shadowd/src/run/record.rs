@@ -320,6 +320,7 @@ fn log(event: &Event) {
         | EventKind::NoticeFailed
         | EventKind::FlapPenalty
         | EventKind::PathLost
+        | EventKind::Starved
         | EventKind::Freeze
         | EventKind::Maintenance => warn!(
             group,

@@ -19,6 +19,7 @@ use super::neighbours::Kernels;
 use super::policy;
 use super::provider::ProviderQueue;
 use super::record::Recorder;
+use super::starved::StarvedWatch;
 use super::witness::WitnessRunner;
 use crate::act::announce::Announcer;
 use crate::act::units::Units;
@@ -31,6 +32,7 @@ use crate::observe::addresses::AddressWatch;
 use crate::observe::carrier::CarrierWatch;
 use crate::observe::interfaces::interface_of;
 use crate::observe::sys::{boot_time, go_first};
+use crate::observe::turns::Turns;
 use crate::observe::units::UnitWatch;
 
 /// Unit jobs of a group that wait.
@@ -88,6 +90,8 @@ pub struct FailoverStart {
     pub providers: Vec<ProviderQueue>,
     /// The state for the socket.
     pub board: Arc<Board>,
+    /// The turns of a thread of usual priority.
+    pub turns: Turns,
 }
 
 /// Without real time the loop is ahead of the daemon's own threads only, and a busy machine delays
@@ -163,8 +167,9 @@ impl FailoverStart {
             self.recorder.clone(),
             boot_time(),
         );
+        let starved = StarvedWatch::new(self.turns, self.recorder);
         Ok(Failover::new(
-            groups, witnessed, links, datagrams, inbox, self.board,
+            groups, witnessed, links, datagrams, inbox, self.board, starved,
         ))
     }
 

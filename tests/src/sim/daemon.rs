@@ -28,6 +28,10 @@ pub enum Input {
     KernelRefuses {
         from: Name,
     },
+    PeerBegan {
+        from: Name,
+    },
+    Starved(bool),
     HandOver,
     Order(PolicyOrder),
     Pause(Duration),
@@ -78,6 +82,8 @@ macro_rules! member_input {
             Input::Carrier { up } => $group.on_carrier(up, $now),
             Input::KernelAnswers { from } => $group.on_kernel_answer(&from, $now),
             Input::KernelRefuses { from } => $group.on_kernel_refusal(&from, $now),
+            Input::PeerBegan { from } => $group.on_peer_began(&from, $now),
+            Input::Starved(starved) => $group.on_starved(starved, $now),
             Input::HandOver => drop($group.hand_over(None, $now)),
             Input::Order(order) => drop($group.on_order(order, $now)),
             Input::Pause(away) => $group.on_pause(away, $now),

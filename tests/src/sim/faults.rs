@@ -19,6 +19,8 @@ pub enum Fault {
     Kill(usize),
     /// The daemon gets no turn (SIGSTOP, starvation) and goes on later.
     Stall(usize),
+    /// All but the failover thread waits long for its turns.
+    Starve(usize),
     /// The daemon is stopped cleanly and started again.
     Stop(usize),
     /// The daemon is restarted cleanly.
@@ -305,7 +307,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..21) {
+        match rng.random_range(0..22) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -323,6 +325,7 @@ impl Plan {
             15 => Fault::Freeze(member),
             16 | 17 => Fault::Restart(host),
             18 => Fault::Lend,
+            19 => Fault::Starve(member),
             _ => Fault::Handover,
         }
     }

@@ -46,6 +46,8 @@ pub struct Host {
     no_quiet: bool,
     /// What the daemon keeps of each host's clock, to echo it.
     pub echoes: Vec<Echo>,
+    /// The newest run of each host's daemon that it has met.
+    pub met: Vec<u32>,
     /// Counts starts of the daemon: what was under way for an earlier one is void.
     pub incarnation: u32,
     /// Counts starts of the machine: unit jobs of an earlier one are void.
@@ -182,6 +184,7 @@ impl Host {
             guarded: plan.is_leased() && plan.broken != Some(Broken::NoGuard),
             no_quiet: plan.broken == Some(Broken::NoQuiet),
             echoes: vec![Echo::default(); plan.hosts()],
+            met: vec![0; plan.hosts()],
             incarnation: 0,
             boots: 0,
             booted: Duration::ZERO,
@@ -260,6 +263,7 @@ impl Host {
         self.inbox.clear();
         self.timer = None;
         self.echoes.fill(Echo::default());
+        self.met.fill(0);
         let clock = self.clock(now);
         let memory = self.take_memory(clock);
         let settings = self.settings.clone();

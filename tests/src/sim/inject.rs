@@ -19,6 +19,7 @@ impl World {
             Fault::Crash(host) => self.hosts[host].power_off(self.now),
             Fault::Kill(host) => self.hosts[host].end_daemon(self.now),
             Fault::Stall(host) => self.hosts[host].stalled = true,
+            Fault::Starve(host) => self.input(host, Input::Starved(true)),
             Fault::Stop(host) => self.stop(host),
             Fault::Reconfigure(host) => {
                 self.hosts[host].configure(&self.plan, true);
@@ -120,6 +121,7 @@ impl World {
                 self.hosts[host].resume(now);
                 self.turn(host);
             }
+            Fault::Starve(host) => self.input(host, Input::Starved(false)),
             Fault::Unit(host) => self.warm(host, true),
             Fault::Link(host) => self.link(host, true),
             Fault::Isolate(_)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use shadowd::decide::cluster::Echo;
 use shadowd::facts::{BootTime, GroupMessage, Name};
 
 use super::daemon::Input;
@@ -19,6 +20,19 @@ impl World {
             let at = host.clock(self.now);
             host.echoes[from].on_datagram(sent, at);
         }
+    }
+
+    /// Whether `to` can read what this run of the daemon of `from` said: the keys of an earlier run
+    /// are gone once it has met a later one.
+    pub(super) fn has_keys(&mut self, to: usize, from: usize, run: u32) -> bool {
+        let met = self.hosts[to].met[from];
+        if run > met && self.hosts[to].core.is_some() {
+            self.hosts[to].met[from] = run;
+            self.hosts[to].echoes[from] = Echo::default();
+            let from = self.hosts[from].peer.name.clone();
+            self.input(to, Input::PeerBegan { from });
+        }
+        run >= met
     }
 
     /// Hosts are named by their numbers.
@@ -53,6 +67,7 @@ impl World {
                 Event::Deliver {
                     to,
                     from,
+                    run: self.hosts[from].incarnation,
                     sent,
                     heard,
                     message,

@@ -40,6 +40,8 @@ pub(super) enum Event {
     Deliver {
         to: usize,
         from: usize,
+        /// The run of the sender's daemon.
+        run: u32,
         sent: BootTime,
         heard: Option<BootTime>,
         message: GroupMessage,
@@ -215,12 +217,13 @@ impl World {
             Event::Deliver {
                 to,
                 from,
+                run,
                 sent,
                 heard,
                 message,
             } => {
                 let linked = self.hosts[to].link && self.hosts[from].link;
-                if linked && self.hosts[to].paused.is_none() {
+                if linked && self.hosts[to].paused.is_none() && self.has_keys(to, from, run) {
                     self.note_heard(to, from, sent);
                     self.hand_in(to, from, (sent, heard), message);
                     self.refuse(to, from);

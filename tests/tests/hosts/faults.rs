@@ -143,6 +143,25 @@ fn a_starved_active_keeps_the_group() -> Result<()> {
     pair.unmoved_owner(epoch)
 }
 
+/// Its heartbeats are real-time, so the shadow hears the silence on time all the same.
+#[test]
+fn a_starved_shadow_is_slow_to_call_the_active_dead() -> Result<()> {
+    let pair = Pair::take()?;
+    let epoch = pair.epoch()?;
+    pair.lab.fault(&pair.shadow, &Fault::Starve(5))?;
+    pair.lab.wait(LONG, "the shadow to see that it is starved", || {
+        let events = pair.lab.events(&pair.shadow, 0)?;
+        Ok(events.iter().any(|event| event["kind"] == "starved"))
+    })?;
+    // Twice as long as a shadow that is well would wait: 5 times 27 ms, while the kernel answers.
+    let at = pair.lab.fault(&pair.active, &Fault::DaemonStop)?;
+    let until = at + 270_000_000;
+    pair.lab.wait(LONG, "270 ms of silence", || Ok(boot_ns()? >= until))?;
+    pair.lab.heal(&pair.active)?;
+    pair.lab.heal(&pair.shadow)?;
+    pair.unmoved_owner(epoch)
+}
+
 #[test]
 fn an_address_that_something_else_removes_is_put_back() -> Result<()> {
     let pair = Pair::take()?;

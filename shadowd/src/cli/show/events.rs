@@ -67,6 +67,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Redundancy => "redundancy",
         EventKind::PathLost => "path_lost",
         EventKind::PathBack => "path_back",
+        EventKind::Starved => "starved",
     }
 }
 
@@ -81,6 +82,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::UnitDown
         | EventKind::LinkChanged
         | EventKind::PathLost
+        | EventKind::Starved
         | EventKind::Serving
         | EventKind::FlapPenalty
         | EventKind::Redundancy

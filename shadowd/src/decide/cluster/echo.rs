@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::facts::BootTime;
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
-/// from a host that rebooted.
+/// from a host that rebooted, and whose new run is not known yet.
 const REORDERED: Duration = Duration::from_secs(1);
 /// A clock is not echoed when it was read longer ago: clocks drift.
 pub(super) const ECHO_AGE: Duration = Duration::from_secs(1);

@@ -113,6 +113,19 @@ impl Story {
                 let said = format!("{from}'s kernel said that nobody listens where its daemon did");
                 self.line(now, said);
             }
+            Input::PeerBegan(from) => {
+                self.line(now, format!("the daemon of {from} has started anew"))
+            }
+            Input::Starved(true) => {
+                let me = &self.core.me.name;
+                let text =
+                    format!("{me} was starved of processor time: slower to call others dead");
+                self.line(now, text);
+            }
+            Input::Starved(false) => {
+                let text = format!("{} was starved no more", self.core.me.name);
+                self.line(now, text);
+            }
             Input::Done(done) => self.done(done),
             Input::Order(_) => self.line(now, "an operator's order arrived".to_owned()),
             Input::HandOver(Some(to)) => {

@@ -135,6 +135,8 @@ pub struct Group {
     /// Silence is no evidence for the time in which this process itself did not run.
     pub(super) listening_since: BootTime,
     pub(super) last_run: BootTime,
+    /// Threads of usual priority wait long for their turns on this host.
+    pub(super) starved: bool,
     /// Before then no kernel is asked again.
     pub(super) next_probe: BootTime,
     /// Addresses that something else removed are put back then.
@@ -199,6 +201,7 @@ impl Group {
             next_beat: now,
             listening_since: now,
             last_run: now,
+            starved: false,
             next_probe: now,
             put_back_at: None,
             next_put_back: now,

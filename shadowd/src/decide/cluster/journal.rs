@@ -67,6 +67,10 @@ pub enum Input<'a> {
     KernelAnswer(Cow<'a, Name>),
     /// [`Group::on_kernel_refusal`].
     KernelRefusal(Cow<'a, Name>),
+    /// [`Group::on_peer_began`].
+    PeerBegan(Cow<'a, Name>),
+    /// [`Group::on_starved`].
+    Starved(bool),
     /// [`Group::on_address_lost`].
     AddressLost(Vip),
     /// [`Group::on_claim`].
@@ -335,6 +339,16 @@ impl Journaled {
         }
     }
 
+    pub fn on_peer_began(&mut self, from: &Name, now: BootTime) {
+        self.note(Input::PeerBegan(Cow::Borrowed(from)), now);
+        self.core.on_peer_began(from, now);
+    }
+
+    pub fn on_starved(&mut self, starved: bool, now: BootTime) {
+        self.note(Input::Starved(starved), now);
+        self.core.on_starved(starved, now);
+    }
+
     pub fn on_address_lost(&mut self, vip: Vip, now: BootTime) {
         self.note(Input::AddressLost(vip), now);
         self.core.on_address_lost(vip, now);
@@ -393,6 +407,8 @@ impl Group {
             Input::LinkAddress(mac) => self.on_link_address(mac),
             Input::KernelAnswer(from) => self.on_kernel_answer(&from, now),
             Input::KernelRefusal(from) => self.on_kernel_refusal(&from, now),
+            Input::PeerBegan(from) => self.on_peer_began(&from, now),
+            Input::Starved(starved) => self.on_starved(starved, now),
             Input::AddressLost(vip) => self.on_address_lost(vip, now),
             Input::Claim { vip, mac } => self.on_claim(vip, &mac, now),
             Input::FailbackWindow(open) => self.on_failback_window(open, now),

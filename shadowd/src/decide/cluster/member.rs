@@ -8,7 +8,7 @@ use super::rhythm::Rhythm;
 use crate::facts::{BootTime, Cause, HostId, LoanWord, Name, Role};
 
 /// A datagram sent up to this long before the newest one came out of order; an older one comes
-/// from a host that rebooted, whose boot clock began anew.
+/// from a host that rebooted, whose boot clock began anew, and whose new run is not known yet.
 const REORDERED: Duration = Duration::from_secs(1);
 
 /// One other member.

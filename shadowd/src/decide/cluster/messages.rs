@@ -85,6 +85,16 @@ impl Group {
         self.review(now);
     }
 
+    /// The daemon of `from` is another run than the one that was heard before: its clock may have
+    /// begun anew, so nothing of it was overtaken by what the earlier one said.
+    pub fn on_peer_began(&mut self, from: &Name, now: BootTime) {
+        self.turn(now);
+        let member = self.members.iter_mut().find(|member| member.name == *from);
+        if let Some(said) = member.and_then(|member| member.said.as_mut()) {
+            said.sent = BootTime::default();
+        }
+    }
+
     fn on_resign(&mut self, from: usize, cause: Cause, epoch: Epoch, now: BootTime) {
         // Said several times, and perhaps overtaken by a heartbeat: the first one counts.
         let unexplained = matches!(

@@ -9,8 +9,18 @@ use crate::facts::{BootTime, EventKind};
 
 /// Irregular heartbeats stretch the bound of silence so many times at most.
 const IRREGULAR_MAX: u32 = 4;
+/// A host that is starved itself allows silence of so many times the usual: services would fare
+/// worse here, and what starves it often starves its peer.
+const STARVED: u32 = 8;
 
 impl Group {
+    /// Whether threads of usual priority wait long for their turns on this host. Heartbeats do not
+    /// where they are real-time, so nothing else here would show it.
+    pub fn on_starved(&mut self, starved: bool, now: BootTime) {
+        self.turn(now);
+        self.starved = starved;
+    }
+
     /// Every input begins with this: it notices that this process itself did not run.
     pub(super) fn turn(&mut self, now: BootTime) {
         let stall = self.settings.heartbeat.max(Duration::from_millis(5)) * 2;
@@ -69,7 +79,8 @@ impl Group {
     }
 
     /// How long `member` may be silent by its word and its habit: an owner for as long as it asked
-    /// to be kept alone, and whoever is heard irregularly for as long as was learned.
+    /// to be kept alone, and whoever is heard irregularly for as long as was learned; for longer
+    /// while this host is starved.
     pub(super) fn permitted(&self, member: usize) -> Duration {
         let asked = self.members[member]
             .said
@@ -77,7 +88,9 @@ impl Group {
         let longest = self.settings.lease * STRETCH_MAX;
         let learned = self.members[member].rhythm.expected();
         let told = asked.min(longest).max(learned.min(self.irregular()));
-        self.settings.suspect_after.max(told)
+        let usual = self.settings.suspect_after;
+        let least = if self.starved { usual * STARVED } else { usual };
+        least.max(told)
     }
 
     /// No rhythm makes more patient than this, and what is longer is an outage.

@@ -142,6 +142,7 @@ impl Notifier {
             | EventKind::Redundancy
             | EventKind::PathLost
             | EventKind::PathBack
+            | EventKind::Starved
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };

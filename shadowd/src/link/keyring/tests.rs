@@ -30,8 +30,10 @@ fn arrives(ring: &Keyring, bytes: &mut [u8], from: &str, number: u64) -> bool {
         path: PathNumber::FIRST,
         datagram: datagram(number),
         copy: false,
+        run: 0,
     };
-    ring.open(PathNumber::FIRST, bytes, || true) == Some(expected)
+    let arrival = ring.open(PathNumber::FIRST, bytes, || true);
+    arrival.map(|arrival| Arrival { run: 0, ..arrival }) == Some(expected)
 }
 
 impl Ends {
@@ -225,7 +227,29 @@ fn keys_of_an_earlier_run_open_nothing_once_the_new_run_has_said_hello() {
         None
     );
     assert_eq!(ends.b.strangers().forged, 1);
+    let arrival = |number| {
+        let mut bytes = ends.seal(number).unwrap();
+        ends.b.open(PathNumber::FIRST, &mut bytes, || true).unwrap()
+    };
+    assert_eq!(arrival(7).run, 2, "the second that was met");
     assert!(ends.a_to_b(3) && ends.b_to_a(4));
     drop((a, b));
     assert!(ends.a_to_b(5) && ends.b_to_a(6));
+}
+
+#[test]
+fn what_an_earlier_run_sealed_opens_no_more_though_its_stream_is_open() {
+    let ends = Ends::new();
+    let (first, first_b) = ends.session(1);
+    first.greeted([1; 16]);
+    first_b.greeted([1; 16]);
+    let mut held_back = ends.seal(1).unwrap();
+    // The host died without a word: its stream is open until the kernel gives it up.
+    let (again, again_b) = ends.session(2);
+    again.greeted([1; 16]);
+    again_b.greeted([2; 16]);
+    let opened = ends.b.open(PathNumber::FIRST, &mut held_back, || true);
+    assert_eq!(opened, None);
+    assert_eq!(ends.b.counters(&name("a")).replayed, 1);
+    assert!(ends.a_to_b(2));
 }

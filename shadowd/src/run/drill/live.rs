@@ -19,7 +19,8 @@ use crate::facts::{
     Name, PolicyOrder,
 };
 use crate::observe::sys::boot_time;
-use crate::run::failover::{Input, OrderReply};
+use crate::run::failover::Input;
+use crate::run::handovers::OrderReply;
 use crate::run::record::wall_ms;
 use crate::serve::protocol::{Code, HANDOVER_TIMEOUT, LiveRequest, OrderDone, Refusal};
 

@@ -101,3 +101,31 @@ fn without_a_lease_a_refusal_changes_nothing() {
     starved(&mut bench, SUSPECT * 2);
     assert_eq!(suspected(&bench), Some(Cause::Silence));
 }
+
+#[test]
+fn a_starved_member_is_slower_to_accuse() {
+    for (starved, within) in [
+        (false, SUSPECT + HEARTBEAT),
+        (true, SUSPECT * 8 + HEARTBEAT),
+    ] {
+        let mut bench = leased_shadow();
+        bench.group.on_starved(starved, bench.now);
+        bench.pass(within - HEARTBEAT * 2, None);
+        assert_eq!(
+            suspected(&bench),
+            None,
+            "starved {starved}: it could be this host"
+        );
+        bench.pass(HEARTBEAT * 3, None);
+        assert_eq!(suspected(&bench), Some(Cause::Silence), "starved {starved}");
+    }
+}
+
+#[test]
+fn a_starved_member_believes_a_kernel_that_refuses_all_the_same() {
+    let mut bench = leased_shadow();
+    bench.group.on_starved(true, bench.now);
+    refuse(&mut bench, 2);
+    bench.pass(HEARTBEAT * 4, None);
+    assert_eq!(suspected(&bench), Some(Cause::DaemonRefused));
+}
