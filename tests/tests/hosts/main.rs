@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use xtask::lab::command::{SHORT, run};
-use xtask::lab::{COLD, CONFIG, DAEMON, Fault, GROUP, Lab, VIP_V4, VIP_V6, WARM, boot_ns};
+use xtask::lab::{COLD, CONFIG, DAEMON, Fault, GROUP, Lab, VIP_V4, VIP_V6, WARM};
 
 const SOCKET: &str = "/run/shadowd/shadowd.sock";
 /// How long anything may take on a busy machine before it counts as broken.
