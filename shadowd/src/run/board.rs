@@ -81,7 +81,7 @@ pub struct Board {
     observation: RwLock<Arc<Observation>>,
     capture: RwLock<CaptureStatus>,
     notes: RwLock<Vec<String>>,
-    failover_alive: AtomicU64,
+    main_alive: AtomicU64,
     receivers: RwLock<Vec<ReceiverStatus>>,
     tap: Option<Tap>,
     drills: Arc<Drills>,
@@ -111,7 +111,7 @@ impl Board {
             observation: RwLock::default(),
             capture: RwLock::default(),
             notes: RwLock::default(),
-            failover_alive: AtomicU64::new(started.as_nanos()),
+            main_alive: AtomicU64::new(started.as_nanos()),
             receivers: RwLock::default(),
             tap: None,
             drills,
@@ -165,15 +165,16 @@ impl Board {
             .push(sentence);
     }
 
-    /// The failover loop had a turn.
-    pub fn failover_turn(&self, now: BootTime) {
-        self.failover_alive.store(now.as_nanos(), Ordering::Relaxed);
+    /// The main thread had a turn.
+    pub fn main_turn(&self) {
+        self.main_alive
+            .store(boot_time().as_nanos(), Ordering::Relaxed);
     }
 
-    /// How long ago the failover loop had its last turn.
-    pub fn failover_silent(&self) -> Duration {
-        boot_time().since(BootTime::from_nanos(
-            self.failover_alive.load(Ordering::Relaxed),
+    /// How long ago the main thread had its last turn.
+    pub fn main_silent(&self, now: BootTime) -> Duration {
+        now.since(BootTime::from_nanos(
+            self.main_alive.load(Ordering::Relaxed),
         ))
     }
 

@@ -15,6 +15,7 @@ use super::handovers::{HandoverReply, Handovers};
 use super::links::Links;
 use super::policy::{self, OrderAnswer};
 use super::starved::StarvedWatch;
+use super::watchdog::Watchdog;
 use super::witness::WitnessRunner;
 use crate::decide::cluster::{Done, Group};
 use crate::facts::{BootTime, GroupStatus, Kept, KeptPromise, Name, PathNumber, PolicyOrder};
@@ -108,6 +109,7 @@ pub struct Failover {
     handovers: Handovers,
     published: BootTime,
     starved: StarvedWatch,
+    watchdog: Option<Watchdog>,
 }
 
 impl Failover {
@@ -131,6 +133,7 @@ impl Failover {
             handovers: Handovers::default(),
             published: BootTime::default(),
             starved,
+            watchdog: Watchdog::of_systemd(),
         }
     }
 
@@ -174,6 +177,10 @@ impl Failover {
             self.carry_out().await;
             self.handovers.answer(&self.groups, boot_time());
             self.publish(boot_time());
+            if let Some(watchdog) = &mut self.watchdog {
+                let now = boot_time();
+                watchdog.feed(self.board.main_silent(now), now);
+            }
             if stopping && self.groups.iter().all(GroupRunner::may_end) {
                 return Ok(self.at_rest(boot_time()));
             }
@@ -409,7 +416,6 @@ impl Failover {
     }
 
     fn publish(&mut self, now: BootTime) {
-        self.board.failover_turn(now);
         let changed = self
             .groups
             .iter_mut()

@@ -2,11 +2,11 @@
 //!
 //! Five threads of work, and one that only notes that it gets its turns, so that nothing slow ever stands before a heartbeat:
 //! - **failover** ([`failover`]): one thread, one event loop: datagrams and local facts in, the
-//!   cores, addresses and announcements out. It never touches a disk or D-Bus.
+//!   cores, addresses and announcements out. It never touches a disk or D-Bus. It feeds the watchdog.
 //! - **capture** ([`capture`]): one thread that drains the probes.
 //! - **history** ([`history`]): one thread that records what capture observed.
 //! - **record** ([`record`]): one thread that owns the store and the log of decisions.
-//! - **main**: TLS streams, unit jobs, the socket, signals, the watchdog.
+//! - **main**: TLS streams, unit jobs, the socket, signals.
 
 mod board;
 mod capture;
@@ -39,6 +39,7 @@ mod starved;
 mod stop;
 mod succession;
 mod tap;
+mod watchdog;
 mod witness;
 
 pub use check::StartError;

@@ -24,6 +24,9 @@ const JOB_WITHIN: Duration = Duration::from_secs(1);
 /// busy, and the longest that a host which dies just then can be missed.
 const AWAY: Duration = Duration::from_secs(5);
 
+/// The main thread notes its turns so often.
+const TURN: Duration = Duration::from_secs(1);
+
 /// The tasks that the daemon cannot do without.
 pub type Tasks = JoinSet<anyhow::Result<()>>;
 
@@ -35,8 +38,7 @@ pub struct Asked {
     failed: anyhow::Result<()>,
 }
 
-/// Waits for a signal, or until a part ends that the daemon cannot do without. Feeds the watchdog
-/// meanwhile, as long as the failover loop turns.
+/// Waits for a signal, or until a part ends that the daemon cannot do without. Notes its turns meanwhile.
 ///
 /// # Errors
 /// The failover loop has ended.
@@ -48,8 +50,7 @@ pub async fn until_asked(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let watchdog = watchdog_interval();
-    let mut feed = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(1)) / 3);
+    let mut turns = tokio::time::interval(TURN);
     let stop = Asked {
         restart: false,
         failed: Ok(()),
@@ -75,11 +76,7 @@ pub async fn until_asked(
                 let failed = task.and_then(|()| Err(anyhow!("a part of the daemon ended by itself")));
                 return Ok(Asked { failed, ..stop });
             }
-            _ = feed.tick() => {
-                if let Some(limit) = watchdog && board.failover_silent() < limit / 2 {
-                    notify("WATCHDOG", "1");
-                }
-            }
+            _ = turns.tick() => board.main_turn(),
         }
     }
 }
@@ -115,9 +112,4 @@ pub fn notify(key: &str, value: &str) {
     if let Err(error) = systemd::daemon::notify([(key, value)].iter()) {
         warn!(%error, key, "systemd was not told");
     }
-}
-
-fn watchdog_interval() -> Option<Duration> {
-    let micros = systemd::daemon::watchdog_enabled().ok()?;
-    (micros > 0).then(|| Duration::from_micros(micros))
 }

@@ -44,6 +44,9 @@ pub struct Args {
     /// Minutes of starvation and of loss for each system [default: 10, or 0.5 with --quick]
     #[arg(long, value_parser = minutes)]
     minutes: Option<f64>,
+    /// Of the stretches of starvation and loss keepalived takes each Nth only [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    peer_each: Option<u32>,
     /// Share of a processor that a starved host gets, in percent [default: 5]
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=100))]
     starve_percent: Option<u8>,

@@ -30,6 +30,8 @@ pub struct Plan {
     runs: u32,
     handovers: u32,
     minutes: f64,
+    /// keepalived takes each so many-th stretch only.
+    peer_each: u32,
 }
 
 impl Plan {
@@ -47,6 +49,7 @@ impl Plan {
             runs: arguments.runs.unwrap_or(runs),
             handovers: arguments.handovers.unwrap_or(handovers),
             minutes: arguments.minutes.unwrap_or(minutes),
+            peer_each: arguments.peer_each.unwrap_or(1),
         }
     }
 
@@ -57,6 +60,11 @@ impl Plan {
             _ if case.is_endured() => (self.minutes / LONGEST_STRETCH_MIN).ceil() as u32,
             _ => self.runs,
         }
+    }
+
+    /// Whether `system` takes this turn.
+    fn takes(&self, case: Case, system: System, turn: u32) -> bool {
+        system == System::Shadowd || !case.is_endured() || turn % self.peer_each == 0
     }
 
     fn stretch(&self, case: Case) -> Duration {
@@ -101,7 +109,8 @@ impl<'a> Turns<'a> {
         let lost = results.lost.len();
         while first < count {
             let next = (first + case.runs_a_turn()).min(count);
-            for system in System::BOTH {
+            let taking = System::BOTH.into_iter();
+            for system in taking.filter(|system| plan.takes(case, *system, first)) {
                 self.switch_to(system)?;
                 for number in first..next {
                     let what = format!("{} {}/{count} {}", case.name(), number + 1, system.name());
@@ -249,6 +258,18 @@ mod tests {
         });
         assert_eq!(plan.count(Case::Loss), 3);
         assert_eq!(plan.stretch(Case::Loss), Duration::from_secs(120));
+        let sparing = Plan::new(&Args {
+            peer_each: Some(2),
+            ..Args::default()
+        });
+        let takes = |case, system| {
+            (0..4)
+                .filter(|turn| sparing.takes(case, system, *turn))
+                .count()
+        };
+        assert_eq!(takes(Case::Loss, System::Keepalived), 2);
+        assert_eq!(takes(Case::Loss, System::Shadowd), 4);
+        assert_eq!(takes(Case::HostCrash, System::Keepalived), 4);
         let quick = Plan::new(&Args {
             quick: true,
             only: vec![Case::Loss, Case::HostCrash],
