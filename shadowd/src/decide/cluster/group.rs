@@ -299,7 +299,8 @@ impl Group {
         let own = match &self.state {
             State::Joining { until } => Some(*until),
             State::Shadow(View::Follows { member, since }) => {
-                Some(self.silent_until(*member, *since))
+                let silent = self.silent_until(*member, *since);
+                Some(silent.min(self.ask_kernel_at(*member, *since)))
             }
             State::Shadow(View::Vacant { claim_at, .. }) => {
                 self.claim_time(*claim_at, self.last_run)

@@ -79,7 +79,7 @@ fn a_takeover_is_told_in_sentences() {
     assert!(
         told.summary.starts_with(
             "a claimed epoch 2 because of silence; before, b owned the group in epoch 1; b silent \
-             for 30.0 ms, 30.0 ms are allowed; its kernel was asked 2 times: no answer"
+             for 30.0 ms, 30.0 ms are allowed; its kernel was asked 8 times: no answer"
         ),
         "{}",
         told.summary

@@ -70,6 +70,33 @@ fn a_kernel_that_answers_makes_patient_for_as_long_as_it_does() {
     assert!((bound..bound + ms(3)).contains(&starved), "{starved:?}");
 }
 
+/// On a link that loses a third of its frames a few questions are all without an answer now and then.
+#[test]
+fn a_silent_owners_kernel_is_asked_often_while_its_answer_matters() {
+    let mut bench = Bench::shadow(false);
+    bench.pass(HEARTBEAT, Some((epoch(1, 2), active())));
+    bench.actions.clear();
+    let asked = |bench: &mut Bench, span: Duration| {
+        let end = bench.now.after(span);
+        while bench.now < end {
+            bench.group.on_kernel_answer(&name("b"), bench.now);
+            bench.pass(Duration::from_millis(1), None);
+        }
+        let asks = |action: &Action| matches!(action, Action::Probe { .. });
+        std::mem::take(&mut bench.actions)
+            .into_iter()
+            .filter(asks)
+            .count()
+    };
+    assert_eq!(
+        asked(&mut bench, HEARTBEAT),
+        0,
+        "a heartbeat is not overdue yet"
+    );
+    let before_suspicion = asked(&mut bench, SUSPECT - HEARTBEAT);
+    assert!(before_suspicion >= 6, "{before_suspicion}");
+}
+
 #[test]
 fn a_member_whose_units_or_link_are_down_or_unknown_never_claims() {
     for trouble in ["unit", "link", "unknown"] {
