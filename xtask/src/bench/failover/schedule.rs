@@ -64,7 +64,7 @@ impl Plan {
 
     /// Whether `system` takes this turn.
     fn takes(&self, case: Case, system: System, turn: u32) -> bool {
-        system == System::Shadowd || !case.is_endured() || turn % self.peer_each == 0
+        system == System::Shadowd || !case.is_endured() || turn.is_multiple_of(self.peer_each)
     }
 
     fn stretch(&self, case: Case) -> Duration {
