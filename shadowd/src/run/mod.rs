@@ -1,12 +1,14 @@
 //! The daemon: the only place that wires observe, decide, act, link, store and serve together.
 //!
-//! Five threads of work, and one that only notes that it gets its turns, so that nothing slow ever stands before a heartbeat:
+//! Five threads of work, so that nothing slow ever stands before a heartbeat:
 //! - **failover** ([`failover`]): one thread, one event loop: datagrams and local facts in, the
-//!   cores, addresses and announcements out. It never touches a disk or D-Bus. It feeds the watchdog.
+//!   cores, addresses and announcements out, and the watchdog fed. It never touches a disk or D-Bus.
 //! - **capture** ([`capture`]): one thread that drains the probes.
 //! - **history** ([`history`]): one thread that records what capture observed.
 //! - **record** ([`record`]): one thread that owns the store and the log of decisions.
 //! - **main**: TLS streams, unit jobs, the socket, signals.
+//!
+//! A sixth only notes that it gets its turns ([`starved`]).
 
 mod board;
 mod capture;

@@ -130,7 +130,7 @@ fn a_lossy_link_ends_with_one_owner() -> Result<()> {
 fn a_starved_active_keeps_the_group() -> Result<()> {
     let pair = Pair::take()?;
     let epoch = pair.epoch()?;
-    // Little enough that a thread of usual priority waits for longer than systemd's watchdog.
+    // Little enough that threads of usual priority hardly run.
     pair.lab.fault(&pair.active, &Fault::Starve(1))?;
     let sent = || -> Result<u64> { Ok(sum(&pair.lab.ask(&pair.shadow, &["peers"])?, "sent")) };
     let before = sent()?;

@@ -40,8 +40,8 @@ pub fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Tally> {
             return report.conclude(end, log);
         }
         println!(
-            "the emulator ran a breakpoint of the kernel that was gone already (a fault of QEMU \
-             before 8.1): booting again"
+            "the kernel met a breakpoint of its own that was gone already, as it may under emulation: \
+             booting again"
         );
     }
     let (report, end) = run(kernel, initramfs, log)?;
@@ -178,8 +178,8 @@ struct Report {
     tail: VecDeque<String>,
     fails: bool,
     /// A kernel changes its own code behind a breakpoint and takes that away when all processors
-    /// know. QEMU before 8.1 could still run it afterwards, which no kernel survives: no test and
-    /// no program of ours can bring that about.
+    /// know. An emulated processor may still run it afterwards, which no kernel survives; reported
+    /// for QEMU 8.0 on the kernel's mailing list in July 2023, seen here with 7.2.
     emulator_failed: bool,
 }
 
