@@ -414,6 +414,12 @@ fn dropped(sample: &Sample, feature: &str) -> u64 {
     losses.map_or(0, |losses| losses.dropped)
 }
 
+/// What the kernel left out of a feature's programs; what is in no other count is at most this.
+fn missed(sample: &Sample, feature: &str) -> u64 {
+    let losses = sample.probe_losses.get(feature);
+    losses.map_or(0, |losses| losses.missed)
+}
+
 fn run_role(capture: &mut Capture, arguments: &[&str]) -> Result<(u32, Sample)> {
     let mut child = start(arguments)?;
     let pid = child.id();

@@ -10,15 +10,17 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{Histogram, Sample, SyscallCounts};
 use shadowd::observe::{Capture, Limits};
 
-use super::{Skipped, absorb, dropped, run_role, settings, start, until_exit, workload};
+use super::{Skipped, absorb, dropped, missed, run_role, settings, start, until_exit, workload};
 
 pub use peers::{perf_counts_the_same, strace_counts_the_same};
 
+/// Runs of a check in which the kernel may leave something out.
+const TRIES: u32 = 5;
 /// Inode of the real root of cgroup2.
 const REAL_ROOT: u64 = 1;
 
@@ -41,9 +43,27 @@ fn calls(sample: &Sample, pid: u32) -> u64 {
 
 /// Threads, failing calls of several errnos, a program begun by a thread that is not the first
 /// one, calls that never return: every number, against the same program that does nothing.
+///
+/// A kernel that may run another task in the middle of a program leaves that task's calls out when it
+/// does so in both programs of the feature. It says how many, and then the run is made again.
 pub fn counts_and_errnos_are_exact(capture: &mut Capture) -> Result<()> {
+    for _ in 0..TRIES {
+        let missed = mixed_calls(capture)?;
+        if missed == 0 {
+            return Ok(());
+        }
+        println!("the kernel left out {missed} calls at most");
+    }
+    bail!("the kernel left calls out in each of {TRIES} runs");
+}
+
+/// One run of it: exact, or short by at most what the kernel says to have left out, which it gives.
+fn mixed_calls(capture: &mut Capture) -> Result<u64> {
+    let before = missed(&capture.tick(), "syscalls");
     let (idle_pid, idle) = run_role(capture, &["leave"])?;
     let (pid, sample) = run_role(capture, &["mix"])?;
+    let missed = missed(&capture.tick(), "syscalls") - before;
+    let mut short = 0;
     for made in roles::mix() {
         let number = made.number;
         let mut expected = SyscallCounts::default();
@@ -55,20 +75,22 @@ pub fn counts_and_errnos_are_exact(capture: &mut Capture) -> Result<()> {
             *expected.errors.entry(errno as u16).or_default() += count;
         }
         let seen = of(&sample, pid, number);
+        short += seen.calls.abs_diff(expected.calls);
         ensure!(
-            (seen.calls, &seen.errors) == (expected.calls, &expected.errors),
+            missed > 0 || (seen.calls, &seen.errors) == (expected.calls, &expected.errors),
             "call {number}: {seen:?}, expected {expected:?}"
         );
         let never_returns = [libc::SYS_exit, libc::SYS_exit_group].contains(&number);
         let timed = if never_returns { 0 } else { seen.calls };
         ensure!(
-            seen.latency.count() == timed,
+            missed > 0 || seen.latency.count() == timed,
             "call {number}: {timed} of {seen:?} have a time"
         );
     }
+    ensure!(short <= missed, "{short} calls are gone, {missed} left out");
     let dropped = dropped(&sample, "syscalls") - dropped(&idle, "syscalls");
     ensure!(dropped == 0, "dropped {dropped}");
-    Ok(())
+    Ok(missed)
 }
 
 /// Calls that wait for a known time are in its bucket or, on a busy machine, above.
@@ -259,15 +281,7 @@ pub fn seen_and_dropped_are_all(_: &mut Capture) -> Result<()> {
     let (seen, lost) = (calls(&part, pid), dropped(&part, "syscalls"));
     ensure!(dropped(&whole, "syscalls") == 0, "the large table is full");
     // Each of the two may miss what the other one has, where the kernel leaves programs out.
-    let missed: u64 = [&whole, &part]
-        .map(|sample| {
-            sample
-                .probe_losses
-                .get("syscalls")
-                .map_or(0, |losses| losses.missed)
-        })
-        .iter()
-        .sum();
+    let missed = missed(&whole, "syscalls") + missed(&part, "syscalls");
     ensure!(
         seen > 0 && lost > 0 && (seen + lost).abs_diff(all) <= missed,
         "seen {seen} + dropped {lost} of {all}, missed {missed}"
