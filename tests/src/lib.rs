@@ -2,4 +2,5 @@
 //! here, the tests in `tests/` and in the program `kernel-check`.
 
 pub mod load;
+pub mod series;
 pub mod sim;

@@ -3,6 +3,7 @@
 
 mod daemon;
 mod failover;
+mod forecast;
 mod load;
 mod measure;
 mod report;
@@ -90,6 +91,11 @@ pub const BENCHES: &[Bench] = &[
         name: "ticks",
         about: "processor time of a tick with 1,000, 10,000 and 100,000 live flows",
         run: |_| ticks::run().map(Outcome::from),
+    },
+    Bench {
+        name: "forecast",
+        about: "forecasts and anomalies on series of real servers: the day before, a windowed Gaussian",
+        run: |_| forecast::run(),
     },
     Bench {
         name: "failover",
