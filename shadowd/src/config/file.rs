@@ -123,6 +123,53 @@ pub struct Group {
     /// `[group.redundancy]`: how many shadows it wants, and how it gets them back.
     #[serde(default)]
     pub redundancy: Redundancy,
+    /// `[group.profile]`: what is learned of it, and what is done about shadows that are not ready.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+/// `[group.profile]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Whether anything is learned. Default true.
+    pub learn: Option<bool>,
+    /// Patterns of units that belong to the group beside its own: jobs, timers, databases. `*` stands
+    /// for any run of characters. Default none.
+    pub units: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How long something has to last before it is believed, 1s to 24h. Default `10min`.
+    pub settle: Option<Spanned<String>>,
+    /// What was not seen for so long is gone, up to 28days. Default `8days`.
+    pub forget: Option<Spanned<String>>,
+    /// Patterns of files whose content may leave the host. Default none.
+    pub replicate: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Patterns of files whose content may not, whatever `replicate` says. Default: keys,
+    /// certificates and what is named after secrets.
+    pub secret: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Patterns of files that differ from host to host and are not learned. Default: names, accounts,
+    /// resolver, keys of the host.
+    pub ignore: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Kernel parameters that are compared. Default: eight that services depend on.
+    pub parameters: Option<Spanned<Vec<Spanned<String>>>>,
+    /// `[group.profile.provision]`: what shadowd may do.
+    #[serde(default)]
+    pub provision: Provision,
+    /// Whether a member that is not ready may own the group when no other can. Default true.
+    pub promote_unready: Option<bool>,
+}
+
+/// `[group.profile.provision]`: `"observe"`, `"suggest"` or `"apply"` each. Default `suggest`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provision {
+    /// Configuration files.
+    pub files: Option<Spanned<String>>,
+    /// Packages.
+    pub packages: Option<Spanned<String>>,
+    /// Units and their limits.
+    pub units: Option<Spanned<String>>,
+    /// Kernel parameters.
+    pub parameters: Option<Spanned<String>>,
 }
 
 /// `[group.redundancy]`.

@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 mod notify;
 pub mod pattern;
 mod policy;
+mod profile;
 mod redundancy;
 pub mod settings;
 pub mod several;

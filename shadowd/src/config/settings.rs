@@ -15,6 +15,7 @@ pub use super::notify::{
     AlertSettings, AlertWay, CommandSettings, HookSettings, NotifySettings, WebhookSettings,
 };
 pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
+pub use super::profile::{ProfileSettings, Provision, ProvisionSettings};
 pub use super::redundancy::{ProviderRules, RedundancySettings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub drills: Vec<DrillSettings>,
     /// The command that creates spares, for each of `groups` in the same order.
     pub providers: Vec<Option<CommandSettings>>,
+    /// What is learned of each of `groups`, in the same order.
+    pub profiles: Vec<ProfileSettings>,
 }
 
 /// This host.
@@ -108,6 +111,8 @@ pub struct GroupSettings {
     /// An owner one of whose units leaves its clients without an answer for so long gives the group
     /// up, 1 s to 10 min; none: that is not looked at.
     pub unanswered_after: Option<Duration>,
+    /// Whether a member that lacks something of the profile may own the group when no other can.
+    pub promote_unready: bool,
     /// What bounds automatic failover.
     pub policy: PolicySettings,
     /// How many shadows the group wants, and how it gets them back.

@@ -6,6 +6,7 @@ mod group;
 mod hosts;
 mod notify;
 mod policy;
+mod profile;
 mod redundancy;
 
 use std::fmt::Debug;
@@ -43,6 +44,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let mut witnessed: Vec<GroupSettings> = Vec::new();
     let mut drills = Vec::new();
     let mut providers = Vec::new();
+    let mut profiles = Vec::new();
     for written in &file.group {
         let (place, group) = source.group(written, &host, &peers)?;
         source.apart(written, &group, groups.iter().chain(&witnessed))?;
@@ -50,6 +52,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
             Place::Member | Place::Spare => {
                 drills.push(source.drill(written, &group)?);
                 providers.push(source.provider(written, group.redundancy.provider)?);
+                profiles.push(source.profile(written)?);
                 groups.push(group);
             }
             Place::Witness => witnessed.push(group),
@@ -71,6 +74,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         notify,
         drills,
         providers,
+        profiles,
     })
 }
 

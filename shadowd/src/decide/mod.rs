@@ -12,6 +12,7 @@ pub mod forecast;
 pub mod map;
 pub mod notify;
 pub mod paths;
+pub mod profile;
 pub mod serving;
 pub mod starvation;
 pub(crate) mod unit_names;

@@ -79,6 +79,8 @@ pub enum Cause {
     Spare,
     /// The active's kernel said that nobody listens where its daemon did, and it was silent.
     DaemonRefused,
+    /// The host lacks something that the group's profile asks for.
+    NotReady,
 }
 
 impl fmt::Display for Cause {
@@ -103,6 +105,7 @@ impl fmt::Display for Cause {
             Self::Drill => "drill",
             Self::Spare => "spare",
             Self::DaemonRefused => "daemon_refused",
+            Self::NotReady => "not_ready",
         })
     }
 }

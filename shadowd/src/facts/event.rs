@@ -103,6 +103,16 @@ pub enum EventKind {
     PathBack,
     /// Threads of usual priority wait long for their turns on this host, or not any more.
     Starved,
+    /// Another version of a group's profile is in use.
+    ProfileVersion,
+    /// What the owner's units do is not as learned; `detail` says what.
+    Deviation,
+    /// This host is not as the profile wants it; `detail` says what and why.
+    NotReady,
+    /// It is again.
+    Ready,
+    /// shadowd did something to make this host ready, or tried to; `detail` says what.
+    Provisioned,
 }
 
 impl fmt::Display for EventKind {
@@ -144,6 +154,11 @@ impl fmt::Display for EventKind {
             Self::PathLost => "path lost",
             Self::PathBack => "path back",
             Self::Starved => "starved",
+            Self::ProfileVersion => "profile version",
+            Self::Deviation => "deviation",
+            Self::NotReady => "not ready",
+            Self::Ready => "ready",
+            Self::Provisioned => "provisioned",
         })
     }
 }

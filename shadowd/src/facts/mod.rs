@@ -14,6 +14,7 @@ mod notice;
 mod paths;
 mod pause;
 mod policy;
+mod profile;
 mod redundancy;
 mod status;
 mod time;
@@ -44,6 +45,13 @@ pub use pause::{Kept, KeptPause, KeptPromise, KeptVote, Memory};
 pub use policy::{
     FailbackStatus, OrderStatus, PolicyMemory, PolicyOrder, PolicyStatus, PolicyWord,
     RememberedOrder,
+};
+pub use profile::{
+    Act, ActKind, Change, Confusion, Content, Dependency, Digest, Digest256, Digest256Error,
+    DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
+    ItemKind, Need, PackageFact, Port, Profile, ProfileStatus, Readiness, ReadinessSummary, Reason,
+    ResourceKind, Scope, Signed, UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId,
+    VersionIdError,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

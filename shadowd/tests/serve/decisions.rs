@@ -34,6 +34,7 @@ fn follower() -> (Journaled, BootTime) {
         guard: false,
         drain: Duration::ZERO,
         unanswered_after: None,
+        promote_unready: true,
         policy: PolicySettings::default(),
         spares: Vec::new(),
         spare: false,

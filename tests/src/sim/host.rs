@@ -149,6 +149,7 @@ fn settings(index: usize, plan: &Plan) -> GroupSettings {
         guard: true,
         drain: Duration::from_secs(60),
         unanswered_after: None,
+        promote_unready: true,
         policy: plan.policy,
         spares: Vec::new(),
         spare: false,

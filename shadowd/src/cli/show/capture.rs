@@ -216,10 +216,7 @@ pub(in super::super) fn remote_end(flow: &Flow) -> String {
 
 /// `tcp` or `udp`.
 pub(in super::super) const fn protocol(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+    protocol.as_str()
 }
 
 /// An arrow from who opened it.

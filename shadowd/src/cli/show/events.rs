@@ -68,6 +68,11 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::PathLost => "path_lost",
         EventKind::PathBack => "path_back",
         EventKind::Starved => "starved",
+        EventKind::ProfileVersion => "profile_version",
+        EventKind::Deviation => "deviation",
+        EventKind::NotReady => "not_ready",
+        EventKind::Provisioned => "provisioned",
+        EventKind::Ready => "ready",
     }
 }
 
@@ -83,6 +88,8 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::LinkChanged
         | EventKind::PathLost
         | EventKind::Starved
+        | EventKind::NotReady
+        | EventKind::Deviation
         | EventKind::Serving
         | EventKind::FlapPenalty
         | EventKind::Redundancy
@@ -93,6 +100,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::PeerHeard
         | EventKind::PathBack
         | EventKind::LeaseHeld
+        | EventKind::Ready
         | EventKind::DrillPassed => Tone::Good,
         EventKind::DaemonStarted
         | EventKind::DaemonStopped
@@ -106,6 +114,8 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Paused
         | EventKind::Resumed
         | EventKind::Drill
+        | EventKind::ProfileVersion
+        | EventKind::Provisioned
         | EventKind::Handover => Tone::Plain,
     }
 }

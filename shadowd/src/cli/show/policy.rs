@@ -109,6 +109,7 @@ const fn why_not(reason: Option<Cause>) -> &'static str {
         Some(Cause::Maintenance) => "it is in maintenance",
         Some(Cause::Flapping) => "the group left it too often, and others can have it",
         Some(Cause::DefinitionDiffers) => "the other members have another group of this name",
+        Some(Cause::NotReady) => "it lacks something: see `shadowctl ready` there",
         Some(Cause::Spare) => "it is a spare that is not enlisted",
         Some(_) | None => "a unit or the link is down",
     }

@@ -87,6 +87,7 @@ impl Source<'_> {
             guard: self.guard(group, protection)?,
             drain: self.drain(group)?,
             unanswered_after: self.unanswered_after(group)?,
+            promote_unready: group.profile.promote_unready.unwrap_or(true),
             policy: self.policy(group)?,
             redundancy: self.redundancy(group, others)?,
             spares,

@@ -126,6 +126,14 @@ impl Story {
                 let text = format!("{} was starved no more", self.core.me.name);
                 self.line(now, text);
             }
+            Input::Readiness(true) => {
+                let text = format!("{} was ready for the group again", self.core.me.name);
+                self.line(now, text);
+            }
+            Input::Readiness(false) => {
+                let text = format!("{} was not ready for the group", self.core.me.name);
+                self.line(now, text);
+            }
             Input::Done(done) => self.done(done),
             Input::Order(_) => self.line(now, "an operator's order arrived".to_owned()),
             Input::HandOver(Some(to)) => {

@@ -137,6 +137,8 @@ pub struct Group {
     pub(super) last_run: BootTime,
     /// Threads of usual priority wait long for their turns on this host.
     pub(super) starved: bool,
+    /// This host lacks something that the profile asks for.
+    pub(super) unready: bool,
     /// Before then no kernel is asked again.
     pub(super) next_probe: BootTime,
     /// Addresses that something else removed are put back then.
@@ -202,6 +204,7 @@ impl Group {
             listening_since: now,
             last_run: now,
             starved: false,
+            unready: false,
             next_probe: now,
             put_back_at: None,
             next_put_back: now,

@@ -40,7 +40,7 @@ pub enum Refusal {
     Busy,
     /// No member of this name, or it is this one.
     NoSuchMember(Name),
-    /// The member is silent, or says that its units or its link are down.
+    /// The member is silent, or says that its units or its link are down or that it lacks something.
     NotReady(Name),
     /// No other member could own the group now.
     NobodyReady,
@@ -66,7 +66,8 @@ impl fmt::Display for Refusal {
             Self::NotReady(name) => {
                 write!(
                     f,
-                    "{name} could not own the group now: it is silent, or its units or its link are down"
+                    "{name} could not own the group now: it is silent, its units or its link are down, or it \
+                     lacks something of the profile"
                 )
             }
             Self::NobodyReady => f.write_str("no other member could own the group now"),

@@ -111,12 +111,22 @@ impl Group {
             Some(Cause::StepFailed)
         } else if self.flapping() {
             Some(Cause::Flapping)
+        } else if self.unready && self.owned().is_none() {
+            // An owner proves itself by serving.
+            Some(Cause::NotReady)
         } else if !self.may_serve() {
             // Last: one that says so could own the group as soon as it is enlisted.
             Some(Cause::Spare)
         } else {
             None
         }
+    }
+
+    /// Whether this host lacks something that the group's profile asks for. It then goes last, or
+    /// where the policy says so not at all.
+    pub fn on_readiness(&mut self, ready: bool, now: BootTime) {
+        self.turn(now);
+        self.unready = !ready;
     }
 
     /// What this member abstains for went wrong since it has its role.

@@ -71,6 +71,8 @@ pub enum Input<'a> {
     PeerBegan(Cow<'a, Name>),
     /// [`Group::on_starved`].
     Starved(bool),
+    /// [`Group::on_readiness`].
+    Readiness(bool),
     /// [`Group::on_address_lost`].
     AddressLost(Vip),
     /// [`Group::on_claim`].
@@ -349,6 +351,11 @@ impl Journaled {
         self.core.on_starved(starved, now);
     }
 
+    pub fn on_readiness(&mut self, ready: bool, now: BootTime) {
+        self.note(Input::Readiness(ready), now);
+        self.core.on_readiness(ready, now);
+    }
+
     pub fn on_address_lost(&mut self, vip: Vip, now: BootTime) {
         self.note(Input::AddressLost(vip), now);
         self.core.on_address_lost(vip, now);
@@ -409,6 +416,7 @@ impl Group {
             Input::KernelRefusal(from) => self.on_kernel_refusal(&from, now),
             Input::PeerBegan(from) => self.on_peer_began(&from, now),
             Input::Starved(starved) => self.on_starved(starved, now),
+            Input::Readiness(ready) => self.on_readiness(ready, now),
             Input::AddressLost(vip) => self.on_address_lost(vip, now),
             Input::Claim { vip, mac } => self.on_claim(vip, &mac, now),
             Input::FailbackWindow(open) => self.on_failback_window(open, now),

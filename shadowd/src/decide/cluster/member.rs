@@ -116,10 +116,14 @@ impl Member {
     /// Would own the group, but for its flap penalty: an operator may hand it the group all the
     /// same, and so does who cannot serve.
     pub fn holds_back(&self) -> bool {
-        let flapping = |said: Said| said.reason == Some(Cause::Flapping);
+        self.abstains_for(Cause::Flapping)
+    }
+
+    /// Would own the group, but for this.
+    pub fn abstains_for(&self, reason: Cause) -> bool {
         self.alive()
             && !self.differs
-            && self.said.is_some_and(flapping)
+            && self.said.is_some_and(|said| said.reason == Some(reason))
             && self.role() == Some(Role::Shadow)
     }
 

@@ -37,14 +37,16 @@ impl Group {
     }
 
     /// From when this member may claim a vacant group: never while it could not own it. One that
-    /// only abstains, after a failed step or for its flap penalty, goes after all others, and only if none of them could.
+    /// only abstains, after a failed step, for its flap penalty or because it lacks something, goes
+    /// after all others, and only if none of them could.
     pub(super) fn claim_time(&self, claim_at: BootTime, now: BootTime) -> Option<BootTime> {
         if self.frozen_out(now) {
             return None;
         }
         match self.trouble(now) {
             None => Some(claim_at),
-            Some(Cause::StepFailed | Cause::Flapping)
+            Some(Cause::NotReady) if !self.settings.promote_unready => None,
+            Some(Cause::StepFailed | Cause::Flapping | Cause::NotReady)
                 if !self.members.iter().any(|member| member.can_own()) =>
             {
                 Some(claim_at.after(self.grace()))

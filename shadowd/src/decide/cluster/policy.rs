@@ -264,8 +264,11 @@ impl Group {
         // Whoever is held back is still better than an owner that cannot serve; but not than one that
         // only abstained for a step that failed before, and owns the group because all others do.
         let abstained = trouble == Cause::StepFailed && !self.failed_as_owner();
-        let better =
-            |member: &super::member::Member| member.ready() || (member.holds_back() && !abstained);
+        // And so is whoever lacks something, where the policy lets it own the group at all.
+        let better = |member: &super::member::Member| {
+            let lacks = self.settings.promote_unready && member.abstains_for(Cause::NotReady);
+            member.ready() || ((member.holds_back() || lacks) && !abstained)
+        };
         !orderly && !self.frozen(now) && self.members.iter().any(better)
     }
 
@@ -291,6 +294,7 @@ impl Group {
             | Cause::Flapping
             | Cause::Spare
             | Cause::DefinitionDiffers
+            | Cause::NotReady
             | Cause::Drill => {}
         }
     }

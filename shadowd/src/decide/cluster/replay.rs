@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3_600);
 /// More actions than that wait in no core.
 const WAITING_MAX: usize = 16_384;
 /// Which shape the bytes have: to be raised when the state of the core changes its own.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Why bytes are no window.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

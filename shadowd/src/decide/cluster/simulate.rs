@@ -277,6 +277,7 @@ impl Look<'_> {
             Some(Cause::Flapping | Cause::StepFailed) => {
                 group.held_until = self.now.after(AHEAD_MAX * 2);
             }
+            Some(Cause::NotReady) => group.unready = true,
             Some(Cause::UnitDied | Cause::Unanswered) if !group.units.is_empty() => {
                 group.units.clear();
             }

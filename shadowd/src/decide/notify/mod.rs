@@ -143,6 +143,11 @@ impl Notifier {
             | EventKind::PathLost
             | EventKind::PathBack
             | EventKind::Starved
+            | EventKind::ProfileVersion
+            | EventKind::Provisioned
+            | EventKind::Deviation
+            | EventKind::NotReady
+            | EventKind::Ready
             | EventKind::Notified
             | EventKind::NoticeFailed => return,
         };

@@ -34,6 +34,22 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// Its name, in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// One drain of the kernel side and of procfs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {

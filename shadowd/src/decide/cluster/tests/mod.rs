@@ -7,6 +7,7 @@ mod lend;
 mod ownership;
 mod pause;
 mod policy;
+mod readiness;
 mod refused;
 mod spares;
 
@@ -74,6 +75,7 @@ impl Bench {
             guard: false,
             drain: Duration::from_secs(60),
             unanswered_after: None,
+            promote_unready: true,
             policy: PolicySettings::default(),
             spares: Vec::new(),
             spare: false,

@@ -1,0 +1,170 @@
+//! How a version is written, and what of foreign bytes is believed.
+//!
+//! The canonical bytes are a magic, the number of the format and the version in postcard, whose maps
+//! and sets are in order: one version has one encoding, and its hash is its identity.
+
+use crate::facts::{FileKind, Profile, Version};
+
+/// What every version begins with.
+const MAGIC: &[u8; 4] = b"SHPV";
+/// The format that is written.
+const FORMAT: u16 = 1;
+/// Names, paths and values are no longer (bytes): `PATH_MAX`.
+const TEXT_MAX: usize = 4_096;
+
+/// Why bytes are no version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableVersion {
+    /// They are too many.
+    #[error("{0} bytes are more than a version has")]
+    TooLong(usize),
+    /// They begin with something else.
+    #[error("this is no version of a profile")]
+    Foreign,
+    /// A newer shadowd wrote them.
+    #[error("format {0} is newer than this shadowd, which reads up to {FORMAT}: update it")]
+    Newer(u16),
+    /// They do not decode, or not all of them.
+    #[error("the version is damaged or cut off")]
+    Damaged,
+    /// Written otherwise the same version would have another identity.
+    #[error("the version is not written in the one way there is")]
+    NotCanonical,
+    /// A path is not absolute, or leads elsewhere.
+    #[error("the path {0:?} is not a plain absolute one")]
+    Path(String),
+    /// A text is too long.
+    #[error("a text of {0} bytes is longer than {TEXT_MAX}")]
+    Text(usize),
+    /// A number is none.
+    #[error("a need of {0} is no number")]
+    Number(String),
+    /// Permission bits that there are not.
+    #[error("{path} has the mode {mode:o}")]
+    Mode {
+        /// Of what.
+        path: String,
+        /// Which.
+        mode: u32,
+    },
+}
+
+/// The canonical bytes.
+///
+/// # Errors
+/// None but for a version that is too long.
+pub fn encode(version: &Version) -> Result<Vec<u8>, UnreadableVersion> {
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(&FORMAT.to_be_bytes());
+    let bytes = postcard::to_extend(version, head).map_err(|_| UnreadableVersion::Damaged)?;
+    match bytes.len() <= Version::BYTES_MAX {
+        true => Ok(bytes),
+        false => Err(UnreadableVersion::TooLong(bytes.len())),
+    }
+}
+
+/// The version in `bytes`, which may come from anybody.
+///
+/// # Errors
+/// See [`UnreadableVersion`].
+pub fn decode(bytes: &[u8]) -> Result<Version, UnreadableVersion> {
+    if bytes.len() > Version::BYTES_MAX {
+        return Err(UnreadableVersion::TooLong(bytes.len()));
+    }
+    let rest = bytes
+        .strip_prefix(MAGIC)
+        .ok_or(UnreadableVersion::Foreign)?;
+    let (format, rest) = rest.split_first_chunk().ok_or(UnreadableVersion::Damaged)?;
+    let format = u16::from_be_bytes(*format);
+    if format > FORMAT {
+        return Err(UnreadableVersion::Newer(format));
+    }
+    let (version, rest): (Version, _) =
+        postcard::take_from_bytes(rest).map_err(|_| UnreadableVersion::Damaged)?;
+    if format != FORMAT || !rest.is_empty() {
+        return Err(UnreadableVersion::Damaged);
+    }
+    if encode(&version)? != bytes {
+        return Err(UnreadableVersion::NotCanonical);
+    }
+    sound(&version.profile)?;
+    Ok(version)
+}
+
+/// Whether what is said of paths, texts and numbers can be.
+fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
+    let content = &profile.content;
+    for (path, fact) in &content.files {
+        plain(path)?;
+        if fact.mode > 0o7777 {
+            let (path, mode) = (path.clone(), fact.mode);
+            return Err(UnreadableVersion::Mode { path, mode });
+        }
+        match &fact.kind {
+            FileKind::Link { target: text } | FileKind::Unreadable { why: text } => short(text)?,
+            FileKind::Regular { .. } | FileKind::Directory => {}
+        }
+        short(&fact.owner)?;
+        short(&fact.group)?;
+    }
+    for (name, unit) in &content.units {
+        short(name)?;
+        short(&unit.enabled)?;
+        for path in unit
+            .programs
+            .keys()
+            .chain(&unit.reads)
+            .chain(&unit.defined_by)
+        {
+            plain(path)?;
+        }
+        for dependency in &unit.dependencies {
+            short(&dependency.remote)?;
+        }
+        for (name, value) in &unit.limits {
+            short(name)?;
+            short(value)?;
+        }
+        for name in unit.environment.keys() {
+            short(name)?;
+        }
+    }
+    for (name, package) in &content.packages {
+        for text in [name, &package.version, &package.architecture] {
+            short(text)?;
+        }
+    }
+    for (name, value) in &content.parameters {
+        short(name)?;
+        short(value)?;
+    }
+    for ((unit, kind), need) in &profile.needs {
+        if !(need.median.is_finite() && need.peak.is_finite()) {
+            return Err(UnreadableVersion::Number(format!("{unit}, {kind:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// A path that leads where it says: absolute, and no part of it goes back or is empty.
+fn plain(path: &str) -> Result<(), UnreadableVersion> {
+    short(path)?;
+    let bad = || UnreadableVersion::Path(path.to_owned());
+    let rest = path.strip_prefix('/').ok_or_else(bad)?;
+    let goes_astray = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
+    match rest.split('/').any(goes_astray) {
+        true => Err(bad()),
+        false => Ok(()),
+    }
+}
+
+fn short(text: &str) -> Result<(), UnreadableVersion> {
+    match text.len() <= TEXT_MAX {
+        true => Ok(()),
+        false => Err(UnreadableVersion::Text(text.len())),
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,115 @@
+//! Versions that come back as they were, and bytes that are none.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::facts::{FileFact, HostId, PackageFact, Reason, UnitProfile, VersionId};
+
+/// A version with a link at `path`.
+pub fn version(path: &str) -> Version {
+    let mut profile = Profile::default();
+    let unit = UnitProfile {
+        enabled: "enabled".into(),
+        ..UnitProfile::default()
+    };
+    profile.content.units.insert("nginx.service".into(), unit);
+    let package = PackageFact {
+        version: "1.22.1-9".into(),
+        architecture: "amd64".into(),
+    };
+    profile.content.packages.insert("nginx".into(), package);
+    let file = FileFact {
+        kind: FileKind::Link {
+            target: "/etc/nginx/sites-available/default".into(),
+        },
+        owner: "root".into(),
+        group: "root".into(),
+        mode: 0o777,
+    };
+    profile.content.files.insert(path.into(), file);
+    Version {
+        group: "web".parse().unwrap(),
+        number: 1,
+        parent: None,
+        author: HostId::from_bytes([1; 32]),
+        wall_ms: 0,
+        reason: Reason::First,
+        pinned: false,
+        golden: None,
+        profile,
+    }
+}
+
+#[test]
+fn a_version_comes_back_as_it_was_and_has_one_identity() {
+    let version = version("/etc/nginx/nginx.conf");
+    let bytes = encode(&version).unwrap();
+    assert_eq!(decode(&bytes), Ok(version.clone()));
+    let mut other = version;
+    other.number = 2;
+    let others = encode(&other).unwrap();
+    assert_ne!(VersionId::of(&bytes), VersionId::of(&others));
+    let text = VersionId::of(&bytes).to_string();
+    assert_eq!(text.parse(), Ok(VersionId::of(&bytes)));
+}
+
+#[test]
+fn paths_that_lead_astray_are_refused() {
+    for path in [
+        "etc/passwd",
+        "/etc/../root/.ssh",
+        "/etc//x",
+        "/etc/./x",
+        "/",
+        "/a\0b",
+        "",
+    ] {
+        let bytes = encode(&version(path)).unwrap();
+        assert_eq!(
+            decode(&bytes),
+            Err(UnreadableVersion::Path(path.into())),
+            "{path:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_newer_foreign_cut_or_longer_is_told_apart() {
+    let bytes = encode(&version("/etc/a")).unwrap();
+    let mut newer = bytes.clone();
+    newer[5] = 9;
+    assert_eq!(decode(&newer), Err(UnreadableVersion::Newer(9)));
+    assert_eq!(decode(b"ELF"), Err(UnreadableVersion::Foreign));
+    assert_eq!(
+        decode(&bytes[..bytes.len() - 1]),
+        Err(UnreadableVersion::Damaged)
+    );
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert_eq!(decode(&longer), Err(UnreadableVersion::Damaged));
+    let huge = vec![0; Version::BYTES_MAX + 1];
+    assert!(matches!(decode(&huge), Err(UnreadableVersion::TooLong(_))));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_version_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = decode(&bytes);
+        let mut framed = b"SHPV\0\x01".to_vec();
+        framed.extend_from_slice(&bytes);
+        let _ = decode(&framed);
+    }
+
+    #[test]
+    fn damage_is_an_error_or_another_version(place in 0_usize..200, bit in 0_u8..8) {
+        let bytes = encode(&version("/etc/a")).unwrap();
+        let mut damaged = bytes.clone();
+        let place = place % damaged.len();
+        damaged[place] ^= 1 << bit;
+        if let Ok(version) = decode(&damaged) {
+            // Every version that is believed is canonical, so it has its own identity.
+            prop_assert_eq!(encode(&version).unwrap(), damaged.clone());
+            prop_assert_ne!(VersionId::of(&damaged), VersionId::of(&bytes));
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Learns what should be running, from what the owner's units do and what its host has.
+//!
+//! What shows only while it is used (programs, ports, dependencies, files that are read) belongs
+//! once it was seen often enough; what is there or is not (versions of packages, contents of files,
+//! environments) is believed once it has lasted. Either makes a new version, with its reason. What
+//! differs for less is told and forgotten.
+
+mod review;
+mod settle;
+mod sightings;
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use self::settle::{Said, Settling};
+use self::unit::UnitSightings;
+use super::accuracy::Accuracy;
+use super::changes::changes;
+use super::series::Series;
+use crate::decide::forecast::Forecast;
+use crate::facts::{
+    Content, Dependency, Digest, FileFact, Hour, PackageFact, Port, Profile, ResourceKind,
+    UnitProfile,
+};
+
+/// Units that are followed, dependencies whose hours are, and series.
+const UNITS_MAX: usize = 256;
+const DEPENDENCIES_MAX: usize = 1_024;
+const SERIES_MAX: usize = 256;
+/// Outputs that nobody takes are dropped, the oldest first.
+const OUTPUTS_MAX: usize = 256;
+/// A reason names so many changes.
+const REASONS_MAX: usize = 5;
+/// Versions wait for what is still on its way, for so many times what it takes to last.
+const OVERDUE: u64 = 3;
+
+/// How much is needed to be believed, seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// A value has to last for so long.
+    pub settle: u64,
+    /// What was not seen for so long is gone.
+    pub forget: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A new version is due, for this reason; none for the first.
+    Version(Option<String>),
+    /// Something differed and is back: what, in words.
+    Passed(String),
+    /// Something changes all the time, and is left out.
+    Restless(String),
+    /// A reading that surprises: of which unit, which resource, the reading, its score.
+    Anomaly {
+        /// The unit.
+        unit: String,
+        /// Of what.
+        kind: ResourceKind,
+        /// The mean over five minutes.
+        value: f64,
+        /// 1 is the least that surprises.
+        score: f64,
+    },
+    /// Expected in the hour that is over, and not there.
+    Missing(String),
+    /// There in the hour that is over for the first time.
+    New(String),
+}
+
+/// What to find out about a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Units.
+    pub units: BTreeSet<String>,
+    /// Programs, by unit.
+    pub programs: BTreeMap<String, BTreeSet<String>>,
+    /// Paths.
+    pub files: BTreeSet<String>,
+    /// Packages, beside those that own the programs.
+    pub packages: BTreeSet<String>,
+    /// Ports that are to be free, or the units' own.
+    pub ports: BTreeSet<Port>,
+}
+
+impl Asked {
+    /// What a host has to have to be like a content.
+    pub fn of(content: &Content) -> Self {
+        let mut asked = Self {
+            units: content.units.keys().cloned().collect(),
+            files: content.files.keys().cloned().collect(),
+            packages: content.packages.keys().cloned().collect(),
+            ..Self::default()
+        };
+        for (name, unit) in &content.units {
+            let programs = unit.programs.keys().cloned().collect();
+            asked.programs.insert(name.clone(), programs);
+            asked.ports.extend(unit.ports.iter().cloned());
+        }
+        asked
+    }
+}
+
+/// One group's learner.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Learner {
+    rules: Rules,
+    profile: Profile,
+    /// A first version was made.
+    begun: bool,
+    sightings: BTreeMap<String, UnitSightings>,
+    units: Settling<String, Option<UnitProfile>>,
+    packages: Settling<String, Option<PackageFact>>,
+    files: Settling<String, Option<FileFact>>,
+    parameters: Settling<String, Option<String>>,
+    /// Something settled and waits for the rest, since then.
+    due: Option<u64>,
+    before: Content,
+    series: BTreeMap<(String, ResourceKind), Series>,
+    need_changed: u32,
+    /// What defines the units, as systemd said last.
+    #[serde(skip)]
+    defined_by: BTreeSet<String>,
+    hour: Option<Hour>,
+    /// Seconds of all digests: what nobody looked at is no time in which something was not there.
+    watched: u64,
+    accuracy: Accuracy,
+    #[serde(skip)]
+    outputs: VecDeque<Output>,
+    /// What found no room.
+    refused: u64,
+}
+
+impl Learner {
+    /// A learner of a group about which nothing is known.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            profile: Profile::default(),
+            begun: false,
+            sightings: BTreeMap::new(),
+            units: Settling::default(),
+            packages: Settling::default(),
+            files: Settling::default(),
+            parameters: Settling::default(),
+            due: None,
+            before: Content::default(),
+            series: BTreeMap::new(),
+            need_changed: 0,
+            defined_by: BTreeSet::new(),
+            hour: None,
+            watched: 0,
+            accuracy: Accuracy::default(),
+            outputs: VecDeque::new(),
+            refused: 0,
+        }
+    }
+
+    /// Goes on by these rules, with units that are the group's own whatever they do.
+    pub fn configure(&mut self, rules: Rules, own: impl IntoIterator<Item = String>) {
+        self.rules = rules;
+        for name in own {
+            self.sightings.entry(name).or_default();
+        }
+    }
+
+    /// What was learned: the content of the last version, and habits and needs as of now.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// How often it was right.
+    pub fn accuracy(&self) -> &Accuracy {
+        &self.accuracy
+    }
+
+    /// What is expected of each resource of each unit at a second.
+    pub fn forecasts(
+        &self,
+        local_second: u64,
+    ) -> impl Iterator<Item = (&(String, ResourceKind), Forecast)> {
+        let series = self.series.iter();
+        series.filter_map(move |(key, series)| Some((key, series.at(local_second)?)))
+    }
+
+    /// Units that were seen, whether or not they are believed yet.
+    pub fn units(&self) -> impl Iterator<Item = &String> {
+        self.sightings.keys()
+    }
+
+    /// What found no room so far.
+    pub fn refused(&self) -> u64 {
+        let sets = self.sightings.values().map(UnitSightings::refused);
+        self.refused + sets.sum::<u64>()
+    }
+
+    /// From now on `profile` is believed: it was made by another host or chosen by an operator.
+    pub fn believe(&mut self, profile: Profile) {
+        self.watched = self.watched.max(self.rules.settle);
+        let now = self.watched;
+        self.sightings.clear();
+        for (name, unit) in &profile.content.units {
+            let seeded = UnitSightings::of(unit, now, self.rules.settle);
+            self.sightings.insert(name.clone(), seeded);
+        }
+        self.before = profile.content.clone();
+        self.profile = profile;
+        self.begun = true;
+        self.due = None;
+    }
+
+    /// What to look for on a host, to compare it or to learn more.
+    pub fn asked(&self) -> Asked {
+        let mut asked = Asked::default();
+        for (name, seen) in &self.sightings {
+            asked.units.insert(name.clone());
+            let programs = seen.programs(self.rules.settle);
+            asked.files.extend(seen.reads());
+            asked.programs.insert(name.clone(), programs);
+        }
+        asked
+            .files
+            .extend(self.profile.content.files.keys().cloned());
+        asked.files.extend(self.defined_by.iter().cloned());
+        asked
+    }
+
+    /// What happened since the last digest.
+    pub fn on_digest(&mut self, digest: &Digest) {
+        let now = digest.local_second;
+        let hour = Hour(u32::try_from(now / 3_600).unwrap_or(u32::MAX));
+        if self.hour.is_some_and(|before| before < hour) {
+            self.close_hour();
+        }
+        self.hour = Some(hour);
+        self.watched += u64::from(digest.seconds);
+        self.profile.observed.note(hour);
+        for (name, unit) in &digest.units {
+            if !self.sightings.contains_key(name) && self.sightings.len() >= UNITS_MAX {
+                self.refused += 1;
+                continue;
+            }
+            let seen = self.sightings.entry(name.clone()).or_default();
+            seen.see(unit, self.watched);
+            self.profile
+                .unit_hours
+                .entry(name.clone())
+                .or_default()
+                .note(hour);
+            for dependency in unit.dependencies.keys() {
+                self.note_dependency(name, dependency, hour);
+            }
+            for (kind, value) in &unit.uses {
+                self.note_use(name, *kind, (now, digest.seconds), *value);
+            }
+        }
+    }
+
+    fn note_dependency(&mut self, unit: &str, dependency: &Dependency, hour: Hour) {
+        let hours = &mut self.profile.dependency_hours;
+        let key = (unit.to_owned(), dependency.clone());
+        if !hours.contains_key(&key) && hours.len() >= DEPENDENCIES_MAX {
+            self.refused += 1;
+            return;
+        }
+        hours.entry(key).or_default().note(hour);
+    }
+
+    fn note_use(&mut self, unit: &str, kind: ResourceKind, (now, seconds): (u64, u32), value: f64) {
+        let key = (unit.to_owned(), kind);
+        if !self.series.contains_key(&key) && self.series.len() >= SERIES_MAX {
+            self.refused += 1;
+            return;
+        }
+        let series = self.series.entry(key).or_default();
+        let Some(closed) = series.note(now, seconds, value) else {
+            return;
+        };
+        self.accuracy
+            .resources
+            .entry(kind)
+            .or_default()
+            .note(&closed);
+        if closed.is_anomaly() {
+            self.tell(Output::Anomaly {
+                unit: unit.to_owned(),
+                kind,
+                value: closed.value,
+                score: closed.surprise,
+            });
+        }
+    }
+
+    /// What is on the owner's host now, of what was [`asked`](Self::asked) for.
+    pub fn on_inventory(&mut self, here: &Content) {
+        let now = self.watched;
+        for seen in self.sightings.values_mut() {
+            seen.forget(now.saturating_sub(self.rules.forget));
+        }
+        let units = here.units.values();
+        self.defined_by = units
+            .flat_map(|unit| unit.defined_by.iter().cloned())
+            .collect();
+        let picture = self.picture(here);
+        let content = &mut self.profile.content;
+        let mut said = Said::default();
+        let settle = self.rules.settle;
+        said.settle(
+            &mut self.units,
+            &mut content.units,
+            &picture.units,
+            settle,
+            now,
+        );
+        said.settle(
+            &mut self.packages,
+            &mut content.packages,
+            &picture.packages,
+            settle,
+            now,
+        );
+        said.settle(
+            &mut self.files,
+            &mut content.files,
+            &picture.files,
+            settle,
+            now,
+        );
+        said.settle(
+            &mut self.parameters,
+            &mut content.parameters,
+            &picture.parameters,
+            settle,
+            now,
+        );
+        for output in said.told {
+            self.tell(output);
+        }
+        if said.lasting {
+            self.due.get_or_insert(now);
+        }
+        self.make_version(now);
+    }
+
+    /// What the content would be if all that is seen now were believed.
+    fn picture(&self, here: &Content) -> Content {
+        let settle = self.rules.settle;
+        let mut picture = Content {
+            parameters: here.parameters.clone(),
+            ..Content::default()
+        };
+        for (name, seen) in &self.sightings {
+            let Some(unit) = here.units.get(name) else {
+                continue;
+            };
+            let unit = seen.profile(unit, settle);
+            for (program, package) in &unit.programs {
+                let owner = package
+                    .as_ref()
+                    .and_then(|name| here.packages.get_key_value(name));
+                match owner {
+                    Some((name, fact)) => drop(picture.packages.insert(name.clone(), fact.clone())),
+                    // What no package owns is compared as a file.
+                    None => picture.add_file(program, here),
+                }
+            }
+            for path in unit.reads.iter().chain(&unit.defined_by) {
+                picture.add_file(path, here);
+            }
+            picture.units.insert(name.clone(), unit);
+        }
+        picture
+    }
+
+    /// One version for all that settles together.
+    fn make_version(&mut self, now: u64) {
+        let Some(since) = self.due else { return };
+        let moving = self.units.is_moving()
+            || self.packages.is_moving()
+            || self.files.is_moving()
+            || self.parameters.is_moving();
+        if moving && now.saturating_sub(since) < OVERDUE * self.rules.settle {
+            return;
+        }
+        self.due = None;
+        let told = changes(&self.before, &self.profile.content);
+        if told.is_empty() && self.begun {
+            return;
+        }
+        let reason = self.begun.then(|| {
+            let named: Vec<String> = told
+                .iter()
+                .take(REASONS_MAX)
+                .map(ToString::to_string)
+                .collect();
+            match told.len().saturating_sub(named.len()) {
+                0 => named.join("; "),
+                more => format!("{}; {more} more", named.join("; ")),
+            }
+        });
+        self.version(reason);
+    }
+
+    fn version(&mut self, reason: Option<String>) {
+        self.begun = true;
+        self.before = self.profile.content.clone();
+        self.profile.needs = self.needs();
+        self.tell(Output::Version(reason));
+    }
+
+    fn tell(&mut self, output: Output) {
+        if self.outputs.len() >= OUTPUTS_MAX {
+            self.outputs.pop_front();
+            self.refused += 1;
+        }
+        self.outputs.push_back(output);
+    }
+
+    /// The next thing that came of it.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+impl Content {
+    fn add_file(&mut self, path: &str, here: &Self) {
+        if let Some(fact) = here.files.get(path) {
+            self.files.insert(path.to_owned(), fact.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

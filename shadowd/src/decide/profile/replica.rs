@@ -1,0 +1,235 @@
+//! Which versions this host has, which it wants, and what it says to the other members.
+//!
+//! The version in use is the one with the highest number, and of two with one number the one with
+//! the larger identity: whoever has the same versions uses the same one, in whatever order they
+//! came. Whoever is behind is told the head, asks for it, and then for what came before it. Words
+//! get lost; they are said again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::facts::{BootTime, Name, VersionId};
+
+/// The head is told again after this.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+/// What does not come is asked for again after this.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// Versions that are wanted at once; more are wanted later.
+const WANTED_MAX: usize = 16;
+/// So many versions before the head are fetched.
+const HISTORY: u64 = 64;
+
+/// A version, as far as its order goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// How many came before it, and itself.
+    pub number: u64,
+    /// Its identity.
+    pub id: VersionId,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Tell a member which version is in use here.
+    TellHead {
+        /// Whom.
+        to: Name,
+        /// Which.
+        head: Place,
+    },
+    /// Ask a member for a version.
+    Ask {
+        /// Whom.
+        to: Name,
+        /// Which.
+        id: VersionId,
+    },
+    /// Send a version to a member that asked.
+    Send {
+        /// Whom.
+        to: Name,
+        /// Which.
+        id: VersionId,
+    },
+    /// This version is in use from now on.
+    Use(VersionId),
+}
+
+#[derive(Clone, Debug)]
+struct Want {
+    number: u64,
+    /// Who has it, the one to be asked next first.
+    from: VecDeque<Name>,
+    ask_at: BootTime,
+}
+
+/// One group's versions on this host.
+#[derive(Clone, Debug)]
+pub struct Replica {
+    members: Vec<Name>,
+    have: BTreeMap<VersionId, u64>,
+    head: Option<Place>,
+    wants: BTreeMap<VersionId, Want>,
+    tell_at: BootTime,
+    actions: VecDeque<Action>,
+}
+
+impl Replica {
+    /// A host that has these versions, and uses one of them.
+    pub fn new(members: Vec<Name>, have: impl IntoIterator<Item = Place>, now: BootTime) -> Self {
+        let have: BTreeMap<VersionId, u64> = have
+            .into_iter()
+            .map(|place| (place.id, place.number))
+            .collect();
+        let places = have.iter().map(|(id, number)| Place {
+            number: *number,
+            id: *id,
+        });
+        Self {
+            head: places.max(),
+            members,
+            have,
+            wants: BTreeMap::new(),
+            tell_at: now,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// How many versions are wanted and not here yet.
+    pub fn awaited(&self) -> usize {
+        self.wants.len()
+    }
+
+    /// The version in use.
+    pub fn head(&self) -> Option<Place> {
+        self.head
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Self::on_timer`] wants to be called next.
+    pub fn next_deadline(&self) -> BootTime {
+        let asks = self.wants.values().map(|want| want.ask_at);
+        asks.fold(self.tell_at, BootTime::min)
+    }
+
+    /// Time has passed.
+    pub fn on_timer(&mut self, now: BootTime) {
+        if now >= self.tell_at {
+            self.tell_at = now.after(TELL_EVERY);
+            for to in self.members.clone() {
+                self.tell(to);
+            }
+        }
+        for (id, want) in &mut self.wants {
+            if now >= want.ask_at {
+                want.ask_at = now.after(ASK_EVERY);
+                if let Some(to) = want.from.front().cloned() {
+                    self.actions.push_back(Action::Ask { to, id: *id });
+                }
+                want.from.rotate_left(1);
+            }
+        }
+    }
+
+    /// This host has a version: it made it, or it came and is what it says it is. `parent` is the
+    /// one before it.
+    pub fn on_version(&mut self, place: Place, parent: Option<VersionId>, now: BootTime) {
+        let want = self.wants.remove(&place.id);
+        self.have.insert(place.id, place.number);
+        let is_newer = self.head.is_none_or(|head| place > head);
+        if is_newer {
+            self.head = Some(place);
+            self.actions.push_back(Action::Use(place.id));
+            for to in self.members.clone() {
+                self.tell(to);
+            }
+        }
+        let newest = self.head.map_or(0, |head| head.number);
+        let before = place.number.saturating_sub(1);
+        let wanted = parent.filter(|_| newest.saturating_sub(before) < HISTORY);
+        if let (Some(parent), Some(want)) = (wanted, want) {
+            for from in want.from {
+                self.want(parent, before, from, now);
+            }
+        }
+    }
+
+    /// A version that was kept is not whole any more: it is wanted again.
+    pub fn on_damage(&mut self, id: VersionId, now: BootTime) {
+        let number = self.have.remove(&id).unwrap_or_default();
+        for from in self.members.clone() {
+            self.want(id, number, from, now);
+        }
+    }
+
+    /// A member said which version it uses.
+    pub fn on_head(&mut self, from: &Name, head: Place, now: BootTime) {
+        if !self.members.contains(from) {
+            return;
+        }
+        let mine = self.head;
+        if self.have.contains_key(&head.id) {
+            if mine.is_some_and(|mine| mine > head) {
+                self.tell(from.clone());
+            }
+        } else if mine.is_none_or(|mine| head > mine) {
+            self.want(head.id, head.number, from.clone(), now);
+        } else {
+            self.tell(from.clone());
+        }
+    }
+
+    /// A member asks for a version.
+    pub fn on_ask(&mut self, from: &Name, id: VersionId) {
+        if self.members.contains(from) && self.have.contains_key(&id) {
+            let to = from.clone();
+            self.actions.push_back(Action::Send { to, id });
+        }
+    }
+
+    fn tell(&mut self, to: Name) {
+        if let Some(head) = self.head {
+            self.actions.push_back(Action::TellHead { to, head });
+        }
+    }
+
+    fn want(&mut self, id: VersionId, number: u64, from: Name, now: BootTime) {
+        if self.have.contains_key(&id) {
+            return;
+        }
+        if let Some(want) = self.wants.get_mut(&id) {
+            if !want.from.contains(&from) {
+                want.from.push_back(from);
+            }
+            return;
+        }
+        if self.wants.len() >= WANTED_MAX {
+            // The newest first; what is older is found again on the way back.
+            let oldest = self.wants.iter().min_by_key(|(_, want)| want.number);
+            let Some((oldest, _)) = oldest.filter(|(_, want)| want.number < number) else {
+                return;
+            };
+            let oldest = *oldest;
+            self.wants.remove(&oldest);
+        }
+        self.actions.push_back(Action::Ask {
+            to: from.clone(),
+            id,
+        });
+        let want = Want {
+            number,
+            from: VecDeque::from([from]),
+            ask_at: now.after(ASK_EVERY),
+        };
+        self.wants.insert(id, want);
+    }
+}
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

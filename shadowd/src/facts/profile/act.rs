@@ -1,0 +1,151 @@
+//! What shadowd can do about something that is not ready.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FileFact, FileKind};
+
+/// One change of this host. Shown as the command that an operator would type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "act")]
+pub enum Act {
+    /// Install a package in this version.
+    Install {
+        /// Its name.
+        package: String,
+        /// As the package manager writes it.
+        version: String,
+    },
+    /// Make a path what it is on the active: a file with its content, a link, a directory.
+    Copy {
+        /// Absolute.
+        path: String,
+        /// What is there on the active.
+        fact: FileFact,
+    },
+    /// Give a path to this owner.
+    Own {
+        /// Absolute.
+        path: String,
+        /// Name or number.
+        owner: String,
+        /// Name or number.
+        group: String,
+    },
+    /// Set the permission bits of a path.
+    Mode {
+        /// Absolute.
+        path: String,
+        /// 0 to 0o7777.
+        mode: u32,
+    },
+    /// Set a kernel parameter, now and for the next boot.
+    Parameter {
+        /// As sysctl has it.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// Set a limit of a unit.
+    Limit {
+        /// The unit.
+        unit: String,
+        /// systemd's name of it.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// Unmask a unit.
+    Unmask {
+        /// The unit.
+        unit: String,
+    },
+    /// Enable a unit.
+    Enable {
+        /// The unit.
+        unit: String,
+    },
+    /// Disable a unit.
+    Disable {
+        /// The unit.
+        unit: String,
+    },
+    /// Start a warm unit.
+    Start {
+        /// The unit.
+        unit: String,
+    },
+}
+
+/// What a policy allows or does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActKind {
+    /// Packages.
+    Packages,
+    /// Configuration files: content, owner, mode.
+    Files,
+    /// Kernel parameters.
+    Parameters,
+    /// Units and their limits.
+    Units,
+}
+
+impl Act {
+    /// What a policy calls it.
+    pub const fn kind(&self) -> ActKind {
+        match self {
+            Self::Install { .. } => ActKind::Packages,
+            Self::Copy { .. } | Self::Own { .. } | Self::Mode { .. } => ActKind::Files,
+            Self::Parameter { .. } => ActKind::Parameters,
+            Self::Limit { .. }
+            | Self::Unmask { .. }
+            | Self::Enable { .. }
+            | Self::Disable { .. }
+            | Self::Start { .. } => ActKind::Units,
+        }
+    }
+
+    /// Acts go in this order: what is installed brings users and units, and what is started reads
+    /// what was copied.
+    pub const fn order(&self) -> u8 {
+        match self {
+            Self::Install { .. } => 0,
+            Self::Copy { fact, .. } => match fact.kind {
+                FileKind::Directory => 1,
+                _ => 2,
+            },
+            Self::Own { .. } => 3,
+            Self::Mode { .. } => 4,
+            Self::Parameter { .. } => 5,
+            Self::Unmask { .. } => 6,
+            Self::Limit { .. } => 7,
+            Self::Enable { .. } | Self::Disable { .. } => 8,
+            Self::Start { .. } => 9,
+        }
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Install { package, version } => write!(f, "apt-get install {package}={version}"),
+            Self::Copy { path, fact } => match &fact.kind {
+                FileKind::Link { target } => write!(f, "ln -sfn {target} {path}"),
+                FileKind::Directory => write!(f, "mkdir -p {path}"),
+                _ => write!(f, "copy {path} from the active"),
+            },
+            Self::Own { path, owner, group } => write!(f, "chown -h {owner}:{group} {path}"),
+            Self::Mode { path, mode } => write!(f, "chmod {mode:04o} {path}"),
+            Self::Parameter { name, value } => write!(f, "sysctl -w {name}='{value}'"),
+            Self::Limit { unit, name, value } => {
+                write!(f, "systemctl set-property {unit} {name}={value}")
+            }
+            Self::Unmask { unit } => write!(f, "systemctl unmask {unit}"),
+            Self::Enable { unit } => write!(f, "systemctl enable {unit}"),
+            Self::Disable { unit } => write!(f, "systemctl disable {unit}"),
+            Self::Start { unit } => write!(f, "systemctl start {unit}"),
+        }
+    }
+}

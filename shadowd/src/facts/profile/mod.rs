@@ -1,0 +1,26 @@
+//! What should be running for a group: what is seen of it, what is learned, and what this host lacks.
+
+mod act;
+mod change;
+mod confusion;
+mod content;
+mod digest;
+mod habit;
+mod hash;
+mod readiness;
+mod status;
+mod version;
+
+pub use act::{Act, ActKind};
+pub use change::Change;
+pub use confusion::Confusion;
+pub use content::{
+    Content, Dependency, FileFact, FileKind, Need, PackageFact, Port, Profile, ResourceKind, Scope,
+    UnitProfile, ValueHash,
+};
+pub use digest::{Digest, DiskInventory, HostInventory, Inventory, UnitDigest};
+pub use habit::{HOURS, Habit, Hour};
+pub use hash::{Digest256, Digest256Error};
+pub use readiness::{Item, ItemKind, Readiness, Verdict};
+pub use status::{ProfileStatus, ReadinessSummary};
+pub use version::{Reason, Signed, Version, VersionId, VersionIdError};
