@@ -12,6 +12,7 @@ pub mod guard;
 pub mod hooks;
 pub mod own_job;
 pub mod provider;
+pub mod provision;
 mod sys;
 pub mod units;
 pub mod vip;

@@ -13,6 +13,8 @@ mod drive;
 mod mutate;
 mod words;
 
+use crate::decide::profile::fuzz as profile;
+use crate::observe::inventory::fuzz as inventory;
 use crate::{act, cli, config, ethernet, link, observe, serve, store};
 
 /// One decoder.
@@ -55,6 +57,7 @@ const TARGETS: &[Target] = &[
         ethernet::fuzz::summed_statement,
         ethernet::fuzz::frames,
     ),
+    target("profile-version", profile::version, profile::versions),
     target("dns", observe::fuzz::dns, observe::fuzz::dns_packets),
     // From the kernel.
     target(
@@ -66,6 +69,16 @@ const TARGETS: &[Target] = &[
     target("btf", observe::fuzz::btf, observe::fuzz::btf_blobs),
     target("procfs", observe::fuzz::procfs, observe::fuzz::procfs_texts),
     // From files.
+    target(
+        "environment-file",
+        inventory::environment,
+        inventory::environments,
+    ),
+    target(
+        "certificate-file",
+        inventory::certificate,
+        inventory::certificates,
+    ),
     target("key-file", link::fuzz::key_file, link::fuzz::key_files),
     target(
         "history-file",

@@ -110,7 +110,11 @@ impl Dialer {
             mut stream,
             session,
         } = established;
-        let mut kept = pin!(session::keep(&mut stream, session::PACE));
+        let mut kept = pin!(session::keep(
+            &mut stream,
+            session::PACE,
+            (peer, &self.shared.post)
+        ));
         loop {
             let wait = self.rotation * 3 / 4 + self.rotation / 4 * u32::from(jitter(random)) / 255;
             tokio::select! {

@@ -23,6 +23,13 @@ pub(super) enum Frame {
     Ping(u64),
     /// Answers a [`Frame::Ping`].
     Pong(u64),
+    /// A part of a letter.
+    Part {
+        /// The part.
+        bytes: Vec<u8>,
+        /// Bytes of the letter that follow.
+        left: u32,
+    },
 }
 
 /// Who speaks.

@@ -14,10 +14,12 @@ mod dial;
 mod frame;
 pub mod identity;
 pub mod keyring;
+pub mod post;
 mod refusals;
 mod replay;
 mod seal;
 mod session;
+pub mod signature;
 mod socket;
 pub mod stream;
 mod tls;
@@ -25,6 +27,7 @@ mod tls;
 pub use datagrams::{Datagrams, Heard};
 pub use identity::{Identity, IdentityError};
 pub use keyring::{Arrival, Keyring};
+pub use post::{Letter, Post};
 pub use stream::{Listener, StreamError};
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::frame::{Frame, FrameError, FrameStream, Hello};
+use super::post::{NoLetter, Post, Receiving, Sending};
 use crate::facts::Name;
 
 /// Version of what is said on the stream.
@@ -109,37 +110,52 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         Frame::Hello(hello) if hello.version != VERSION => Err(LinkError::Version(hello.version)),
         Frame::Hello(hello) if hello.name != *peer => Err(LinkError::Name(hello.name)),
         Frame::Hello(hello) => Ok(hello.run),
-        Frame::Ping(_) | Frame::Pong(_) => Err(LinkError::Order),
+        Frame::Ping(_) | Frame::Pong(_) | Frame::Part { .. } => Err(LinkError::Order),
     }
 }
 
-/// Keeps the stream until it ends, and says why it did.
+/// Keeps the stream with `peer` until it ends, and says why it did. Letters pass between pings.
 pub(super) async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut FrameStream<S>,
     pace: Pace,
+    (peer, post): (&Name, &Post),
 ) -> LinkError {
     let mut ticks = interval(pace.ping);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut heard = Instant::now();
     let mut pings = 0;
+    let mut receiving = Receiving::default();
+    let mut sending = Sending::new(Vec::new());
+    sending.next();
     loop {
         let step = tokio::select! {
-            received = timeout_at(heard + pace.silence, stream.receive()) => Some(received),
-            _ = ticks.tick() => None,
+            biased;
+            _ = ticks.tick() => Step::Ping,
+            received = timeout_at(heard + pace.silence, stream.receive()) => Step::Heard(received),
+            part = next_part(&mut sending, peer, post) => Step::Part(part),
         };
         let answer = match step {
-            None => {
+            Step::Ping => {
                 pings += 1;
                 Frame::Ping(pings)
             }
-            Some(Err(_)) => return LinkError::Silent(pace.silence),
-            Some(Ok(Err(error))) => return error.into(),
-            Some(Ok(Ok(Frame::Hello(_)))) => return LinkError::Order,
-            Some(Ok(Ok(frame))) => {
+            Step::Part((bytes, left)) => Frame::Part { bytes, left },
+            Step::Heard(Err(_)) => return LinkError::Silent(pace.silence),
+            Step::Heard(Ok(Err(error))) => return error.into(),
+            Step::Heard(Ok(Ok(frame))) => {
                 heard = Instant::now();
                 match frame {
                     Frame::Ping(number) => Frame::Pong(number),
-                    Frame::Hello(_) | Frame::Pong(_) => continue,
+                    Frame::Hello(_) => return LinkError::Order,
+                    Frame::Pong(_) => continue,
+                    Frame::Part { bytes, left } => {
+                        match receiving.take(&bytes, left) {
+                            Ok(Some(letter)) => post.deliver(peer, letter),
+                            Ok(None) => {}
+                            Err(NoLetter) => return LinkError::Order,
+                        }
+                        continue;
+                    }
                 }
             }
         };
@@ -148,6 +164,23 @@ pub(super) async fn keep<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(Err(error)) => return error.into(),
             Err(_) => return LinkError::Stalled(pace.silence),
         }
+    }
+}
+
+/// What a stream that is kept waits for.
+enum Step {
+    Ping,
+    Heard(Result<Result<Frame, FrameError>, tokio::time::error::Elapsed>),
+    Part((Vec<u8>, u32)),
+}
+
+/// The next part of the letter that is being sent, or of the next one. Cancel-safe.
+async fn next_part(sending: &mut Sending, peer: &Name, post: &Post) -> (Vec<u8>, u32) {
+    loop {
+        if let Some(part) = sending.next() {
+            return part;
+        }
+        *sending = Sending::new(post.next(peer).await);
     }
 }
 
@@ -197,6 +230,8 @@ mod tests {
     #[tokio::test]
     async fn pings_are_sent_and_answered_and_silence_ends_the_stream() {
         let (mut near, mut far) = ends();
+        let b: Name = "b".parse().unwrap();
+        let (post, _letters) = Post::new([b.clone()]);
         let pace = Pace {
             ping: Duration::from_millis(5),
             silence: Duration::from_secs(20),
@@ -209,14 +244,42 @@ mod tests {
             while far.receive().await.unwrap() != Frame::Pong(99) {}
         };
         tokio::select! {
-            cause = keep(&mut near, pace) => panic!("{cause:?}"),
+            cause = keep(&mut near, pace, (&b, &post)) => panic!("{cause:?}"),
             () = other => {}
         }
         let pace = Pace {
             ping: Duration::from_secs(20),
             silence: Duration::from_millis(20),
         };
-        assert!(matches!(keep(&mut near, pace).await, LinkError::Silent(_)));
+        let cause = keep(&mut near, pace, (&b, &post)).await;
+        assert!(matches!(cause, LinkError::Silent(_)));
+    }
+
+    #[tokio::test]
+    async fn letters_pass_both_ways_and_pings_between_them() {
+        let (mut near, mut far) = ends();
+        let (a, b): (Name, Name) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (at_a, mut to_a) = Post::new([b.clone()]);
+        let (at_b, mut to_b) = Post::new([a.clone()]);
+        let long = vec![7; 3 << 20];
+        assert!(at_a.send(&b, long.clone()) && at_a.send(&b, vec![]) && at_b.send(&a, vec![1]));
+        let read = async {
+            let (first, second) = (to_b.recv().await, to_b.recv().await);
+            (first, second, to_a.recv().await)
+        };
+        let pace = Pace {
+            ping: Duration::from_millis(1),
+            silence: Duration::from_secs(20),
+        };
+        tokio::select! {
+            cause = keep(&mut near, pace, (&b, &at_a)) => panic!("{cause:?}"),
+            cause = keep(&mut far, pace, (&a, &at_b)) => panic!("{cause:?}"),
+            (first, second, answer) = read => {
+                assert_eq!(first.map(|letter| letter.bytes), Some(long));
+                assert_eq!(second.map(|letter| (letter.from, letter.bytes)), Some((a.clone(), vec![])));
+                assert_eq!(answer.map(|letter| letter.bytes), Some(vec![1]));
+            }
+        }
     }
 
     #[tokio::test]
@@ -224,7 +287,9 @@ mod tests {
         let (near, mut far) = duplex(64);
         far.write_all(&[0, 0, 0, 1, 99]).await.unwrap();
         let mut near = FrameStream::new(near);
-        let cause = keep(&mut near, PACE).await;
+        let b: Name = "b".parse().unwrap();
+        let (post, _letters) = Post::new([b.clone()]);
+        let cause = keep(&mut near, PACE, (&b, &post)).await;
         assert!(
             matches!(cause, LinkError::Frame(FrameError::Unknown(_))),
             "{cause:?}"

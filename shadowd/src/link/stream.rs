@@ -27,6 +27,7 @@ use super::dial::{Dialer, ROTATION};
 use super::frame::{FrameStream, Hello};
 use super::identity::Identity;
 use super::keyring::{Keyring, OpenSession};
+use super::post::Post;
 use super::seal::{EXPORTER_LABEL, SessionKeys, Side};
 use super::session::{self, LinkError};
 use super::socket::free_bind;
@@ -122,13 +123,13 @@ impl Listener {
     }
 
     /// Keeps one stream with each of `peers` until `shutdown` is true or its sender is gone.
-    /// Every peer must be in `keyring`.
+    /// Every peer must be in the keyring, and in the post, whose letters pass over the streams.
     pub async fn run(
         self,
         identity: Identity,
         peers: Vec<PeerSettings>,
         own_name: Name,
-        keyring: Arc<Keyring>,
+        (keyring, post): (Arc<Keyring>, Arc<Post>),
         mut shutdown: watch::Receiver<bool>,
     ) -> Result<(), StreamError> {
         check_ids(&identity, &peers)?;
@@ -137,7 +138,11 @@ impl Listener {
             name: own_name,
             run: keyring.run(new_run()?),
         };
-        let shared = Arc::new(Shared { hello, keyring });
+        let shared = Arc::new(Shared {
+            hello,
+            keyring,
+            post,
+        });
         let (dialled, accepted): (Vec<_>, Vec<_>) = peers
             .iter()
             .cloned()
@@ -192,8 +197,15 @@ pub async fn run(
     keyring: Arc<Keyring>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), StreamError> {
+    let (post, _letters) = Post::new(peers.iter().map(|peer| peer.name.clone()));
     Listener::bind(listen)?
-        .run(identity, peers, own_name, keyring, shutdown)
+        .run(
+            identity,
+            peers,
+            own_name,
+            (keyring, Arc::new(post)),
+            shutdown,
+        )
         .await
 }
 
@@ -202,6 +214,7 @@ pub async fn run(
 pub(super) struct Shared {
     hello: Hello,
     pub(super) keyring: Arc<Keyring>,
+    pub(super) post: Arc<Post>,
 }
 
 /// A stream on which both sides have said hello.
@@ -298,7 +311,7 @@ impl Accepter {
             info!(%peer, %address, "link up");
         }
         let cause = tokio::select! {
-            cause = session::keep(&mut stream, session::PACE) => cause,
+            cause = session::keep(&mut stream, session::PACE, (peer, &self.shared.post)) => cause,
             _ = newest.wait_for(|number| *number != own) => LinkError::Replaced,
         };
         drop(session);

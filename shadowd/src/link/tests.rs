@@ -95,7 +95,7 @@ impl Host {
             self.identity.clone(),
             peers,
             self.name.clone(),
-            Arc::clone(&keyring),
+            (Arc::clone(&keyring), post(peer)),
             stop,
         );
         Daemon {
@@ -106,6 +106,11 @@ impl Host {
             sequence: 0,
         }
     }
+}
+
+/// A post whose letters nobody reads.
+fn post(peer: &Host) -> Arc<Post> {
+    Arc::new(Post::new([peer.name.clone()]).0)
 }
 
 impl Daemon {
@@ -278,9 +283,9 @@ async fn heartbeats_go_on_without_the_stream_and_across_a_rekey() {
         addresses: vec![b.tcp],
     }];
     let listener = Listener::bind(&[a.tcp]).unwrap();
-    let ring = Arc::clone(&at_a.keyring);
+    let shared = (Arc::clone(&at_a.keyring), post(&b));
     at_a.streams =
-        tokio::spawn(listener.run(a.identity.clone(), peers, a.name.clone(), ring, stop));
+        tokio::spawn(listener.run(a.identity.clone(), peers, a.name.clone(), shared, stop));
     let mut after = 0;
     while after < 20 {
         exchange(&mut at_a, &mut at_b).await;

@@ -18,6 +18,7 @@ pub(crate) mod fuzz;
 mod groups;
 mod host;
 pub mod interfaces;
+pub mod inventory;
 mod lifecycle;
 mod limits;
 mod names;

@@ -26,7 +26,7 @@ use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::decide::serving::Serving;
 use crate::facts::{Epoch, Kept, Memory, Name, Protection};
-use crate::link::{Identity, Keyring, Listener};
+use crate::link::{Identity, Keyring, Listener, Post};
 use crate::observe::turns::Turns;
 use crate::serve::{MetricsListener, Socket};
 
@@ -175,11 +175,13 @@ impl Parts {
                 .await
                 .context("the socket failed")
         });
+        let names = self.settings.peers.iter().map(|peer| peer.name.clone());
+        let (post, _letters) = Post::new(names);
         let streams = listener.run(
             self.identity.clone(),
             self.settings.peers.clone(),
             self.settings.host.name.clone(),
-            Arc::clone(&self.keyring),
+            (Arc::clone(&self.keyring), Arc::new(post)),
             stopped.clone(),
         );
         tasks.spawn(async move { streams.await.context("the streams failed") });

@@ -12,6 +12,7 @@ pub(crate) mod fuzz;
 pub mod history;
 mod pause;
 mod policy;
+pub mod profiles;
 mod rows;
 mod schema;
 mod told;
@@ -120,6 +121,18 @@ pub enum StoreError {
     /// What hooks and alerts were told could not be read or recorded.
     #[error("cannot read or record what hooks and alerts were told")]
     Told(#[source] rusqlite::Error),
+    /// A version of a profile, or what was learned, could not be kept.
+    #[error("cannot keep the profile of group {group}")]
+    KeepProfile {
+        /// The group.
+        group: Name,
+        /// Why.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Versions of profiles could not be read.
+    #[error("cannot read the versions of profiles")]
+    Profiles(#[source] rusqlite::Error),
     /// An epoch could not be read.
     #[error("cannot read the epoch of group {group}")]
     Epoch {
@@ -209,7 +222,7 @@ impl Store {
                 source,
             })?;
         let path = dir.join(FILE);
-        let connection = schema::open(&path)?;
+        let connection = schema::open(&path, &schema::STORE)?;
         Ok(Self { connection, path })
     }
 

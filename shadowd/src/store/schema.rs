@@ -14,10 +14,51 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::StoreError;
 
-/// "shdw", in SQLite's application id.
-const APPLICATION_ID: u32 = 0x7368_6477;
+/// What a file of shadowd is.
+pub(super) struct Schema {
+    /// SQLite's application id: whose file it is.
+    application_id: u32,
+    /// Step by step; entry `n` leads from `user_version` n to n + 1. Append only.
+    migrations: &'static [&'static str],
+}
 
-/// The schema, step by step; entry `n` leads from `user_version` n to n + 1. Append only.
+impl Schema {
+    /// The newest that this build knows.
+    pub(super) const fn version(&self) -> i64 {
+        self.migrations.len() as i64
+    }
+}
+
+/// Events, epochs and all that failover remembers: "shdw".
+pub(super) const STORE: Schema = Schema {
+    application_id: 0x7368_6477,
+    migrations: &MIGRATIONS,
+};
+
+/// Versions of profiles, and what is learned: "shdp".
+pub(super) const PROFILES: Schema = Schema {
+    application_id: 0x7368_6470,
+    migrations: &["
+    CREATE TABLE versions (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        group_name TEXT NOT NULL,
+        id BLOB NOT NULL,
+        packed BLOB NOT NULL,
+        UNIQUE (group_name, id)
+    ) STRICT;
+    CREATE TABLE group_keys (
+        group_name TEXT PRIMARY KEY,
+        value BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE learned (
+        group_name TEXT PRIMARY KEY,
+        digest BLOB NOT NULL,
+        packed BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+"],
+};
+
+/// The steps of [`STORE`].
 const MIGRATIONS: [&str; 5] = [
     "
     CREATE TABLE events (
@@ -78,14 +119,11 @@ const MIGRATIONS: [&str; 5] = [
 ",
 ];
 
-/// The newest schema this build knows.
-pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
-
 /// How long a statement waits for another process that reads the file.
 const BUSY: Duration = Duration::from_secs(2);
 
-/// Opens the store at `path`, makes it when it is missing, migrates it when it is older.
-pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+/// Opens the file at `path`, makes it when it is missing, migrates it when it is older.
+pub(super) fn open(path: &Path, schema: &Schema) -> Result<Connection, StoreError> {
     let absent = match fs::metadata(path) {
         Ok(meta) => meta.is_file() && meta.len() == 0,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -97,28 +135,28 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         }
     };
     if absent {
-        create(path).map_err(|source| StoreError::Create {
+        create(path, schema).map_err(|source| StoreError::Create {
             path: path.to_owned(),
             source,
         })?;
     }
-    examine_header(path)?;
+    examine_header(path, schema)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection =
         Connection::open_with_flags(path, flags).map_err(|source| explain(path, source))?;
     connection
         .busy_timeout(BUSY)
         .map_err(|source| explain(path, source))?;
-    examine_content(path, &connection)?;
+    examine_content(path, &connection, schema)?;
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;")
-        .and_then(|()| migrate(&mut connection))
+        .and_then(|()| migrate(&mut connection, schema))
         .map_err(|source| explain(path, source))?;
     Ok(connection)
 }
 
 /// Makes a complete, empty store beside `path` and moves it there.
-fn create(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn create(path: &Path, schema: &Schema) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let fresh = path.with_extension("sqlite.new");
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -128,8 +166,8 @@ fn create(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     // -wal and -shm files the same mode.
     File::create_new(&fresh)?.set_permissions(Permissions::from_mode(0o600))?;
     let mut connection = Connection::open(&fresh)?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    migrate(&mut connection)?;
+    connection.pragma_update(None, "application_id", schema.application_id)?;
+    migrate(&mut connection, schema)?;
     connection.close().map_err(|(_, source)| source)?;
     File::open(&fresh)?.sync_all()?;
     fs::rename(&fresh, path)?;
@@ -140,7 +178,7 @@ fn create(path: &Path) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 }
 
 /// Refuses what is not a shadowd store by its header alone.
-fn examine_header(path: &Path) -> Result<(), StoreError> {
+fn examine_header(path: &Path, schema: &Schema) -> Result<(), StoreError> {
     let mut header = Vec::with_capacity(100);
     File::open(path)
         .and_then(|file| file.take(100).read_to_end(&mut header))
@@ -151,16 +189,20 @@ fn examine_header(path: &Path) -> Result<(), StoreError> {
     let word = |at: usize| -> Option<u32> {
         Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?))
     };
-    if !header.starts_with(b"SQLite format 3\0") || word(68) != Some(APPLICATION_ID) {
+    if !header.starts_with(b"SQLite format 3\0") || word(68) != Some(schema.application_id) {
         return Err(StoreError::Foreign {
             path: path.to_owned(),
         });
     }
-    refuse_newer(path, i64::from(word(60).unwrap_or(0)))
+    refuse_newer(path, i64::from(word(60).unwrap_or(0)), schema)
 }
 
 /// Refuses a damaged store, and a newer schema that still lies in the write-ahead log.
-fn examine_content(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+fn examine_content(
+    path: &Path,
+    connection: &Connection,
+    schema: &Schema,
+) -> Result<(), StoreError> {
     let finding: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(|source| explain(path, source))?;
@@ -171,15 +213,15 @@ fn examine_content(path: &Path, connection: &Connection) -> Result<(), StoreErro
         });
     }
     let version = user_version(connection).map_err(|source| explain(path, source))?;
-    refuse_newer(path, version)
+    refuse_newer(path, version, schema)
 }
 
-fn refuse_newer(path: &Path, found: i64) -> Result<(), StoreError> {
-    if found > VERSION {
+fn refuse_newer(path: &Path, found: i64, schema: &Schema) -> Result<(), StoreError> {
+    if found > schema.version() {
         return Err(StoreError::Newer {
             path: path.to_owned(),
             found,
-            known: VERSION,
+            known: schema.version(),
         });
     }
     Ok(())
@@ -190,16 +232,16 @@ fn user_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Runs every migration that the file has not seen, in one transaction.
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, schema: &Schema) -> rusqlite::Result<()> {
     let seen = usize::try_from(user_version(connection)?).unwrap_or(0);
-    if seen >= MIGRATIONS.len() {
+    if seen >= schema.migrations.len() {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for step in &MIGRATIONS[seen..] {
+    for step in &schema.migrations[seen..] {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.pragma_update(None, "user_version", schema.version())?;
     transaction.commit()
 }
 

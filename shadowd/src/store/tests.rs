@@ -182,11 +182,13 @@ fn a_newer_schema_is_refused() {
     drop(Store::open(&dir.0).unwrap());
     let connection = Connection::open(dir.file()).unwrap();
     connection
-        .pragma_update(None, "user_version", schema::VERSION + 1)
+        .pragma_update(None, "user_version", schema::STORE.version() + 1)
         .unwrap();
     drop(connection);
     let error = Store::open(&dir.0).unwrap_err();
-    assert!(matches!(error, StoreError::Newer { found, .. } if found == schema::VERSION + 1));
+    assert!(
+        matches!(error, StoreError::Newer { found, .. } if found == schema::STORE.version() + 1)
+    );
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn start(host: &Host, peer: &Host, listen: &[SocketAddr], at: &[SocketAddr]) -> 
         host.identity.clone(),
         peers,
         host.name.clone(),
-        Arc::clone(&keyring),
+        (Arc::clone(&keyring), post(peer)),
         stop,
     );
     Daemon {

@@ -31,6 +31,19 @@ pub fn boot_time() -> BootTime {
     BootTime::from_nanos(nanos)
 }
 
+/// By how much the wall clock may be off at most, ns; none while nothing synchronises it
+/// (adjtimex(2): STA_UNSYNC).
+pub fn clock_error_ns() -> Option<u64> {
+    // SAFETY: all zeros are a valid `timex`, and with `modes` 0 the kernel only fills it.
+    let (state, timex) = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    let synchronised = state >= 0 && timex.status & libc::STA_UNSYNC == 0;
+    let micros = u64::try_from(timex.maxerror).ok()?;
+    synchronised.then_some(micros.saturating_mul(1_000))
+}
+
 /// What a socket's full buffer refused since it was opened (SO_MEMINFO); wraps.
 ///
 /// # Errors

@@ -1,0 +1,145 @@
+//! Files: put in place whole, with their owner and mode, or not at all.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+
+use super::{ActError, content_file};
+use crate::facts::{FileFact, FileKind, ValueHash};
+
+/// Makes `path` what `fact` says; the content of a regular file is in `dir`.
+pub(super) fn copy(path: &str, fact: &FileFact, dir: &Path) -> Result<(), ActError> {
+    let at = Path::new(path);
+    let failed = |source| failed(at, source);
+    let (user, group) = (user(&fact.owner)?, group(&fact.group)?);
+    if let Some(parent) = at.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    match &fact.kind {
+        FileKind::Directory => {
+            fs::create_dir_all(at).map_err(failed)?;
+            lchown(at, Some(user), Some(group)).map_err(failed)?;
+            fs::set_permissions(at, Permissions::from_mode(fact.mode)).map_err(failed)
+        }
+        FileKind::Link { target } => link(at, target, (user, group)),
+        FileKind::Regular { hash, .. } => {
+            let bytes = fs::read(content_file(dir, hash)).map_err(failed)?;
+            if ValueHash::from(blake3::hash(&bytes)) != *hash {
+                let path = path.to_owned();
+                return Err(ActError::Content { path });
+            }
+            write(at, &bytes, (user, group), fact.mode)
+        }
+        FileKind::Unreadable { why } => Err(failed(io::Error::other(why.clone()))),
+    }
+}
+
+/// Makes a link beside its place and moves it there.
+pub(super) fn link(at: &Path, target: &str, (user, group): (u32, u32)) -> Result<(), ActError> {
+    let beside = beside(at);
+    symlink(target, &beside)
+        .and_then(|()| lchown(&beside, Some(user), Some(group)))
+        .map_err(|source| failed(at, source))?;
+    replace(&beside, at)
+}
+
+/// Writes a file beside its place, with all that belongs to it, and moves it there.
+pub(super) fn write(
+    at: &Path,
+    bytes: &[u8],
+    (user, group): (u32, u32),
+    mode: u32,
+) -> Result<(), ActError> {
+    let beside = beside(at);
+    let make = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
+        lchown(&beside, Some(user), Some(group))?;
+        // After the owner: a change of that takes set-user-id away (chown(2)).
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    };
+    if let Err(source) = make() {
+        let _ = fs::remove_file(&beside);
+        return Err(failed(at, source));
+    }
+    replace(&beside, at)
+}
+
+/// Moves what was made into its place. A directory there is not replaced.
+fn replace(beside: &Path, at: &Path) -> Result<(), ActError> {
+    fs::rename(beside, at).map_err(|source| {
+        let _ = fs::remove_file(beside);
+        failed(at, source)
+    })?;
+    if let Some(parent) = at.parent()
+        && let Ok(parent) = fs::File::open(parent)
+    {
+        let _ = parent.sync_all();
+    }
+    Ok(())
+}
+
+fn beside(at: &Path) -> PathBuf {
+    let mut name = at.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".shadowd-{}", std::process::id()));
+    at.with_file_name(name)
+}
+
+pub(super) fn own(path: &str, owner: &str, of: &str) -> Result<(), ActError> {
+    let (user, group) = (user(owner)?, group(of)?);
+    let at = Path::new(path);
+    let before = fs::symlink_metadata(at).map_err(|source| failed(at, source))?;
+    lchown(at, Some(user), Some(group)).map_err(|source| failed(at, source))?;
+    if before.is_symlink() {
+        return Ok(());
+    }
+    mode(path, before.permissions().mode() & 0o7777)
+}
+
+pub(super) fn mode(path: &str, mode: u32) -> Result<(), ActError> {
+    let at = Path::new(path);
+    let set = || -> io::Result<()> {
+        if fs::symlink_metadata(at)?.is_symlink() {
+            return Err(io::Error::other("it is a link"));
+        }
+        fs::set_permissions(at, Permissions::from_mode(mode))
+    };
+    set().map_err(|source| failed(at, source))
+}
+
+pub(super) fn failed(path: &Path, source: io::Error) -> ActError {
+    let path = path.to_owned();
+    ActError::File { path, source }
+}
+
+/// The number of a user, who may be named by it.
+fn user(name: &str) -> Result<u32, ActError> {
+    let found = User::from_name(name)
+        .ok()
+        .flatten()
+        .map(|user| user.uid.as_raw());
+    found
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| unknown(name))
+}
+
+fn group(name: &str) -> Result<u32, ActError> {
+    let found = Group::from_name(name)
+        .ok()
+        .flatten()
+        .map(|group| group.gid.as_raw());
+    found
+        .or_else(|| name.parse().ok())
+        .ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> ActError {
+    let name = name.to_owned();
+    ActError::Account { name }
+}

@@ -1,0 +1,195 @@
+//! Changes this host so that it could take a group over, one act after the other, each on record
+//! before it is done.
+//!
+//! The daemon's own sandbox writes nothing outside of its state directory, so this runs as
+//! `shadowd --provision DIR`, started by systemd in a transient unit. DIR has `plan.json` with the
+//! acts and the contents of files, each named by its hash. `journal.json` gets a line before each act,
+//! with what undoes it, and one after it with what came of it; what an act replaces is kept in DIR.
+
+mod files;
+mod tools;
+mod undo;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Act, ValueHash};
+
+pub use self::undo::{Undo, undo};
+
+/// The acts.
+pub const PLAN: &str = "plan.json";
+/// What was done.
+pub const JOURNAL: &str = "journal.json";
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// An act begins.
+    Begin {
+        /// Its place in the plan, from 0.
+        number: usize,
+        /// The act.
+        act: Act,
+        /// What undoes it; none when there is nothing to undo.
+        undo: Option<Undo>,
+    },
+    /// It has ended.
+    End {
+        /// Which.
+        number: usize,
+        /// Why it failed; none when it did not.
+        failed: Option<String>,
+    },
+    /// It was undone.
+    Undone {
+        /// Which.
+        number: usize,
+        /// Why that failed; none when it did not.
+        failed: Option<String>,
+    },
+}
+
+/// Why an act failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ActError {
+    /// A file cannot be read or written.
+    #[error("{}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The content is not the one that was announced.
+    #[error("the content for {path} is not the one of the active")]
+    Content {
+        /// For which path.
+        path: String,
+    },
+    /// There is no such user or group.
+    #[error("there is no account {name} on this host")]
+    Account {
+        /// Its name.
+        name: String,
+    },
+    /// A program did not do it.
+    #[error("`{command}` failed: {said}")]
+    Tool {
+        /// With its arguments.
+        command: String,
+        /// What it printed last.
+        said: String,
+    },
+}
+
+/// Carries the plan in `dir` out. One act that fails does not keep the others from being done.
+///
+/// # Errors
+/// The plan cannot be read, or the journal not be written: nothing more is done.
+pub fn provision(dir: &Path) -> io::Result<()> {
+    let plan = fs::read(dir.join(PLAN))?;
+    let acts: Vec<Act> = serde_json::from_slice(&plan).map_err(io::Error::other)?;
+    let mut journal = Journal::open(dir)?;
+    for (number, act) in acts.into_iter().enumerate() {
+        let begun = undo::before(&act, dir, number);
+        let (undo, refused) = match begun {
+            Ok(undo) => (undo, None),
+            Err(error) => (None, Some(error)),
+        };
+        let entry = Entry::Begin {
+            number,
+            act: act.clone(),
+            undo,
+        };
+        journal.write(&entry)?;
+        // What could not be undone is not done.
+        let done = match refused {
+            Some(error) => Err(error),
+            None => perform(&act, dir),
+        };
+        let failed = done.err().map(|error| explain(&error));
+        journal.write(&Entry::End { number, failed })?;
+    }
+    Ok(())
+}
+
+fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
+    match act {
+        Act::Install { package, version } => tools::install(package, Some(version)),
+        Act::Copy { path, fact } => files::copy(path, fact, dir),
+        Act::Own { path, owner, group } => files::own(path, owner, group),
+        Act::Mode { path, mode } => files::mode(path, *mode),
+        Act::Parameter { name, value } => tools::parameter(name, value),
+        Act::Limit { unit, name, value } => {
+            tools::systemctl(&["set-property", unit, &format!("{name}={value}")])
+        }
+        Act::Unmask { unit } => tools::systemctl(&["unmask", unit]),
+        Act::Enable { unit } => tools::systemctl(&["enable", unit]),
+        Act::Disable { unit } => tools::systemctl(&["disable", unit]),
+        Act::Start { unit } => tools::systemctl(&["start", unit]),
+    }
+}
+
+/// An error with all that led to it.
+pub(crate) fn explain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
+}
+
+/// Where the content with this hash is in `dir`.
+pub fn content_file(dir: &Path, hash: &ValueHash) -> PathBuf {
+    dir.join(format!("content-{hash}"))
+}
+
+/// The journal of `dir`; a line that was cut off is none.
+///
+/// # Errors
+/// It cannot be read.
+pub fn journal(dir: &Path) -> io::Result<Vec<Entry>> {
+    let file = match File::open(dir.join(JOURNAL)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let lines = BufReader::new(file).lines();
+    let mut entries = Vec::new();
+    for line in lines {
+        if let Ok(entry) = serde_json::from_str(&line?) {
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
+}
+
+struct Journal(File);
+
+impl Journal {
+    fn open(dir: &Path) -> io::Result<Self> {
+        let path = dir.join(JOURNAL);
+        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
+        // After a line that was cut off a new one begins.
+        if fs::read(&path)?.last().is_some_and(|last| *last != b'\n') {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self(file))
+    }
+
+    /// On the disk before it is done.
+    fn write(&mut self, entry: &Entry) -> io::Result<()> {
+        let mut line = serde_json::to_vec(entry).map_err(io::Error::other)?;
+        line.push(b'\n');
+        self.0.write_all(&line)?;
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! What undoes an act: written down before it is done.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, lchown};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ActError, Entry, Journal, explain, files, journal, tools};
+use crate::facts::Act;
+
+/// What undoes an act.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "undo")]
+pub enum Undo {
+    /// Nothing was there: what is there now goes.
+    Remove {
+        /// Absolute.
+        path: String,
+    },
+    /// A regular file comes back.
+    Restore {
+        /// Absolute.
+        path: String,
+        /// Where its content is kept, in the folder of the journal.
+        kept: String,
+        /// Its owner.
+        user: u32,
+        /// Its group.
+        group: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A link comes back.
+    Relink {
+        /// Absolute.
+        path: String,
+        /// To where.
+        target: String,
+    },
+    /// Owner and mode are as they were.
+    Attributes {
+        /// Absolute.
+        path: String,
+        /// Its owner.
+        user: u32,
+        /// Its group.
+        group: u32,
+        /// Its mode.
+        mode: u32,
+    },
+    /// A kernel parameter is as it was.
+    Parameter {
+        /// As sysctl has it.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A package is as it was.
+    Package {
+        /// Its name.
+        package: String,
+        /// Its version; none when it was not installed.
+        version: Option<String>,
+    },
+    /// `systemctl` with these words.
+    Systemctl {
+        /// The words.
+        words: Vec<String>,
+    },
+}
+
+/// What will undo `act`; what it replaces is kept in `dir`.
+pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo>, ActError> {
+    Ok(match act {
+        Act::Install { package, .. } => Some(Undo::Package {
+            package: package.clone(),
+            version: installed(package),
+        }),
+        Act::Copy { path, .. } => Some(whole(path, dir, number)?),
+        Act::Own { path, .. } | Act::Mode { path, .. } => {
+            let at = Path::new(path);
+            let meta = fs::symlink_metadata(at).map_err(|source| files::failed(at, source))?;
+            Some(Undo::Attributes {
+                path: path.clone(),
+                user: meta.uid(),
+                group: meta.gid(),
+                mode: meta.mode() & 0o7777,
+            })
+        }
+        Act::Parameter { name, .. } => {
+            let file = tools::parameter_file(name);
+            let at = Path::new(&file);
+            let value = fs::read_to_string(at).map_err(|source| files::failed(at, source))?;
+            Some(Undo::Parameter {
+                name: name.clone(),
+                value: value.trim().to_owned(),
+            })
+        }
+        Act::Limit { unit, .. } => words(&["revert", unit]),
+        Act::Unmask { unit } => words(&["mask", unit]),
+        Act::Enable { unit } => words(&["disable", unit]),
+        Act::Disable { unit } => words(&["enable", unit]),
+        Act::Start { unit } => words(&["stop", unit]),
+    })
+}
+
+fn words(words: &[&str]) -> Option<Undo> {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    Some(Undo::Systemctl { words })
+}
+
+/// All that is at a path.
+fn whole(path: &str, dir: &Path, number: usize) -> Result<Undo, ActError> {
+    let at = Path::new(path);
+    let failed = |source| files::failed(at, source);
+    let meta = match fs::symlink_metadata(at) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let path = path.to_owned();
+            return Ok(Undo::Remove { path });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let (path, mode) = (path.to_owned(), meta.mode() & 0o7777);
+    let (user, group) = (meta.uid(), meta.gid());
+    if meta.is_symlink() {
+        let target = fs::read_link(at).map_err(failed)?;
+        let target = target.to_string_lossy().into_owned();
+        return Ok(Undo::Relink { path, target });
+    }
+    if meta.is_file() {
+        let kept = format!("kept-{number}");
+        let bytes = fs::read(at).map_err(failed)?;
+        // Nobody but root reads what was there, whatever its mode was.
+        files::write(&dir.join(&kept), &bytes, (0, 0), 0o600)?;
+        return Ok(Undo::Restore {
+            path,
+            kept,
+            user,
+            group,
+            mode,
+        });
+    }
+    Ok(Undo::Attributes {
+        path,
+        user,
+        group,
+        mode,
+    })
+}
+
+/// The version of a package; none when it is not installed.
+fn installed(package: &str) -> Option<String> {
+    let (program, words) = match Path::new("/usr/bin/dpkg-query").exists() {
+        true => (
+            "dpkg-query",
+            ["-W", "-f=${db:Status-Status} ${Version}", package],
+        ),
+        false => (
+            "rpm",
+            ["-q", "--qf=installed %{VERSION}-%{RELEASE}", package],
+        ),
+    };
+    let output = tools::output(program, &words).ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.strip_prefix("installed ").map(str::to_owned)
+}
+
+/// Undoes what the journal in `dir` says was begun, the last first; what was undone already stays so.
+///
+/// # Errors
+/// The journal cannot be read or written.
+pub fn undo(dir: &Path) -> io::Result<()> {
+    let entries = journal(dir)?;
+    let undone: BTreeSet<usize> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Undone {
+                number,
+                failed: None,
+            } => Some(*number),
+            _ => None,
+        })
+        .collect();
+    let mut journal = Journal::open(dir)?;
+    for entry in entries.iter().rev() {
+        let Entry::Begin {
+            number,
+            undo: Some(undo),
+            ..
+        } = entry
+        else {
+            continue;
+        };
+        if undone.contains(number) {
+            continue;
+        }
+        let failed = take_back(undo, dir).err().map(|error| explain(&error));
+        let number = *number;
+        journal.write(&Entry::Undone { number, failed })?;
+    }
+    Ok(())
+}
+
+fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
+    match undo {
+        Undo::Remove { path } => {
+            let at = Path::new(path);
+            let gone = match fs::symlink_metadata(at) {
+                Ok(meta) if meta.is_dir() => fs::remove_dir(at),
+                Ok(_) => fs::remove_file(at),
+                Err(error) => Err(error),
+            };
+            match gone {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(files::failed(at, error))
+                }
+                _ => Ok(()),
+            }
+        }
+        Undo::Restore {
+            path,
+            kept,
+            user,
+            group,
+            mode,
+        } => {
+            let kept = dir.join(kept);
+            let bytes = fs::read(&kept).map_err(|source| files::failed(&kept, source))?;
+            files::write(Path::new(path), &bytes, (*user, *group), *mode)
+        }
+        Undo::Relink { path, target } => files::link(Path::new(path), target, (0, 0)),
+        Undo::Attributes {
+            path,
+            user,
+            group,
+            mode,
+        } => {
+            let at = Path::new(path);
+            lchown(at, Some(*user), Some(*group)).map_err(|source| files::failed(at, source))?;
+            match at.is_symlink() {
+                true => Ok(()),
+                false => files::mode(path, *mode),
+            }
+        }
+        Undo::Parameter { name, value } => tools::parameter(name, value),
+        Undo::Package { package, version } => match version {
+            Some(version) => tools::install(package, Some(version)),
+            None => tools::remove(package),
+        },
+        Undo::Systemctl { words } => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            tools::systemctl(&words)
+        }
+    }
+}

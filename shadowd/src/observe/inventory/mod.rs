@@ -1,0 +1,18 @@
+//! What is on this host, of what a profile asks for: files, packages, units, room, reach.
+//!
+//! Reads and never changes. Everything is bounded in size and time, and what could not be found out
+//! says why. Files are hashed again only after they changed.
+
+mod accounts;
+pub mod certificates;
+mod environment;
+pub mod files;
+#[cfg(test)]
+pub(crate) mod fuzz;
+pub mod host;
+mod packages;
+pub mod reach;
+pub mod units;
+
+pub use files::{FileReader, HashRules};
+pub use packages::{PackageError, Packages};
