@@ -43,6 +43,12 @@ struct Arguments {
     /// Make one check of a drill; systemd starts this.
     #[arg(long, value_name = "JSON", hide = true)]
     drill_check: Option<String>,
+    /// Carry out the acts planned in a folder; systemd starts this.
+    #[arg(long, value_name = "DIR", hide = true)]
+    provision: Option<PathBuf>,
+    /// Undo the acts done in a folder; systemd starts this.
+    #[arg(long, value_name = "DIR", hide = true)]
+    provision_undo: Option<PathBuf>,
     /// Where the identity lives.
     #[arg(
         long,
@@ -59,6 +65,10 @@ fn main() -> ExitCode {
         shadowd::run::hold(place)
     } else if let Some(probe) = &arguments.drill_check {
         shadowd::run::check_one(probe)
+    } else if let Some(dir) = &arguments.provision {
+        shadowd::run::provision(dir)
+    } else if let Some(dir) = &arguments.provision_undo {
+        shadowd::run::undo(dir)
     } else if arguments.create_identity {
         shadowd::run::create_identity(&arguments.state_dir).map(|id| println!("{id}"))
     } else if arguments.check {

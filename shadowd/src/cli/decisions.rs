@@ -152,7 +152,8 @@ fn refused(code: Code, message: String, remedy: &str) -> Failure {
     CallError::Refused(Refusal::new(code, message, remedy)).into()
 }
 
-async fn group_of(client: &Client, group: Option<&Name>) -> Result<Name, Failure> {
+/// The group that is meant.
+pub(super) async fn group_of(client: &Client, group: Option<&Name>) -> Result<Name, Failure> {
     if let Some(group) = group {
         return Ok(group.clone());
     }

@@ -71,6 +71,21 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// The file could not be read.
+    #[error("cannot read {}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// This host could not be shown to be ready.
+    #[error("this host is not proven ready for {group}")]
+    NotReady {
+        /// The group.
+        group: Name,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -97,6 +112,7 @@ impl Failure {
                 | CallError::TimedOut { .. },
             )
             | Self::NoIdentity { .. } => 3,
+            Self::Unreadable { .. } | Self::NotReady { .. } => 1,
             Self::Test { .. } | Self::Drill { .. } | Self::File { .. } | Self::Output(_) => 1,
         }
     }

@@ -16,6 +16,7 @@ mod history;
 mod hooks;
 mod human;
 mod map;
+mod profile;
 mod provider;
 mod show;
 mod table;
@@ -136,6 +137,8 @@ pub async fn run(arguments: Arguments, out: &mut dyn Write, terminal: bool) -> R
             let text = format!("{}\n", answer.id);
             screen.show(&answer, text)
         }
+        Command::Ready(wanted) => profile::ready(&client, screen, &wanted).await,
+        Command::Profile(wanted) => profile::run(&client, screen, wanted).await,
         Command::Failover(wanted) => failover::run(&client, screen, wanted).await,
         Command::Provider(wanted) => provider::run(&wanted, screen),
         Command::Completion { shell } => {

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootTime, CaptureCost, Cause, DrillReport, Epoch, HistoryStatus, HostId, Losses, Name,
-    PathStatus, PolicyStatus, ProbeStatus, Protection, ReceiverStatus, RedundancyStatus, Role,
-    TableStatus, UnitMode, Vip,
+    PathStatus, PolicyStatus, ProbeStatus, ProfileStatus, Protection, ReceiverStatus,
+    RedundancyStatus, Role, TableStatus, UnitMode, Vip,
 };
 
 /// All of it.
@@ -44,6 +44,9 @@ pub struct Status {
     /// The last drill of each group that had one on this host.
     #[serde(default)]
     pub drills: Vec<DrillReport>,
+    /// The profile of each group, in short.
+    #[serde(default)]
+    pub profiles: Vec<ProfileStatus>,
 }
 
 /// One group, as this member sees it.

@@ -15,7 +15,7 @@ mod words;
 
 use crate::decide::profile::fuzz as profile;
 use crate::observe::inventory::fuzz as inventory;
-use crate::{act, cli, config, ethernet, link, observe, serve, store};
+use crate::{act, cli, config, ethernet, link, observe, run, serve, store};
 
 /// One decoder.
 struct Target {
@@ -57,6 +57,7 @@ const TARGETS: &[Target] = &[
         ethernet::fuzz::summed_statement,
         ethernet::fuzz::frames,
     ),
+    target("letter", run::fuzz::letter, run::fuzz::letters),
     target("profile-version", profile::version, profile::versions),
     target("dns", observe::fuzz::dns, observe::fuzz::dns_packets),
     // From the kernel.

@@ -11,6 +11,7 @@ use super::drill::Drills;
 use super::failover::Input;
 use super::handovers::HandoverAnswer;
 use super::history::History;
+use super::profile::Profiles;
 use super::record::Recorder;
 use super::tap::Tap;
 use crate::config::settings::Settings;
@@ -21,12 +22,12 @@ use crate::facts::{
 };
 use crate::link::Keyring;
 use crate::observe::sys::boot_time;
-use crate::serve::Answers;
 use crate::serve::protocol::{
     AtQuery, Code, CoreNow, Decisions, Drills as AllDrills, HANDOVER_TIMEOUT, HandoverDone,
-    LiveRequest, OrderDone, Recorded, RecordedDecision, RecordedSum, Records, RecordsQuery,
+    LiveRequest, OrderDone, Ready, Recorded, RecordedDecision, RecordedSum, Records, RecordsQuery,
     Refusal, SumQuery,
 };
+use crate::serve::{Answers, ProfileAnswer, ProfileQuestion};
 
 /// The failover loop publishes at least this often while it turns: twice its own rhythm.
 const VIEW_LASTS: Duration = Duration::from_millis(200);
@@ -85,6 +86,7 @@ pub struct Board {
     receivers: RwLock<Vec<ReceiverStatus>>,
     tap: Option<Tap>,
     drills: Arc<Drills>,
+    profiles: Arc<Profiles>,
 }
 
 impl Board {
@@ -96,7 +98,7 @@ impl Board {
         recorder: Recorder,
         history: History,
         inputs: mpsc::Sender<Input>,
-        drills: Arc<Drills>,
+        (drills, profiles): (Arc<Drills>, Arc<Profiles>),
     ) -> Self {
         let started = boot_time();
         Self {
@@ -115,6 +117,7 @@ impl Board {
             receivers: RwLock::default(),
             tap: None,
             drills,
+            profiles,
         }
     }
 
@@ -150,6 +153,20 @@ impl Board {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = observation;
         *self.capture.write().unwrap_or_else(PoisonError::into_inner) = capture;
+    }
+
+    /// What is known of profiles.
+    pub fn profiles(&self) -> &Arc<Profiles> {
+        &self.profiles
+    }
+
+    /// Who owns each group, if somebody is known to.
+    pub fn owners(&self) -> Vec<(Name, Option<Name>)> {
+        let view = self.failover.read().unwrap_or_else(PoisonError::into_inner);
+        let groups = view.groups.iter();
+        groups
+            .map(|group| (group.group.clone(), group.active.clone()))
+            .collect()
     }
 
     /// The recorded observations.
@@ -302,6 +319,7 @@ impl Answers for Board {
             warnings: self.warnings(&capture),
             capture,
             drills: self.drills.reports(),
+            profiles: self.profiles.status(),
             receivers: self
                 .receivers
                 .read()
@@ -377,6 +395,18 @@ impl Answers for Board {
 
     fn drills(&self) -> AllDrills {
         self.drills.answer()
+    }
+
+    fn ready(&self) -> Ready {
+        self.profiles.ready()
+    }
+
+    async fn profile(
+        &self,
+        group: Name,
+        question: ProfileQuestion,
+    ) -> Result<ProfileAnswer, Refusal> {
+        self.profiles.ask(group, question).await
     }
 
     async fn order(&self, group: Name, order: PolicyOrder) -> Result<OrderDone, Refusal> {

@@ -17,6 +17,7 @@ use super::guards::{Guards, release_forgotten};
 use super::history::{History, Totals};
 use super::memory::{boot_id, take_over};
 use super::parts::Parts;
+use super::profile::Profiles;
 use super::record::{OnKept, Recorder};
 use super::tap::Tap;
 use super::{check, keep, logging, notify};
@@ -162,7 +163,7 @@ async fn daemon(
         recorder.clone(),
         history.clone(),
         inputs.clone(),
-        Arc::clone(&drills),
+        (Arc::clone(&drills), Profiles::new()),
     );
     drills.follow();
     let board = Arc::new(board.with_tap(tap));

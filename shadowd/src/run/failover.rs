@@ -83,6 +83,13 @@ pub enum Input {
         /// Where the answer goes.
         reply: oneshot::Sender<Result<(BootTime, Box<Group>), Refusal>>,
     },
+    /// Whether this host has what the profile of a group asks for.
+    Readiness {
+        /// The group.
+        group: Name,
+        /// It has.
+        ready: bool,
+    },
     /// The minute of the day, local time.
     Minute(u16),
     /// A promise of this group is on the disk.
@@ -297,6 +304,13 @@ impl Failover {
                 let group = self.group_named(&group);
                 let core = group.map(|group| (now, self.groups[group].core.checkpoint()));
                 let _ = reply.send(core);
+            }
+            Input::Readiness { group, ready } => {
+                let mut groups = self.groups.iter_mut();
+                let group = groups.find(|one| one.core.settings().name == group);
+                if let Some(group) = group {
+                    group.core.on_readiness(ready, now);
+                }
             }
             Input::Minute(minute) => {
                 for group in &mut self.groups {

@@ -33,6 +33,7 @@ mod notify;
 mod parts;
 mod peer;
 mod policy;
+mod profile;
 mod provider;
 mod readings;
 mod record;
@@ -47,3 +48,6 @@ mod witness;
 pub use check::StartError;
 pub use daemon::{check_configuration, check_file, create_identity, remove_guards, run};
 pub use drill::{check_one, hold};
+#[cfg(test)]
+pub(crate) use profile::fuzz;
+pub use profile::{provision, undo};

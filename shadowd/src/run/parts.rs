@@ -17,6 +17,7 @@ use super::daemon::VERSION;
 use super::failover::Input;
 use super::guards::Guards;
 use super::history::Totals;
+use super::profile::{ProfileStart, Profiling};
 use super::provider;
 use super::record::Recorder;
 use super::start::{FailoverStart, start_failover, start_workers, watch_host};
@@ -26,7 +27,7 @@ use crate::act::units::Units;
 use crate::config::settings::Settings;
 use crate::decide::serving::Serving;
 use crate::facts::{Epoch, Kept, Memory, Name, Protection};
-use crate::link::{Identity, Keyring, Listener, Post};
+use crate::link::{Identity, Keyring, Letter, Listener, Post};
 use crate::observe::turns::Turns;
 use crate::serve::{MetricsListener, Socket};
 
@@ -87,7 +88,11 @@ impl Parts {
         let mut failover = start_failover(self.failover(jobs, turns), inbox).await?;
         // An owner that was paused is heard again once the streams are up: nothing slow before.
         let (stop, stopped) = watch::channel(false);
-        let mut tasks = self.tasks(listener, socket, &stopped);
+        let names = self.settings.peers.iter().map(|peer| peer.name.clone());
+        let (post, letters) = Post::new(names);
+        let post = Arc::new(post);
+        let mut tasks = self.tasks((listener, &post), socket, &stopped);
+        let mut profiling = self.profiling(post, letters)?;
         let _watches = watch_host(&self.settings, &self.inputs).await?;
         let stop_capture = Arc::new(AtomicBool::new(false));
         let capture_thread = capturing.begin(
@@ -116,6 +121,7 @@ impl Parts {
                 if asked.restart {
                     // What takes its time ends while the heartbeats still go on.
                     stop_capture.store(true, Ordering::Relaxed);
+                    profiling.end().await;
                     ended(&capture_thread, CAPTURE_WITHIN).await;
                 }
                 let kept = going_on(&self.settings, &self.path);
@@ -129,9 +135,31 @@ impl Parts {
         }
         stop_capture.store(true, Ordering::Relaxed);
         let _ = stop.send(true);
+        profiling.end().await;
         while tasks.join_next().await.is_some() {}
         let _ = capture_thread.join();
         end
+    }
+
+    /// Starts the thread of the profiles.
+    fn profiling(
+        &self,
+        post: Arc<Post>,
+        letters: mpsc::Receiver<Letter>,
+    ) -> anyhow::Result<Profiling> {
+        let start = ProfileStart {
+            settings: self.settings.clone(),
+            identity: self.identity.clone(),
+            recorder: self.recorder.clone(),
+            board: Arc::clone(&self.board),
+            post,
+            inputs: self.inputs.clone(),
+            letters,
+            profiles: Arc::clone(self.board.profiles()),
+        };
+        start
+            .start()
+            .context("the thread of the profiles cannot be started")
     }
 
     /// The units that are watched for whether they answer.
@@ -163,7 +191,7 @@ impl Parts {
 
     fn tasks(
         &mut self,
-        listener: Listener,
+        (listener, post): (Listener, &Arc<Post>),
         socket: Socket,
         stopped: &watch::Receiver<bool>,
     ) -> Tasks {
@@ -175,13 +203,11 @@ impl Parts {
                 .await
                 .context("the socket failed")
         });
-        let names = self.settings.peers.iter().map(|peer| peer.name.clone());
-        let (post, _letters) = Post::new(names);
         let streams = listener.run(
             self.identity.clone(),
             self.settings.peers.clone(),
             self.settings.host.name.clone(),
-            (Arc::clone(&self.keyring), Arc::new(post)),
+            (Arc::clone(&self.keyring), Arc::clone(post)),
             stopped.clone(),
         );
         tasks.spawn(async move { streams.await.context("the streams failed") });
@@ -197,7 +223,7 @@ impl Parts {
 }
 
 /// Waits until the thread has ended, but no longer than `within`.
-async fn ended(thread: &JoinHandle<()>, within: Duration) {
+pub(super) async fn ended(thread: &JoinHandle<()>, within: Duration) {
     let looks = async {
         while !thread.is_finished() {
             tokio::time::sleep(LOOK).await;

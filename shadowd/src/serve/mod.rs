@@ -11,6 +11,7 @@ mod history;
 mod hooks;
 mod metrics;
 mod policy;
+mod profile;
 pub mod protocol;
 mod routes;
 mod socket;
@@ -20,11 +21,12 @@ use std::sync::Arc;
 
 use crate::facts::{DrillReport, Event, LastNotice, Name, Observation, PolicyOrder, Status};
 use protocol::{
-    AtQuery, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Recorded,
+    AtQuery, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Ready, Recorded,
     RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
 
 pub use metrics::{Metrics, MetricsBindError, MetricsListener};
+pub use profile::{ProfileAnswer, ProfileQuestion};
 pub use socket::{BindError, Counters, MAX_CONNECTIONS, REQUEST_TIMEOUT, Socket};
 
 /// What the daemon knows and does, as the socket asks for it.
@@ -124,6 +126,20 @@ pub trait Answers: Send + Sync + 'static {
 
     /// What came of drills. Called on an async worker: must return at once.
     fn drills(&self) -> Drills;
+
+    /// Whether this host could take its groups over. Called on an async worker: must return at once.
+    fn ready(&self) -> Ready;
+
+    /// What is known of the profile of `group`, or what an operator wants of it. The caller waits at
+    /// most [`protocol::PROFILE_TIMEOUT`] and then drops the future.
+    ///
+    /// # Errors
+    /// A refusal: why, and what to do.
+    fn profile(
+        &self,
+        group: Name,
+        question: ProfileQuestion,
+    ) -> impl Future<Output = Result<ProfileAnswer, Refusal>> + Send;
 
     /// Takes an operator's order for `group`; returns when what it began has ended, as
     /// [`Self::handover`] does.

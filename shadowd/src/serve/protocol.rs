@@ -7,6 +7,7 @@ mod decisions;
 mod drill;
 mod history;
 mod policy;
+mod profile;
 
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ pub use history::{
 pub use policy::{
     DEFAULT_FREEZE, FREEZE, FreezeRequest, MAINTENANCE, MAX_ORDER, MAX_REASON, MaintenanceRequest,
     OrderDone, UNFREEZE, UnfreezeRequest,
+};
+
+pub use profile::{
+    ActBatch, ActLine, ActOrder, ActState, DiffQuery, Expected, ExpectedDependency,
+    ExpectedResource, ExpectedUnit, ExportedVersion, GroupReady, MAX_IMPORT_BYTES, PROFILE,
+    PROFILE_ACCURACY, PROFILE_ACTS, PROFILE_DIFF, PROFILE_EXPORT, PROFILE_IMPORT, PROFILE_ORDER,
+    PROFILE_TIMEOUT, PROFILE_VERSIONS, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder,
+    ProfileOrderDone, ProfileQuery, ProfileVersions, READY, Ready, ResourceAccuracy, ShownNeed,
+    ShownProfile, VERSION_FORMS, VersionLine, profile_path,
 };
 
 /// Where the daemon listens unless told otherwise.
@@ -100,10 +110,15 @@ pub fn hook_test_path(name: &Name) -> String {
     HOOK_TEST.replace("{name}", &segment(name))
 }
 
-/// A name as one segment of a path, percent-encoded (RFC 3986 section 2.1).
+/// A name as one segment of a path.
 fn segment(name: &Name) -> String {
-    let mut encoded = String::with_capacity(name.as_str().len());
-    for byte in name.as_str().bytes() {
+    segment_of(name.as_str())
+}
+
+/// Text as one segment of a path or a query, percent-encoded (RFC 3986 section 2.1).
+fn segment_of(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {
@@ -111,6 +126,13 @@ fn segment(name: &Name) -> String {
         }
     }
     encoded
+}
+
+/// Parameters of a path, percent-encoded.
+pub fn query(parameters: &[(&str, &str)]) -> String {
+    let parameters = parameters.iter();
+    let parameters = parameters.map(|(name, value)| format!("{name}={}", segment_of(value)));
+    parameters.collect::<Vec<String>>().join("&")
 }
 
 /// The state of the daemon.
@@ -338,6 +360,8 @@ pub enum Code {
     Stopping,
     /// No observation is recorded at the wanted time.
     NothingRecorded,
+    /// No version of the profile has this name here.
+    UnknownVersion,
     /// A code of a newer daemon.
     #[serde(other)]
     Unknown,
@@ -374,6 +398,7 @@ impl Refusal {
             | Code::UnknownGroup
             | Code::UnknownMember
             | Code::UnknownReceiver
+            | Code::UnknownVersion
             | Code::NothingRecorded => 404,
             Code::WrongMethod => 405,
             Code::NotActive | Code::NotEligible | Code::Busy => 409,

@@ -17,7 +17,7 @@ use super::protocol::{
     self, Code, ErrorAnswer, Events, EventsQuery, Flows, HandoverRequest, Id, Peers, Probes,
     Refusal, StatusAnswer, Top, Units,
 };
-use super::{Answers, Counters, Metrics, decisions, drill, history, hooks, policy};
+use super::{Answers, Counters, Metrics, decisions, drill, history, hooks, policy, profile};
 use crate::facts::Name;
 
 /// Who is at the other end of a connection, as the kernel says (SO_PEERCRED, unix(7)).
@@ -85,6 +85,7 @@ pub(super) fn router<A: Answers>(
         .merge(history::router::<A>())
         .merge(hooks::router::<A>())
         .merge(policy::router::<A>())
+        .merge(profile::router::<A>())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(protocol::MAX_REQUEST_BYTES))
@@ -240,7 +241,7 @@ pub(super) fn request_of<T: DeserializeOwned>(
         .map_err(|error| bad(format!("group: {error}")))?;
     let body = body.map_err(|error| {
         if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            let message = format!("the body exceeds {} bytes", protocol::MAX_REQUEST_BYTES);
+            let message = "the body is too long";
             Refusal::new(Code::TooLarge, message, "send a shorter body")
         } else {
             bad(error.body_text())

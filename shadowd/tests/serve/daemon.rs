@@ -18,10 +18,10 @@ use shadowd::facts::{
     UnitMode, UnitStatus, UnitUse, VipStatus,
 };
 use shadowd::serve::protocol::{
-    AtQuery, Code, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Record,
+    AtQuery, Code, CoreNow, Decisions, Drills, HandoverDone, LiveRequest, OrderDone, Ready, Record,
     Recorded, RecordedDecision, RecordedSum, Records, RecordsQuery, Refusal, SumQuery,
 };
-use shadowd::serve::{Answers, Counters, Socket};
+use shadowd::serve::{Answers, Counters, ProfileAnswer, ProfileQuestion, Socket};
 use tokio::sync::{Notify, watch};
 
 /// 2026-11-20 12:00:00 UTC, the only moment that is recorded.
@@ -133,6 +133,7 @@ pub fn status() -> Status {
         warnings: vec!["group web has no protection".to_owned()],
         receivers: super::hooks::receivers(),
         drills: Vec::new(),
+        profiles: super::profile::status(),
     }
 }
 
@@ -314,6 +315,14 @@ impl Answers for Fixed {
 
     fn drills(&self) -> Drills {
         super::drill::all()
+    }
+
+    fn ready(&self) -> Ready {
+        super::profile::ready()
+    }
+
+    async fn profile(&self, _: Name, asked: ProfileQuestion) -> Result<ProfileAnswer, Refusal> {
+        super::profile::answer(asked)
     }
 
     fn recorded_at(&self, query: AtQuery) -> Result<Recorded, Refusal> {

@@ -12,6 +12,7 @@ mod hooks;
 mod map;
 mod metrics;
 mod policy;
+mod profile;
 mod scratch;
 mod shadowctl;
 mod socket;

@@ -62,6 +62,7 @@ group web  this host is active for 1m 00s, a is active, epoch 4
   2001:db8::10/64  eth0       yes   none          -
   UNIT           MODE  STATE   MAIN PID
   nginx.service  warm  active       812
+  profile version 3 (ambqgaydam), not ready: 1 item (1 of 3 ready): package nginx: 1.18.0 here, 1.22.1-9 on the active
 
 PEER  ADDRESS         STREAM         HEARD  ROUND TRIP       P99
 b     192.0.2.2:7421  up      10.00 ms ago    182.4 us  410.0 us

@@ -47,7 +47,7 @@ http {
         listen 80 backlog=4096;
         listen [::]:80 backlog=4096;
         root /var/www/html;
-        add_header X-Host @HOST@ always;
+        add_header X-Host $hostname always;
         location /stats { access_log off; return 204; }
     }
 }
@@ -88,11 +88,7 @@ pub fn prepare(state: &State, host: &Host) -> Result<()> {
         "etc/systemd/journald.conf.d/lab.conf",
         "[Journal]\nStorage=volatile\n",
     )?;
-    place(
-        &upper,
-        "etc/nginx/nginx.conf",
-        &NGINX.replace("@HOST@", &host.name),
-    )?;
+    place(&upper, "etc/nginx/nginx.conf", NGINX)?;
     place(
         &upper,
         "var/www/html/index.html",

@@ -37,6 +37,10 @@ pub(in super::super) fn status(answer: &StatusAnswer, paint: Paint) -> String {
         if let Some(report) = drills.find(|report| report.group == group.group) {
             text.push_str(&super::drill::line(report, paint));
         }
+        let mut profiles = status.profiles.iter();
+        if let Some(profile) = profiles.find(|profile| profile.group == group.group) {
+            text.push_str(&super::profile::line(profile, paint));
+        }
     }
     for witness in &status.witnessed {
         text.push('\n');

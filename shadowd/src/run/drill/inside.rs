@@ -3,7 +3,7 @@
 use crate::act::drill as place;
 
 /// This program, also when a newer one took its place meanwhile.
-pub(super) fn program() -> Result<String, String> {
+pub(in crate::run) fn program() -> Result<String, String> {
     let path = std::env::current_exe().map_err(|error| error.to_string())?;
     let path = path.into_os_string().into_string();
     let path = path.map_err(|_| "the path of the daemon is not UTF-8".to_owned())?;

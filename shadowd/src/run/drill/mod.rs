@@ -24,6 +24,7 @@ use crate::facts::{DrillRecord, DrillReport, DrillState, GroupStatus, LiveDrill,
 use crate::serve::protocol::{Code, Drills as Answer, Refusal};
 use crate::store::drills as file;
 
+pub(super) use inside::program;
 pub use inside::{check_one, hold};
 
 /// How often the schedule is looked at.

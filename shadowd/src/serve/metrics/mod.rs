@@ -13,6 +13,7 @@ mod listen;
 mod notices;
 mod own;
 mod paths;
+mod profiles;
 mod units;
 
 use std::fmt;
@@ -94,6 +95,7 @@ impl Collector for Snapshot {
         daemon::failover(self, &mut encoder)?;
         notices::notices(self, &mut encoder)?;
         drills::drills(self, &mut encoder)?;
+        profiles::profiles(self, &mut encoder)?;
         daemon::probes(self, &mut encoder)?;
         host::host(self, &mut encoder)?;
         units::units(self, &mut encoder)?;

@@ -177,6 +177,7 @@ fn status() -> Status {
             redundancy: None,
             lost_paths: Vec::new(),
         }],
+        profiles: Vec::new(),
         witnessed: Vec::new(),
         peers: vec![PeerStatus {
             host: name("b"),

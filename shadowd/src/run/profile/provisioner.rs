@@ -1,0 +1,382 @@
+//! Makes this host ready, as far as its policy goes: fetches contents, has systemd run the acts,
+//! tells what came of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use crate::act::hooks::{End, Hooks, Run};
+use crate::act::provision::{Entry, PLAN, content_file, journal};
+use crate::config::settings::{CommandSettings, ProfileSettings};
+use crate::decide::profile::provision::{contents, plan};
+use crate::facts::{Act, BootTime, Name, Readiness, ValueHash};
+use crate::run::drill::program;
+
+/// A batch is ended after so long: packages have to be fetched and configured.
+const WITHIN: Duration = Duration::from_secs(900);
+/// Contents that do not come are waited for so long.
+const CONTENTS_WITHIN: Duration = Duration::from_secs(20);
+/// They are asked for again after this.
+const ASK_EVERY: Duration = Duration::from_secs(4);
+/// Contents that are asked for at once.
+const ASKED_MAX: usize = 4;
+/// Between two batches, and between two tries of one that failed: the first, doubling, to the last.
+const REST: Duration = Duration::from_secs(5);
+const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// The file that says that an operator wants nothing more to be done.
+const HELD: &str = "held";
+/// Batches whose journals are kept.
+const KEPT: usize = 64;
+
+/// What a turn came to.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing to do, or something is under way.
+    Wait,
+    /// These contents are wanted from the other members.
+    Ask(Vec<(String, ValueHash)>),
+    /// A batch has ended: a sentence for each act.
+    Done(Vec<String>),
+}
+
+/// One group's provisioner.
+pub(super) struct Provisioner {
+    group: Name,
+    /// Where batches are kept.
+    folder: PathBuf,
+    hooks: Arc<Hooks>,
+    gathering: Option<Gathering>,
+    running: Option<Running>,
+    next_at: BootTime,
+    retry: Duration,
+}
+
+/// A batch that systemd carries out, or takes back.
+struct Running {
+    dir: PathBuf,
+    what: Work,
+    /// Lines of its journal that were there before.
+    known: usize,
+    task: JoinHandle<Result<End, String>>,
+}
+
+/// What is done with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    Do,
+    Undo,
+}
+
+/// A batch whose contents are not all here.
+struct Gathering {
+    acts: Vec<Act>,
+    wanted: BTreeSet<(String, ValueHash)>,
+    found: BTreeMap<ValueHash, Vec<u8>>,
+    until: BootTime,
+    ask_at: BootTime,
+}
+
+impl Provisioner {
+    pub fn new(group: Name, state_dir: &Path, now: BootTime) -> Self {
+        Self {
+            folder: state_dir.join("provision").join(group.as_str()),
+            group,
+            hooks: Arc::default(),
+            gathering: None,
+            running: None,
+            next_at: now,
+            retry: RETRY.0,
+        }
+    }
+
+    /// A content came. One that nobody asked for is dropped.
+    pub fn on_content(&mut self, bytes: Vec<u8>) {
+        let hash = ValueHash::from(blake3::hash(&bytes));
+        if let Some(gathering) = &mut self.gathering
+            && gathering.wanted.iter().any(|(_, wanted)| *wanted == hash)
+        {
+            gathering.found.insert(hash, bytes);
+        }
+    }
+
+    /// Goes on; `readiness` is what this host lacks.
+    pub async fn on_turn(
+        &mut self,
+        readiness: Option<&Readiness>,
+        rules: &ProfileSettings,
+        now: BootTime,
+    ) -> Step {
+        if let Some(running) = &self.running {
+            return match running.task.is_finished() {
+                true => self.finish(now).await,
+                false => Step::Wait,
+            };
+        }
+        if let Some(gathering) = self.gathering.take() {
+            return self.gather(gathering, now);
+        }
+        let free = now >= self.next_at && !self.is_held();
+        let Some(readiness) = readiness.filter(|_| free) else {
+            return Step::Wait;
+        };
+        let acts = plan(readiness, rules);
+        if acts.is_empty() {
+            return Step::Wait;
+        }
+        let gathering = Gathering {
+            wanted: contents(&acts),
+            acts,
+            found: BTreeMap::new(),
+            until: now.after(CONTENTS_WITHIN),
+            ask_at: now,
+        };
+        self.gather(gathering, now)
+    }
+
+    fn gather(&mut self, mut gathering: Gathering, now: BootTime) -> Step {
+        let missing = gathering.wanted.iter();
+        let missing = missing.filter(|(_, hash)| !gathering.found.contains_key(hash));
+        let missing: Vec<(String, ValueHash)> = missing.take(ASKED_MAX).cloned().collect();
+        if missing.is_empty() || now >= gathering.until {
+            return self.begin(gathering, now);
+        }
+        let due = now >= gathering.ask_at;
+        if due {
+            gathering.ask_at = now.after(ASK_EVERY);
+        }
+        self.gathering = Some(gathering);
+        match due {
+            true => Step::Ask(missing),
+            false => Step::Wait,
+        }
+    }
+
+    fn begin(&mut self, gathering: Gathering, now: BootTime) -> Step {
+        let Gathering { acts, found, .. } = gathering;
+        let has_content = |act: &Act| {
+            let needed = contents(std::slice::from_ref(act));
+            needed.iter().all(|(_, hash)| found.contains_key(hash))
+        };
+        let acts: Vec<Act> = acts.into_iter().filter(has_content).collect();
+        if acts.is_empty() {
+            self.fall_back(now);
+            return Step::Wait;
+        }
+        let dir = match self.write(&acts, &found) {
+            Ok(dir) => dir,
+            Err(error) => {
+                warn!(group = %self.group, %error, "a batch of acts cannot be written");
+                self.fall_back(now);
+                return Step::Wait;
+            }
+        };
+        self.start(dir, Work::Do);
+        Step::Wait
+    }
+
+    fn start(&mut self, dir: PathBuf, what: Work) {
+        let (hooks, group, at) = (Arc::clone(&self.hooks), self.group.clone(), dir.clone());
+        let known = journal(&dir).map_or(0, |entries| entries.len());
+        let task = tokio::spawn(async move { run(&hooks, &group, &at, what).await });
+        self.running = Some(Running {
+            dir,
+            what,
+            known,
+            task,
+        });
+    }
+
+    /// Whether an operator undid something and wants nothing more to be done.
+    pub fn is_held(&self) -> bool {
+        self.folder.join(HELD).exists()
+    }
+
+    /// Goes on after an undo.
+    ///
+    /// # Errors
+    /// The note that it is held cannot be removed.
+    pub fn resume(&mut self) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(HELD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a batch back, and does nothing more until [`Self::resume`].
+    ///
+    /// # Errors
+    /// There is no such batch, or another is at work: in words.
+    pub fn undo(&mut self, number: u64) -> Result<(), String> {
+        if self.running.is_some() {
+            return Err("other acts are under way".to_owned());
+        }
+        let numbers = numbers(&self.folder).map_err(|error| error.to_string())?;
+        if !numbers.contains(&number) {
+            return Err(format!("there is no batch {number}"));
+        }
+        fs::write(self.folder.join(HELD), "").map_err(|error| error.to_string())?;
+        self.gathering = None;
+        self.start(self.folder.join(number.to_string()), Work::Undo);
+        Ok(())
+    }
+
+    /// The batches that are kept, oldest first, with their journals.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn batches(&self) -> io::Result<Vec<(u64, Vec<Entry>)>> {
+        let numbers = numbers(&self.folder)?.into_iter();
+        let batches = numbers.map(|number| {
+            let entries = journal(&self.folder.join(number.to_string()))?;
+            Ok((number, entries))
+        });
+        batches.collect()
+    }
+
+    fn fall_back(&mut self, now: BootTime) {
+        self.next_at = now.after(self.retry);
+        self.retry = (self.retry * 2).min(RETRY.1);
+    }
+
+    /// Plan and contents of a batch, in a folder of its own.
+    fn write(&self, acts: &[Act], found: &BTreeMap<ValueHash, Vec<u8>>) -> io::Result<PathBuf> {
+        let numbers = numbers(&self.folder)?;
+        for old in numbers.iter().rev().skip(KEPT - 1) {
+            fs::remove_dir_all(self.folder.join(old.to_string()))?;
+        }
+        let next = numbers.last().map_or(1, |last| last + 1);
+        let dir = self.folder.join(next.to_string());
+        // Contents of configuration are nobody's business.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)?;
+        for (hash, bytes) in found {
+            fs::write(content_file(&dir, hash), bytes)?;
+        }
+        fs::write(
+            dir.join(PLAN),
+            serde_json::to_vec(acts).map_err(io::Error::other)?,
+        )?;
+        Ok(dir)
+    }
+
+    /// What came of the batch: in words, and when the next one may begin.
+    async fn finish(&mut self, now: BootTime) -> Step {
+        let Some(running) = self.running.take() else {
+            return Step::Wait;
+        };
+        let Running {
+            dir, what, known, ..
+        } = running;
+        let end = running
+            .task
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()));
+        let entries = journal(&dir).unwrap_or_default();
+        let mut told = told(&entries, known);
+        let failed = !matches!(end, Ok(End::Exited(0)))
+            || entries.iter().any(|entry| {
+                matches!(
+                    entry,
+                    Entry::End {
+                        failed: Some(_),
+                        ..
+                    }
+                )
+            });
+        match end {
+            Ok(End::Exited(0)) => {}
+            Ok(end) => told.push(format!(
+                "the acts in {} did not end well: {end}",
+                dir.display()
+            )),
+            Err(why) => told.push(format!(
+                "the acts in {} were not begun: {why}",
+                dir.display()
+            )),
+        }
+        if failed && what == Work::Do {
+            self.fall_back(now);
+        } else {
+            self.retry = RETRY.0;
+            self.next_at = now.after(REST);
+        }
+        Step::Done(told)
+    }
+}
+
+/// The numbers of the batches in a folder, in order.
+fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A sentence for each act, of what was written after `known` lines.
+fn told(entries: &[Entry], known: usize) -> Vec<String> {
+    let acts = entries.iter().filter_map(|entry| match entry {
+        Entry::Begin { number, act, .. } => Some((*number, act.to_string())),
+        _ => None,
+    });
+    let acts: BTreeMap<usize, String> = acts.collect();
+    let name = |number: &usize| acts.get(number).map(String::as_str).unwrap_or_default();
+    let ends = entries.iter().skip(known).filter_map(|entry| match entry {
+        Entry::Begin { .. } => None,
+        Entry::End {
+            number,
+            failed: None,
+        } => Some(format!("done: {}", name(number))),
+        Entry::Undone {
+            number,
+            failed: None,
+        } => Some(format!("undone: {}", name(number))),
+        Entry::End {
+            number,
+            failed: Some(why),
+        } => Some(format!("failed: {}: {why}", name(number))),
+        Entry::Undone {
+            number,
+            failed: Some(why),
+        } => Some(format!("not undone: {}: {why}", name(number))),
+    });
+    ends.collect()
+}
+
+async fn run(hooks: &Hooks, group: &Name, dir: &Path, what: Work) -> Result<End, String> {
+    let dir = dir.to_str().ok_or("the state directory is not UTF-8")?;
+    let option = match what {
+        Work::Do => "--provision",
+        Work::Undo => "--provision-undo",
+    };
+    let command = CommandSettings {
+        command: vec![program()?, option.to_owned(), dir.to_owned()],
+        user: None,
+        deadline: WITHIN,
+    };
+    let run = Run {
+        unit: format!("shadowd-provision-{group}.service"),
+        description: format!("shadowd: makes this host ready for {group}"),
+        command: &command,
+        environment: Vec::new(),
+        input: None,
+        more: Vec::new(),
+    };
+    hooks
+        .run(&run)
+        .await
+        .map_err(|error| crate::act::provision::explain(&error))
+}

@@ -1,0 +1,110 @@
+//! What members tell each other of a profile, and what of it is believed.
+
+use std::path::Path;
+
+use tracing::warn;
+
+use super::keeper::Keeper;
+use super::letter::{Body, Letter};
+use super::look::Looker;
+use crate::decide::profile::codec;
+use crate::decide::profile::provision::admits;
+use crate::decide::profile::replica::Place;
+use crate::facts::{BootTime, FileKind, Name, Signed, ValueHash, Version};
+use crate::link::signature::verify;
+use crate::observe::inventory::files;
+
+impl Keeper {
+    /// A member says something. What it may not say, and what is wrong, changes nothing.
+    pub fn on_letter(&mut self, from: &Name, body: Body, now: BootTime) -> Result<(), String> {
+        if !self.members.contains_key(from) {
+            return Err(format!(
+                "{from} is no member of the group {}",
+                self.group.name
+            ));
+        }
+        let from_owner = self.owner.as_ref() == Some(from);
+        match body {
+            Body::Digest(digest) if from_owner && self.rules.learn => {
+                self.learner.on_digest(&digest)
+            }
+            Body::Content(content) if from_owner => self.learner.on_inventory(&content),
+            Body::Key(key) if from_owner => self.adopt(key),
+            // The group moved meanwhile: what an earlier owner says is too late.
+            Body::Digest(_) | Body::Content(_) | Body::Key(_) => {}
+            Body::Head { number, id } => self.replica.on_head(from, Place { number, id }, now),
+            Body::Ask(id) => self.replica.on_ask(from, id),
+            Body::Version(signed) => {
+                let version = self.believed(&signed)?;
+                self.keep(&signed, &version, now)?;
+            }
+            Body::AskFile { path, hash } => {
+                let bytes = self.content_for(&path, &hash)?;
+                self.tell(from, &Body::File(bytes));
+            }
+            Body::File(bytes) => self.provisioner.on_content(bytes),
+        }
+        self.act(now);
+        Ok(())
+    }
+
+    /// A version that a member made, as its signature shows, of this group.
+    pub fn believed(&self, signed: &Signed) -> Result<Version, String> {
+        let version = codec::decode(&signed.bytes).map_err(|error| error.to_string())?;
+        let (author, own) = (version.author, self.common.identity.id());
+        if author != own && !self.members.values().any(|id| *id == author) {
+            return Err(format!("{author} made it, which is no member of the group"));
+        }
+        if version.group != self.group.name {
+            return Err(format!("it is of the group {}", version.group));
+        }
+        verify(signed, author).map_err(|error| error.to_string())?;
+        Ok(version)
+    }
+
+    /// The content of a file of the profile, which the rules of this host let out.
+    fn content_for(&self, path: &str, hash: &ValueHash) -> Result<Vec<u8>, String> {
+        let content = self
+            .current
+            .as_ref()
+            .map(|(_, version)| &version.profile.content);
+        let fact = content.and_then(|content| content.files.get(path));
+        let named = fact.is_some_and(|fact| {
+            matches!(&fact.kind, FileKind::Regular { hash: known, replicated: true, .. } if known == hash)
+        });
+        if !named || !admits(&self.rules, path) {
+            return Err(format!("{path} is not for others"));
+        }
+        files::content(Path::new(path), hash).map_err(|error| format!("{path}: {error}"))
+    }
+
+    /// The owner's key counts: hashes under another cannot be compared.
+    fn adopt(&mut self, key: [u8; 32]) {
+        if key != self.key {
+            self.key = key;
+            self.looker = Looker::new(&self.rules, key);
+            let name = &self.group.name;
+            let kept = self.common.store().keep_key(name, &key);
+            if let Err(error) = kept {
+                warn!(group = %name, %error, "the group's key could not be stored");
+            }
+        }
+    }
+
+    pub(super) fn tell_all(&self, body: &Body) {
+        for to in self.members.keys() {
+            self.tell(to, body);
+        }
+    }
+
+    /// What finds no room is said again later.
+    pub(super) fn tell(&self, to: &Name, body: &Body) {
+        let letter = Letter {
+            group: self.group.name.clone(),
+            body: body.clone(),
+        };
+        if let Some(bytes) = letter.to_bytes() {
+            self.common.post.send(to, bytes);
+        }
+    }
+}
