@@ -18,6 +18,7 @@ mod input;
 mod live;
 mod paths;
 mod policy;
+mod profile;
 mod redundancy;
 mod restart;
 mod wire;
