@@ -35,15 +35,18 @@ impl Learned {
         &self.configured.pair
     }
 
+    /// All hosts that may own the group.
+    fn members(&self) -> Vec<String> {
+        let hosts = self.pair().lab.state().hosts.iter();
+        let members = hosts.filter(|host| !host.witness);
+        members.map(|host| host.name.clone()).collect()
+    }
+
     /// The same environment on both, in use on both.
     fn prepare(&self) -> Result<()> {
-        let Pair {
-            lab,
-            active,
-            shadow,
-            ..
-        } = self.pair();
-        for host in [active, shadow] {
+        let lab = &self.pair().lab;
+        for host in self.members() {
+            let host = &host;
             lab.write_file(host, VARIABLES, "MODE=one\n")?;
             lab.write_file(
                 host,
@@ -92,7 +95,7 @@ impl Learned {
             let content = &shown["content"];
             let known = content["files"][NGINX].is_object()
                 && content["units"][WARM]["environment"]["MODE"].is_string()
-                && content["packages"]["nginx-light"].is_object();
+                && content["packages"]["nginx"].is_object();
             if !known {
                 // It may have read its files before capture began.
                 pair.lab.run(&pair.active, &["systemctl", "reload", WARM])?;
@@ -129,17 +132,17 @@ impl Learned {
 
 impl Drop for Learned {
     fn drop(&mut self) {
-        let Pair {
-            lab,
-            active,
-            shadow,
-            ..
-        } = &self.configured.pair;
-        for host in [active, shadow] {
-            let undo = format!(
-                "rm -rf {DROP_IN} {VARIABLES}; systemctl daemon-reload; systemctl restart {WARM}"
-            );
-            let _ = lab.run(host, &["sh", "-c", &undo]);
+        // What was learned here is nothing that others should have to be like: it is forgotten by all at
+        // once, or who forgets it last tells the others.
+        let undo = format!(
+            "rm -rf {DROP_IN} {VARIABLES}; systemctl daemon-reload; systemctl restart {WARM}"
+        );
+        let forget = format!("systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro*; {undo}");
+        let start = format!("systemctl start {DAEMON}");
+        for command in [forget, start] {
+            for host in self.members() {
+                let _ = self.pair().lab.run(&host, &["sh", "-c", &command]);
+            }
         }
     }
 }
@@ -221,10 +224,17 @@ const BREAKS: &[Break] = &[
     ),
     broken(
         "a masked unit",
-        "systemctl mask --runtime lab-cold.service",
-        "systemctl unmask --runtime lab-cold.service",
-        ("unit", "lab-cold.service"),
+        "systemctl mask --quiet nginx.service",
+        "systemctl unmask --quiet nginx.service",
+        ("unit", "nginx.service"),
         "it is masked",
+    ),
+    broken(
+        "a missing unit",
+        "mv /etc/systemd/system/lab-cold.service /run/kept; systemctl daemon-reload",
+        "mv /run/kept /etc/systemd/system/lab-cold.service; systemctl daemon-reload",
+        ("unit", "lab-cold.service"),
+        "there is no such unit here",
     ),
     broken(
         "a stopped warm unit",
@@ -250,19 +260,11 @@ const BREAKS: &[Break] = &[
     ),
     broken(
         "a package of another version",
-        "cp /var/lib/dpkg/status /run/kept; sed -i '/^Package: nginx-light$/,/^$/s/^Version: .*/\
+        "cp /var/lib/dpkg/status /run/kept; sed -i '/^Package: nginx$/,/^$/s/^Version: .*/\
          Version: 1.0-1/' /var/lib/dpkg/status",
         "cp /run/kept /var/lib/dpkg/status",
-        ("package", "nginx-light"),
+        ("package", "nginx"),
         "1.0-1 here",
-    ),
-    broken(
-        "another kernel parameter",
-        "cat /proc/sys/net/ipv4/tcp_max_syn_backlog > /run/kept; echo 77 > \
-         /proc/sys/net/ipv4/tcp_max_syn_backlog",
-        "cat /run/kept > /proc/sys/net/ipv4/tcp_max_syn_backlog",
-        ("parameter", "net.ipv4.tcp_max_syn_backlog"),
-        "77 here",
     ),
 ];
 
@@ -353,8 +355,7 @@ const APPLY: &str = "[group.profile]\nsettle = \"4s\"\n\
 /// Breaks what it may mend.
 const SPOIL: &str = "echo '# other' >> /etc/nginx/nginx.conf; \
     echo MODE=two > /etc/default/profile-test; chmod 0600 /etc/default/profile-test; \
-    systemctl mask --quiet lab-cold.service; systemctl stop nginx.service; \
-    echo 77 > /proc/sys/net/ipv4/tcp_max_syn_backlog";
+    systemctl stop nginx.service; systemctl mask --quiet nginx.service";
 
 /// Where its policy lets it, shadowd mends all of it by itself; each act is on record, can be taken
 /// back, and then stays so until it is told to go on.
@@ -392,7 +393,7 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
     };
     let copied = has("copy /etc/nginx/nginx.conf from the active").context("it was not copied")?;
     for act in [
-        "systemctl unmask lab-cold.service",
+        "systemctl unmask nginx.service",
         "systemctl start nginx.service",
     ] {
         ensure!(has(act).is_some(), "{act} is not on record: {acts}");

@@ -36,8 +36,8 @@ impl HashRules {
         matches(&self.replicated) && !matches(&self.secret)
     }
 
-    fn hasher(&self, path: &str) -> blake3::Hasher {
-        match self.replicates(path) {
+    fn hasher(&self, plain: bool) -> blake3::Hasher {
+        match plain {
             true => blake3::Hasher::new(),
             false => blake3::Hasher::new_keyed(&self.key),
         }
@@ -99,6 +99,15 @@ impl FileReader {
     /// # Errors
     /// The file system does not tell.
     pub fn read(&mut self, path: &str) -> io::Result<Option<FileFact>> {
+        self.read_as(path, None)
+    }
+
+    /// The same, hashed plainly or under the key as it is to be compared, whatever the rules are now.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn read_as(&mut self, path: &str, plain: Option<bool>) -> io::Result<Option<FileFact>> {
+        let plain = plain.unwrap_or_else(|| self.rules.replicates(path));
         let meta = match fs::symlink_metadata(path) {
             Ok(meta) => meta,
             Err(error) if is_absent(&error) => {
@@ -110,10 +119,11 @@ impl FileReader {
         let stamp = Stamp::of(&meta);
         if let Some((known, fact)) = self.known.get(path)
             && *known == stamp
+            && is_hashed(&fact.kind, plain)
         {
             return Ok(Some(fact.clone()));
         }
-        let (kind, stable) = self.kind(path, &meta);
+        let (kind, stable) = self.kind(path, &meta, plain);
         let fact = FileFact {
             kind,
             owner: self.accounts.user(meta.uid()),
@@ -136,7 +146,7 @@ impl FileReader {
     }
 
     /// What it is, and whether that will do until it changes.
-    fn kind(&self, path: &str, meta: &Metadata) -> (FileKind, bool) {
+    fn kind(&self, path: &str, meta: &Metadata, plain: bool) -> (FileKind, bool) {
         let unreadable = |why: String| FileKind::Unreadable { why };
         if meta.is_symlink() {
             return match fs::read_link(path) {
@@ -160,13 +170,12 @@ impl FileReader {
             return (unreadable(why), true);
         }
         for _ in 0..TRIES {
-            match self.hash(Path::new(path)) {
+            match self.hash(Path::new(path), plain) {
                 Ok(Some((hash, size))) => {
-                    let replicated = self.rules.replicates(path);
                     let kind = FileKind::Regular {
                         hash,
                         size,
-                        replicated,
+                        replicated: plain,
                     };
                     return (kind, true);
                 }
@@ -178,9 +187,9 @@ impl FileReader {
     }
 
     /// The hash and the length of a regular file; none when it changed meanwhile.
-    fn hash(&self, path: &Path) -> io::Result<Option<(ValueHash, u64)>> {
+    fn hash(&self, path: &Path, plain: bool) -> io::Result<Option<(ValueHash, u64)>> {
         let (mut file, before) = open(path)?;
-        let mut hasher = self.rules.hasher(&path.to_string_lossy());
+        let mut hasher = self.rules.hasher(plain);
         let mut block = vec![0; BLOCK];
         let mut size = 0;
         loop {
@@ -196,6 +205,14 @@ impl FileReader {
         }
         let same = Stamp::of(&file.metadata()?) == before && size == before.size;
         Ok(same.then(|| (hasher.finalize().into(), size)))
+    }
+}
+
+/// Whether a content, if it is one, was hashed so.
+const fn is_hashed(kind: &FileKind, plain: bool) -> bool {
+    match kind {
+        FileKind::Regular { replicated, .. } => *replicated == plain,
+        FileKind::Link { .. } | FileKind::Directory | FileKind::Unreadable { .. } => true,
     }
 }
 
@@ -304,6 +321,13 @@ mod tests {
         assert!(!replicated);
         assert_ne!(hidden, hash);
         assert_eq!(hidden, reader.rules().hide(b"x"));
+        // As a version has it that was made under other rules.
+        let as_asked = |reader: &mut FileReader, path: &str, plain| {
+            hash_of(reader.read_as(path, Some(plain)).unwrap())
+        };
+        assert_eq!(as_asked(&mut reader, &secret, true), (hash, true));
+        assert_eq!(as_asked(&mut reader, &secret, false), (hidden, false));
+        assert_eq!(as_asked(&mut reader, &plain, false), (hidden, false));
     }
 
     #[test]

@@ -13,18 +13,32 @@ const FOLDERS: [&str; 4] = ["/", "/var", "/var/lib", "/tmp"];
 /// A longer value is none.
 const VALUE_MAX: usize = 4_096;
 
+/// What the first process sees as `/` (proc_pid_root(5)): to the daemon itself, in its sandbox, file
+/// systems are read-only.
+const HOST: &str = "/proc/1/root";
+
+/// Where the host has `folder`, as far as it may be looked at.
+fn on_host(folder: &str) -> String {
+    let path = format!("{HOST}{folder}");
+    match std::fs::metadata(&path) {
+        Ok(_) => path,
+        Err(_) => folder.to_owned(),
+    }
+}
+
 /// The file systems of these folders and of the usual ones, each by the first folder that is on it.
 pub fn disks<'a>(folders: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, DiskInventory> {
     let mut seen = std::collections::BTreeSet::new();
     let mut disks = BTreeMap::new();
     for folder in FOLDERS.into_iter().chain(folders) {
-        let Ok(meta) = std::fs::metadata(folder) else {
+        let path = on_host(folder);
+        let Ok(meta) = std::fs::metadata(&path) else {
             continue;
         };
         if !seen.insert(meta.dev()) {
             continue;
         }
-        if let Ok(stat) = statvfs(folder) {
+        if let Ok(stat) = statvfs(path.as_str()) {
             let unit = stat.fragment_size();
             let files_free = match stat.files() {
                 0 => 1.0,

@@ -56,9 +56,9 @@ impl Looker {
         here.content.parameters = host::parameters(&self.parameters);
         here.reach = self.reach.look(dependencies).await;
         let now_s = i64::try_from(wall_ms() / 1_000).unwrap_or(i64::MAX);
-        here.expiry = certificates::expiry(&asked.files, now_s);
+        here.expiry = certificates::expiry(asked.files.keys(), now_s);
         here.taken = taken(asked, observation);
-        let folders = asked.files.iter().filter_map(|path| path.rsplit_once('/'));
+        let folders = asked.files.keys().filter_map(|path| path.rsplit_once('/'));
         here.host = HostInventory {
             processors: f64::from(observation.host.processors),
             busy: observation.host.cpu.unwrap_or_default(),
@@ -138,9 +138,11 @@ impl Looker {
                 .filter(|(_, owner)| owner.is_none())
                 .map(|(path, _)| path.clone())
         });
-        let paths: BTreeSet<String> = asked.files.iter().cloned().chain(unowned).collect();
-        for path in paths {
-            match self.files.read(&path) {
+        let unowned = unowned.map(|path| (path, None));
+        let mut paths: BTreeMap<String, Option<bool>> = unowned.collect();
+        paths.extend(asked.files.clone());
+        for (path, plain) in paths {
+            match self.files.read_as(&path, plain) {
                 Ok(Some(fact)) => drop(here.content.files.insert(path, fact)),
                 Ok(None) => {}
                 Err(error) => drop(here.unknown.insert(path, error.to_string())),

@@ -21,8 +21,8 @@ use super::changes::changes;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
-    Content, Dependency, Digest, FileFact, Hour, PackageFact, Port, Profile, ResourceKind,
-    UnitProfile,
+    Content, Dependency, Digest, FileFact, FileKind, Hour, PackageFact, Port, Profile,
+    ResourceKind, UnitProfile,
 };
 
 /// Units that are followed, dependencies whose hours are, and series.
@@ -78,12 +78,21 @@ pub struct Asked {
     pub units: BTreeSet<String>,
     /// Programs, by unit.
     pub programs: BTreeMap<String, BTreeSet<String>>,
-    /// Paths.
-    pub files: BTreeSet<String>,
+    /// Paths, and for a content whether it is hashed plainly: as the host's own rules have it if none.
+    pub files: BTreeMap<String, Option<bool>>,
     /// Packages, beside those that own the programs.
     pub packages: BTreeSet<String>,
     /// Ports that are to be free, or the units' own.
     pub ports: BTreeSet<Port>,
+}
+
+/// A path, and how its content was hashed.
+fn wanted((path, fact): (&String, &FileFact)) -> (String, Option<bool>) {
+    let plain = match fact.kind {
+        FileKind::Regular { replicated, .. } => Some(replicated),
+        FileKind::Link { .. } | FileKind::Directory | FileKind::Unreadable { .. } => None,
+    };
+    (path.clone(), plain)
 }
 
 impl Asked {
@@ -91,7 +100,7 @@ impl Asked {
     pub fn of(content: &Content) -> Self {
         let mut asked = Self {
             units: content.units.keys().cloned().collect(),
-            files: content.files.keys().cloned().collect(),
+            files: content.files.iter().map(wanted).collect(),
             packages: content.packages.keys().cloned().collect(),
             ..Self::default()
         };
@@ -218,13 +227,13 @@ impl Learner {
         for (name, seen) in &self.sightings {
             asked.units.insert(name.clone());
             let programs = seen.programs(self.rules.settle);
-            asked.files.extend(seen.reads());
+            asked
+                .files
+                .extend(seen.reads().into_iter().map(|path| (path, None)));
             asked.programs.insert(name.clone(), programs);
         }
-        asked
-            .files
-            .extend(self.profile.content.files.keys().cloned());
-        asked.files.extend(self.defined_by.iter().cloned());
+        let known = self.profile.content.files.keys().chain(&self.defined_by);
+        asked.files.extend(known.map(|path| (path.clone(), None)));
         asked
     }
 
