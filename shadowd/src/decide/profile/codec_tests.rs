@@ -113,3 +113,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_that_programs_would_take_for_something_else_are_refused() {
+    for name in [
+        "-oDebug=1",
+        "../x",
+        "a b",
+        "a/b.service",
+        "",
+        "x\ny",
+        "--now",
+    ] {
+        let unit = UnitProfile::default();
+        let mut one = version("/etc/a");
+        one.profile.content.units.insert(name.into(), unit);
+        let refused = Err(UnreadableVersion::Name(name.into()));
+        assert_eq!(decode(&encode(&one).unwrap()), refused, "unit {name:?}");
+        let mut one = version("/etc/a");
+        let package = PackageFact {
+            version: name.into(),
+            architecture: "all".into(),
+        };
+        one.profile.content.packages.insert("app".into(), package);
+        assert_eq!(decode(&encode(&one).unwrap()), refused, "version {name:?}");
+    }
+    for name in [
+        "postgresql@15-main.service",
+        "dev-disk-by\\x2dpath.device",
+        "g++",
+    ] {
+        let mut one = version("/etc/a");
+        one.profile
+            .content
+            .units
+            .insert(name.into(), UnitProfile::default());
+        assert!(decode(&encode(&one).unwrap()).is_ok(), "{name}");
+    }
+}
