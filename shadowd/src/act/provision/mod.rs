@@ -122,11 +122,13 @@ pub fn provision(dir: &Path) -> io::Result<()> {
 fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
     match act {
         Act::Install { package, version } => tools::install(package, Some(version)),
-        Act::Copy { path, fact } => files::copy(path, fact, dir).and_then(|()| tools::heed(path)),
+        Act::Copy { path, fact } => files::copy(path, fact, dir),
         Act::Own { path, owner, group } => files::own(path, owner, group),
         Act::Mode { path, mode } => files::mode(path, *mode),
         Act::Parameter { name, value } => tools::parameter(name, value),
-        Act::Limit { unit, name, value } => tools::limit(unit, name, value),
+        Act::Limit { unit, name, value } => {
+            tools::systemctl(&["set-property", unit, &format!("{name}={value}")])
+        }
         Act::Unmask { unit } => tools::systemctl(&["unmask", unit]),
         Act::Enable { unit } => tools::systemctl(&["enable", unit]),
         Act::Disable { unit } => tools::systemctl(&["disable", unit]),

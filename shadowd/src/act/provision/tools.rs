@@ -83,53 +83,6 @@ pub(super) fn parameter(name: &str, value: &str) -> Result<(), ActError> {
     files::write(Path::new(PARAMETERS), text.as_bytes(), (0, 0), 0o644)
 }
 
-/// Lets systemd read what was changed at `path`, if it is one of its files.
-pub(super) fn heed(path: &str) -> Result<(), ActError> {
-    match path.contains("/systemd/system/") {
-        true => systemctl(&["daemon-reload"]),
-        false => Ok(()),
-    }
-}
-
-/// The drop-in of the limits of a unit that shadowd set.
-pub(super) fn limits_file(unit: &str) -> String {
-    format!("/etc/systemd/system/{unit}.d/90-shadowd-limits.conf")
-}
-
-/// Sets a limit of a unit, from its next start on.
-pub(super) fn limit(unit: &str, name: &str, value: &str) -> Result<(), ActError> {
-    let path = limits_file(unit);
-    let at = Path::new(&path);
-    if let Some(folder) = at.parent() {
-        fs::create_dir_all(folder).map_err(|source| files::failed(folder, source))?;
-    }
-    let kept = fs::read_to_string(at).unwrap_or_default();
-    let text = with_setting(&kept, &setting(name, value));
-    files::write(at, text.as_bytes(), (0, 0), 0o644)?;
-    heed(&path)
-}
-
-/// The line of a unit file for a property as systemd tells it: a quota is told in microseconds a
-/// second and written in percent (systemd.resource-control(5)).
-fn setting(name: &str, value: &str) -> String {
-    match (name, value.parse::<u64>()) {
-        ("CPUQuotaPerSecUSec", Ok(micros)) => format!("CPUQuota={}%", micros.div_ceil(10_000)),
-        ("CPUQuotaPerSecUSec", Err(_)) => "CPUQuota=".to_owned(),
-        _ => format!("{name}={value}"),
-    }
-}
-
-/// The drop-in with one setting replaced or added.
-fn with_setting(kept: &str, setting: &str) -> String {
-    let name = setting.split('=').next().unwrap_or_default();
-    let others = kept.lines().filter(|line| {
-        let own = line.split('=').next() == Some(name);
-        !own && *line != "[Service]" && !line.is_empty()
-    });
-    let lines = others.map(|line| format!("{line}\n"));
-    format!("[Service]\n{}{setting}\n", lines.collect::<String>())
-}
-
 pub(super) fn systemctl(arguments: &[&str]) -> Result<(), ActError> {
     run("systemctl", arguments)
 }
@@ -165,21 +118,4 @@ pub(super) fn output(program: &str, arguments: &[&str]) -> std::io::Result<Outpu
         )
         .stdin(Stdio::null())
         .output()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_limit_is_replaced_and_the_others_stay() {
-        let one = with_setting("", &setting("LimitNOFILE", "1024"));
-        assert_eq!(one, "[Service]\nLimitNOFILE=1024\n");
-        let two = with_setting(&one, &setting("CPUQuotaPerSecUSec", "1500000"));
-        assert_eq!(two, "[Service]\nLimitNOFILE=1024\nCPUQuota=150%\n");
-        let three = with_setting(&two, &setting("LimitNOFILE", "infinity"));
-        assert_eq!(three, "[Service]\nCPUQuota=150%\nLimitNOFILE=infinity\n");
-        let none = with_setting(&three, &setting("CPUQuotaPerSecUSec", "infinity"));
-        assert_eq!(none, "[Service]\nLimitNOFILE=infinity\nCPUQuota=\n");
-    }
 }

@@ -99,7 +99,7 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
                 value: value.trim().to_owned(),
             })
         }
-        Act::Limit { unit, .. } => Some(whole(&tools::limits_file(unit), dir, number)?),
+        Act::Limit { unit, .. } => words(&["revert", unit]),
         Act::Unmask { unit } => words(&["mask", unit]),
         Act::Enable { unit } => words(&["disable", unit]),
         Act::Disable { unit } => words(&["enable", unit]),
@@ -218,7 +218,7 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(files::failed(at, error))
                 }
-                _ => tools::heed(path),
+                _ => Ok(()),
             }
         }
         Undo::Restore {
@@ -230,8 +230,7 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
         } => {
             let kept = dir.join(kept);
             let bytes = fs::read(&kept).map_err(|source| files::failed(&kept, source))?;
-            files::write(Path::new(path), &bytes, (*user, *group), *mode)?;
-            tools::heed(path)
+            files::write(Path::new(path), &bytes, (*user, *group), *mode)
         }
         Undo::Relink { path, target } => files::link(Path::new(path), target, (0, 0)),
         Undo::Attributes {

@@ -33,9 +33,6 @@ pub enum UnreadableVersion {
     /// A path is not absolute, or leads elsewhere.
     #[error("the path {0:?} is not a plain absolute one")]
     Path(String),
-    /// A name of a unit, a package, a parameter or a limit could be read as something else.
-    #[error("{0:?} is no name of a unit, a package, a parameter or a limit")]
-    Name(String),
     /// A text is too long.
     #[error("a text of {0} bytes is longer than {TEXT_MAX}")]
     Text(usize),
@@ -111,7 +108,7 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
         short(&fact.group)?;
     }
     for (name, unit) in &content.units {
-        named(name)?;
+        short(name)?;
         short(&unit.enabled)?;
         for path in unit
             .programs
@@ -124,8 +121,9 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
         for dependency in &unit.dependencies {
             short(&dependency.remote)?;
         }
-        for text in unit.limits.iter().flat_map(|(name, value)| [name, value]) {
-            named(text)?;
+        for (name, value) in &unit.limits {
+            short(name)?;
+            short(value)?;
         }
         for name in unit.environment.keys() {
             short(name)?;
@@ -133,11 +131,11 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
     }
     for (name, package) in &content.packages {
         for text in [name, &package.version, &package.architecture] {
-            named(text)?;
+            short(text)?;
         }
     }
     for (name, value) in &content.parameters {
-        named(name)?;
+        short(name)?;
         short(value)?;
     }
     for ((unit, kind), need) in &profile.needs {
@@ -157,17 +155,6 @@ fn plain(path: &str) -> Result<(), UnreadableVersion> {
     match rest.split('/').any(goes_astray) {
         true => Err(bad()),
         false => Ok(()),
-    }
-}
-
-/// What programs are told as an argument: no option, no path, one word.
-fn named(text: &str) -> Result<(), UnreadableVersion> {
-    short(text)?;
-    let legal = |c: char| c.is_ascii_alphanumeric() || "@:._+~\\-".contains(c);
-    let begins = |c: char| c.is_ascii_alphanumeric();
-    match text.starts_with(begins) && text.chars().all(legal) {
-        true => Ok(()),
-        false => Err(UnreadableVersion::Name(text.to_owned())),
     }
 }
 

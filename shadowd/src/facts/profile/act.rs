@@ -140,10 +140,7 @@ impl fmt::Display for Act {
             Self::Mode { path, mode } => write!(f, "chmod {mode:04o} {path}"),
             Self::Parameter { name, value } => write!(f, "sysctl -w {name}='{value}'"),
             Self::Limit { unit, name, value } => {
-                write!(
-                    f,
-                    "systemctl edit {unit}, with {name}={value}; then restart it"
-                )
+                write!(f, "systemctl set-property {unit} {name}={value}")
             }
             Self::Unmask { unit } => write!(f, "systemctl unmask {unit}"),
             Self::Enable { unit } => write!(f, "systemctl enable {unit}"),
