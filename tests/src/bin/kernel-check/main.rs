@@ -8,6 +8,7 @@ mod basics;
 mod block;
 mod cost;
 mod dns;
+mod fence;
 mod files;
 mod flows;
 mod generator;

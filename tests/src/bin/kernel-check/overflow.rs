@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use shadowd::observe::{Capture, Limits};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::syscalls::Fence;
+use super::fence::Fence;
 use super::{dropped, run_role, workload};
 
 /// The ring buffer's smallest size holds some 14 new control groups.

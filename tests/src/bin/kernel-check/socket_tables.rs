@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use shadowd::facts::{Direction, FlowCounts, Sample};
 use shadowd::observe::{Capture, Limits};
 
+use crate::fence::Fence;
 use crate::sockets::{REQUEST, of, pair, send};
-use crate::syscalls::Fence;
 use crate::{PATIENCE, absorb, dropped};
 
 /// With room for `limits`, what is seen and what was refused are what this process did.

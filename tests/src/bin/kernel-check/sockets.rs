@@ -10,18 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{MsgFlags, recv};
-use shadowd::config::settings::CaptureSettings;
 use shadowd::facts::{Direction, FlowCounts, FlowDelta, Protocol, Sample};
 use shadowd::observe::Capture;
 
+use crate::fence::Apart;
 use crate::{PATIENCE, absorb, dropped};
 
 pub const REQUEST: usize = 10_007;
 const ANSWER: usize = 70_001;
-
-pub fn settings() -> CaptureSettings {
-    CaptureSettings::default()
-}
 
 /// The sum of the flows of one process with one service, and the last gauge of open connections.
 pub fn of(sample: &Sample, pid: u32, direction: Direction, service: u16) -> (FlowCounts, u64) {
@@ -338,6 +334,7 @@ pub fn local_sockets_are_no_flows(capture: &mut Capture) -> Result<()> {
 
 /// Connections from before, one of them not accepted yet: counted once, and only what is new.
 pub fn connections_from_before_are_adopted(_: &mut Capture) -> Result<()> {
+    let apart = Apart::new("adopted")?;
     let pid = std::process::id();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -345,7 +342,7 @@ pub fn connections_from_before_are_adopted(_: &mut Capture) -> Result<()> {
     send(&mut client, &mut server, ANSWER)?;
     let mut early = TcpStream::connect(listener.local_addr()?)?;
 
-    let mut capture = Capture::start(&settings());
+    let mut capture = apart.watch();
     let mut whole = capture.tick();
     send(&mut client, &mut server, REQUEST)?;
     let (mut late, _) = listener.accept()?;

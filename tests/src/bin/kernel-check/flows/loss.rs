@@ -11,9 +11,9 @@ use shadowd::observe::{Capture, Limits};
 use shadowd_tests::load::churn::{ChurnPlan, Lives};
 
 use super::ledger::Ledger;
+use crate::fence::{Apart, Fence};
 use crate::generator::Generator;
-use crate::syscalls::Fence;
-use crate::{PATIENCE, Skipped, dropped, run_role, start, workload};
+use crate::{PATIENCE, dropped, run_role, start, workload};
 
 /// The second number of the addresses.
 const NETWORK: u8 = 48;
@@ -50,20 +50,11 @@ fn come_and_go(per_second: u32, count: u32) -> Result<(u32, u64)> {
     Ok((pid, made))
 }
 
-/// Nobody reads for five seconds, as when the daemon is stopped. Losses have no owner, and other
-/// processes of a real machine have connections too, so the capture is of the load's group alone;
-/// where the kernel cannot tell, nothing else runs on the machine.
-pub fn undrained(whole: &mut Capture, per_second: u32) -> Result<()> {
-    let fence = match Fence::new("undrained") {
-        Ok(fence) => Some(fence),
-        Err(error) if error.is::<Skipped>() && std::process::id() == 1 => None,
-        Err(error) => return Err(error),
-    };
-    let _inside = fence.as_ref().map(Fence::enter).transpose()?;
-    let mut fenced = fence
-        .as_ref()
-        .map(|fence| fence.watch_with(Limits::default()));
-    let capture = fenced.as_mut().unwrap_or(whole);
+/// Nobody reads for five seconds, as when the daemon is stopped.
+pub fn undrained(_: &mut Capture, per_second: u32) -> Result<()> {
+    let apart = Apart::new("undrained")?;
+    let mut capture = apart.watch();
+    let capture = &mut capture;
     let mut ledger = Ledger::default();
     let before = of(&ledger.tick(capture), "tcp");
     let (pid, made) = come_and_go(per_second, 5 * per_second)?;

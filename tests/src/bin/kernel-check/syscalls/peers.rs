@@ -6,7 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use shadowd::facts::{LifecycleKind, Sample};
 use shadowd::observe::{Capture, Limits};
 
-use super::{Fence, Skipped, calls, of, workload};
+use super::{calls, of, workload};
+use crate::Skipped;
+use crate::fence::Fence;
 use crate::{dropped, until_exit};
 
 /// Calls that a tracer's child does not make before its program. Not futex: strace misses the one
