@@ -126,7 +126,7 @@ impl Story {
                 let text = format!("{} was starved no more", self.core.me.name);
                 self.line(now, text);
             }
-            Input::Readiness(true) => {
+            Input::Readiness(true) if self.core.unready => {
                 let text = format!("{} was ready for the group again", self.core.me.name);
                 self.line(now, text);
             }
@@ -143,6 +143,7 @@ impl Story {
             Input::Pause(_) => self.line(now, "the daemon was asked to restart".to_owned()),
             Input::Stop => self.line(now, "the daemon was asked to stop".to_owned()),
             Input::Timer
+            | Input::Readiness(true)
             | Input::Unit { .. }
             | Input::Serving { .. }
             | Input::Carrier(_)

@@ -139,6 +139,8 @@ pub struct Group {
     pub(super) starved: bool,
     /// This host lacks something that the profile asks for.
     pub(super) unready: bool,
+    /// Until then the last word that it lacks nothing is a proof of it.
+    pub(super) proven_until: BootTime,
     /// Before then no kernel is asked again.
     pub(super) next_probe: BootTime,
     /// Addresses that something else removed are put back then.
@@ -205,6 +207,7 @@ impl Group {
             last_run: now,
             starved: false,
             unready: false,
+            proven_until: BootTime::default(),
             next_probe: now,
             put_back_at: None,
             next_put_back: now,

@@ -10,6 +10,8 @@ use crate::facts::{BootTime, Cause, Epoch, EventKind, Name, UnitMode};
 
 /// After a step failed here, this member leaves the group to others for this long.
 pub(super) const HOLD_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// A host that was found ready counts as proven for this long.
+const PROOF_LASTS: Duration = Duration::from_secs(30);
 /// Before addresses that would not go are removed again: nobody may take over before.
 const DROP_AGAIN: Duration = Duration::from_millis(100);
 /// Before any other failed step is tried again.
@@ -111,7 +113,7 @@ impl Group {
             Some(Cause::StepFailed)
         } else if self.flapping() {
             Some(Cause::Flapping)
-        } else if self.unready && self.owned().is_none() {
+        } else if self.lacks(now) && self.owned().is_none() {
             // An owner proves itself by serving.
             Some(Cause::NotReady)
         } else if !self.may_serve() {
@@ -123,10 +125,16 @@ impl Group {
     }
 
     /// Whether this host lacks something that the group's profile asks for. It then goes last, or
-    /// where the policy says so not at all.
+    /// where the policy says so not at all: there it has to be said again within [`PROOF_LASTS`], or
+    /// whoever compares hangs and nobody knows.
     pub fn on_readiness(&mut self, ready: bool, now: BootTime) {
         self.turn(now);
         self.unready = !ready;
+        self.proven_until = if ready { now.after(PROOF_LASTS) } else { now };
+    }
+
+    fn lacks(&self, now: BootTime) -> bool {
+        self.unready || (!self.settings.promote_unready && now >= self.proven_until)
     }
 
     /// What this member abstains for went wrong since it has its role.

@@ -261,6 +261,7 @@ impl Look<'_> {
     /// Why it could not own the group, by its own word.
     fn hold_back(&self, group: &mut Group, said: Said) {
         let force = true;
+        group.proven_until = self.now.after(AHEAD_MAX * 2);
         match said.reason {
             _ if said.eligible => {}
             Some(Cause::Maintenance) => {

@@ -13,6 +13,8 @@ use crate::run::failover::Input;
 
 /// The owner says what is on its host when that has changed, and again after this.
 const CONTENT_EVERY: Duration = Duration::from_secs(60);
+/// Where the policy wants a proof the failover loop is told again after this: a word does not last.
+const TELL_READY_EVERY: Duration = Duration::from_secs(10);
 /// Of what is not ready any more so much is told at once.
 const TOLD_MAX: usize = 10;
 
@@ -97,7 +99,7 @@ impl Keeper {
 
     /// Tells the failover loop whether this host may be promoted as if it were ready. Where the policy
     /// wants a proof, what nobody can tell is none.
-    pub(super) fn tell_readiness(&mut self) {
+    pub(super) fn tell_readiness(&mut self, now: BootTime) {
         let verdict = self
             .readiness
             .as_ref()
@@ -108,7 +110,10 @@ impl Keeper {
                 true => verdict != Some(Verdict::NotReady),
                 false => verdict == Some(Verdict::Ready),
             };
-        if ready != self.told_ready {
+        let known = |(told, at): (bool, BootTime)| {
+            told == ready && (self.group.promote_unready || now < at.after(TELL_READY_EVERY))
+        };
+        if !self.told_ready.is_some_and(known) {
             let group = self.group.name.clone();
             let told = self
                 .common
@@ -116,7 +121,7 @@ impl Keeper {
                 .try_send(Input::Readiness { group, ready });
             // A loop that is busy is told at the next turn.
             if told.is_ok() {
-                self.told_ready = ready;
+                self.told_ready = Some((ready, now));
             }
         }
     }

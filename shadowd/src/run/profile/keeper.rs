@@ -88,8 +88,8 @@ pub(super) struct Keeper {
     /// The version in use.
     pub(super) current: Option<(VersionId, Arc<Version>)>,
     pub(super) readiness: Option<(BootTime, Readiness)>,
-    /// What the failover loop was told of it.
-    pub(super) told_ready: bool,
+    /// What the failover loop was told of it, and when.
+    pub(super) told_ready: Option<(bool, BootTime)>,
 }
 
 impl Keeper {
@@ -125,7 +125,7 @@ impl Keeper {
             owner: None,
             current: None,
             readiness: None,
-            told_ready: true,
+            told_ready: None,
         };
         keeper.load(now);
         keeper
@@ -244,7 +244,7 @@ impl Keeper {
             self.look(observation, now).await;
             self.look_at = now.after(LOOK_EVERY);
         }
-        self.tell_readiness();
+        self.tell_readiness(now);
         self.provision(now).await;
         self.take_outputs(now);
         self.act(now);

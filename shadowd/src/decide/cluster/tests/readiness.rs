@@ -50,6 +50,27 @@ fn where_the_policy_wants_a_proof_it_never_takes_over_until_it_is_ready() {
 }
 
 #[test]
+fn where_the_policy_wants_a_proof_silence_of_who_compares_is_none() {
+    let strict = || {
+        let mut bench = Bench::shadow(false);
+        bench.group.settings.promote_unready = false;
+        bench
+    };
+    let mut unheard = strict();
+    unheard.pass(SUSPECT * 100, None);
+    assert_eq!(unheard.took(), None, "nothing was compared yet");
+    let mut hung = strict();
+    hung.group.on_readiness(true, hung.now);
+    assert!(hung.group.status(hung.now).eligible);
+    let later = hung.now.after(Duration::from_secs(31));
+    let status = hung.group.status(later);
+    assert_eq!(
+        (status.eligible, status.policy.reason),
+        (false, Some(Cause::NotReady))
+    );
+}
+
+#[test]
 fn it_is_handed_nothing_but_by_an_owner_that_cannot_serve() {
     let mut bench = Bench::active(false);
     bench.hear(epoch(1, 1), lacking(Role::Shadow));
