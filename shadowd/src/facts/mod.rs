@@ -51,7 +51,7 @@ pub use profile::{
     DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
     ItemKind, Need, PackageFact, Port, Profile, ProfileStatus, Readiness, ReadinessSummary, Reason,
     ResourceKind, Scope, Signed, UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId,
-    VersionIdError,
+    VersionIdError, is_word,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

@@ -78,6 +78,18 @@ pub enum ActError {
         /// Its name.
         name: String,
     },
+    /// This is no limit of a unit.
+    #[error("{setting} is no limit of a unit")]
+    Limit {
+        /// As a unit file would have it.
+        setting: String,
+    },
+    /// A package manager would take the name for something else.
+    #[error("{name} is no package in a version")]
+    Package {
+        /// What it would be told.
+        name: String,
+    },
     /// A program did not do it.
     #[error("`{command}` failed: {said}")]
     Tool {
@@ -122,13 +134,11 @@ pub fn provision(dir: &Path) -> io::Result<()> {
 fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
     match act {
         Act::Install { package, version } => tools::install(package, Some(version)),
-        Act::Copy { path, fact } => files::copy(path, fact, dir),
+        Act::Copy { path, fact } => files::copy(path, fact, dir).and_then(|()| tools::heed(path)),
         Act::Own { path, owner, group } => files::own(path, owner, group),
         Act::Mode { path, mode } => files::mode(path, *mode),
         Act::Parameter { name, value } => tools::parameter(name, value),
-        Act::Limit { unit, name, value } => {
-            tools::systemctl(&["set-property", unit, &format!("{name}={value}")])
-        }
+        Act::Limit { unit, name, value } => tools::limit(unit, name, value),
         Act::Unmask { unit } => tools::systemctl(&["unmask", unit]),
         Act::Enable { unit } => tools::systemctl(&["enable", unit]),
         Act::Disable { unit } => tools::systemctl(&["disable", unit]),

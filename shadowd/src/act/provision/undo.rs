@@ -99,7 +99,7 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
                 value: value.trim().to_owned(),
             })
         }
-        Act::Limit { unit, .. } => words(&["revert", unit]),
+        Act::Limit { unit, .. } => Some(whole(&tools::limits_file(unit), dir, number)?),
         Act::Unmask { unit } => words(&["mask", unit]),
         Act::Enable { unit } => words(&["disable", unit]),
         Act::Disable { unit } => words(&["enable", unit]),
@@ -218,7 +218,7 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(files::failed(at, error))
                 }
-                _ => Ok(()),
+                _ => tools::heed(path),
             }
         }
         Undo::Restore {
@@ -230,9 +230,13 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
         } => {
             let kept = dir.join(kept);
             let bytes = fs::read(&kept).map_err(|source| files::failed(&kept, source))?;
-            files::write(Path::new(path), &bytes, (*user, *group), *mode)
+            files::write(Path::new(path), &bytes, (*user, *group), *mode)?;
+            tools::heed(path)
         }
-        Undo::Relink { path, target } => files::link(Path::new(path), target, (0, 0)),
+        Undo::Relink { path, target } => {
+            files::link(Path::new(path), target, (0, 0))?;
+            tools::heed(path)
+        }
         Undo::Attributes {
             path,
             user,

@@ -3,7 +3,7 @@
 //! The canonical bytes are a magic, the number of the format and the version in postcard, whose maps
 //! and sets are in order: one version has one encoding, and its hash is its identity.
 
-use crate::facts::{FileKind, Profile, Version};
+use crate::facts::{FileKind, Profile, Version, is_word};
 
 /// What every version begins with.
 const MAGIC: &[u8; 4] = b"SHPV";
@@ -33,6 +33,12 @@ pub enum UnreadableVersion {
     /// A path is not absolute, or leads elsewhere.
     #[error("the path {0:?} is not a plain absolute one")]
     Path(String),
+    /// A program would take the name of a unit or a package, or a version, for something else.
+    #[error("{0:?} is neither a unit nor a package nor a version")]
+    Name(String),
+    /// A limit or a kernel parameter is written as none is.
+    #[error("{0:?} is no setting")]
+    Setting(String),
     /// A text is too long.
     #[error("a text of {0} bytes is longer than {TEXT_MAX}")]
     Text(usize),
@@ -108,7 +114,7 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
         short(&fact.group)?;
     }
     for (name, unit) in &content.units {
-        short(name)?;
+        named(name)?;
         short(&unit.enabled)?;
         for path in unit
             .programs
@@ -121,22 +127,21 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
         for dependency in &unit.dependencies {
             short(&dependency.remote)?;
         }
-        for (name, value) in &unit.limits {
-            short(name)?;
-            short(value)?;
+        for text in unit.limits.iter().flat_map(|(name, value)| [name, value]) {
+            one_line(text)?;
         }
         for name in unit.environment.keys() {
             short(name)?;
         }
     }
     for (name, package) in &content.packages {
-        for text in [name, &package.version, &package.architecture] {
-            short(text)?;
-        }
+        named(name)?;
+        named(&package.version)?;
+        short(&package.architecture)?;
     }
     for (name, value) in &content.parameters {
-        short(name)?;
-        short(value)?;
+        parameter(name)?;
+        one_line(value)?;
     }
     for ((unit, kind), need) in &profile.needs {
         if !(need.median.is_finite() && need.peak.is_finite()) {
@@ -144,6 +149,11 @@ fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
         }
     }
     Ok(())
+}
+
+/// Whether a path leads where it says.
+pub fn is_plain(path: &str) -> bool {
+    plain(path).is_ok()
 }
 
 /// A path that leads where it says: absolute, and no part of it goes back or is empty.
@@ -154,6 +164,35 @@ fn plain(path: &str) -> Result<(), UnreadableVersion> {
     let goes_astray = |part: &str| matches!(part, "" | "." | "..") || part.contains('\0');
     match rest.split('/').any(goes_astray) {
         true => Err(bad()),
+        false => Ok(()),
+    }
+}
+
+/// What programs are told as an argument.
+fn named(text: &str) -> Result<(), UnreadableVersion> {
+    short(text)?;
+    match is_word(text) {
+        true => Ok(()),
+        false => Err(UnreadableVersion::Name(text.to_owned())),
+    }
+}
+
+/// A kernel parameter, written with dots or with slashes (sysctl(8)).
+fn parameter(name: &str) -> Result<(), UnreadableVersion> {
+    short(name)?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    let begins = |c: char| c.is_ascii_alphanumeric();
+    match name.starts_with(begins) && name.chars().all(legal) && !name.contains("..") {
+        true => Ok(()),
+        false => Err(UnreadableVersion::Setting(name.to_owned())),
+    }
+}
+
+/// What is written into a line of a file: a second line would be another setting.
+fn one_line(text: &str) -> Result<(), UnreadableVersion> {
+    short(text)?;
+    match text.chars().any(char::is_control) {
+        true => Err(UnreadableVersion::Setting(text.to_owned())),
         false => Ok(()),
     }
 }

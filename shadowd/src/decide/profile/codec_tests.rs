@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{FileFact, HostId, PackageFact, Reason, UnitProfile, VersionId};
+use crate::facts::{Content, FileFact, HostId, PackageFact, Reason, UnitProfile, VersionId};
 
 /// A version with a link at `path`.
 pub fn version(path: &str) -> Version {
@@ -111,5 +111,121 @@ proptest! {
             prop_assert_eq!(encode(&version).unwrap(), damaged.clone());
             prop_assert_ne!(VersionId::of(&damaged), VersionId::of(&bytes));
         }
+    }
+}
+
+/// Whether a version with this change is believed.
+fn refusal(change: impl FnOnce(&mut Content)) -> Option<UnreadableVersion> {
+    let mut one = version("/etc/a");
+    change(&mut one.profile.content);
+    decode(&encode(&one).unwrap()).err()
+}
+
+fn unit(name: &str) -> Option<UnreadableVersion> {
+    refusal(|content| drop(content.units.insert(name.into(), UnitProfile::default())))
+}
+
+fn package(name: &str, version: &str) -> Option<UnreadableVersion> {
+    let fact = PackageFact {
+        version: version.into(),
+        architecture: "(none)".into(),
+    };
+    refusal(|content| drop(content.packages.insert(name.into(), fact)))
+}
+
+fn limit(name: &str, value: &str) -> Option<UnreadableVersion> {
+    refusal(|content| {
+        let unit = content.units.entry("app.service".into()).or_default();
+        unit.limits.insert(name.into(), value.into());
+    })
+}
+
+fn parameter_of(name: &str, value: &str) -> Option<UnreadableVersion> {
+    refusal(|content| drop(content.parameters.insert(name.into(), value.into())))
+}
+
+#[test]
+fn names_that_programs_would_take_for_something_else_are_refused() {
+    for name in [
+        "-oDebug=1",
+        "../x",
+        "a b",
+        "a/b.service",
+        "",
+        "x\ny",
+        "--now",
+        "*",
+        "a?",
+        "a;b",
+        "$a",
+        "-.slice",
+        ".service",
+        "é.service",
+    ] {
+        let refused = Some(UnreadableVersion::Name(name.into()));
+        assert_eq!(unit(name), refused, "unit {name:?}");
+        assert_eq!(package(name, "1.0"), refused, "package {name:?}");
+        assert_eq!(package("app", name), refused, "version {name:?}");
+    }
+    for name in [
+        "postgresql@15-main.service",
+        "dev-disk-by\\x2dpath.device",
+        "user@1000.service",
+        "session-c2.scope",
+        "a:b.service",
+    ] {
+        assert_eq!(unit(name), None, "{name}");
+    }
+    for (name, version) in [
+        ("libstdc++6", "12.2.0-14+deb12u1"),
+        ("g++", "4:12.2.0-3"),
+        ("app", "1:2.3~rc1+b1"),
+        ("libc6:amd64", "2.36-9"),
+        ("gcc-c++", "0:14.1.1^git7-1.fc40"),
+        ("python3.11", "1_2"),
+    ] {
+        assert_eq!(package(name, version), None, "{name} {version}");
+    }
+}
+
+#[test]
+fn settings_that_would_be_two_are_refused() {
+    for text in ["1\n[Install]", "1\r", "\0", "x\u{85}y"] {
+        let refused = Some(UnreadableVersion::Setting(text.into()));
+        assert_eq!(limit("LimitNOFILE", text), refused);
+        assert_eq!(limit(text, "1"), refused);
+        assert_eq!(parameter_of("vm.swappiness", text), refused);
+        assert_eq!(parameter_of(text, "1"), refused);
+    }
+    for name in [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "-w",
+        ".x",
+        "a b",
+        "a=b",
+    ] {
+        let refused = Some(UnreadableVersion::Setting(name.into()));
+        assert_eq!(parameter_of(name, "1"), refused, "{name:?}");
+    }
+    for (name, value) in [
+        ("net.ipv4.conf.eth0.forwarding", "1"),
+        ("net/ipv4/conf/eth0.1/forwarding", "1"),
+        ("net.ipv4.ip_local_port_range", "32768 60999"),
+        ("kernel.core_pattern", ""),
+        ("net.ipv4.conf.a-b.x", "-1"),
+    ] {
+        assert_eq!(parameter_of(name, value), None, "{name}");
+    }
+    for value in [
+        "infinity",
+        "1h 30min",
+        "[not set]",
+        "",
+        "18446744073709551615",
+    ] {
+        assert_eq!(limit("LimitNOFILE", value), None, "{value}");
     }
 }

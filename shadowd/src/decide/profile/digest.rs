@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::facts::{
     Dependency, Digest, Direction, Flow, Observation, Port, Protocol, ResourceKind, Scope,
-    UnitDigest, UnitUse,
+    UnitDigest, UnitUse, is_word,
 };
 
 /// Which units are of the group, and what is known of the host beside the observation.
@@ -27,7 +27,8 @@ pub fn digest(observation: &Observation, of: &Of<'_>) -> Digest {
     let seconds = observation.interval_ns as f64 / 1e9;
     let mut units: BTreeMap<String, UnitDigest> = BTreeMap::new();
     let members = observation.units.iter();
-    for unit in members.filter(|unit| (of.is_member)(&unit.unit) && unit.is_active()) {
+    let members = members.filter(|unit| (of.is_member)(&unit.unit) && is_word(&unit.unit));
+    for unit in members.filter(|unit| unit.is_active()) {
         let digest = units.entry(unit.unit.clone()).or_default();
         digest.uses = uses(unit, seconds);
     }

@@ -9,11 +9,18 @@ use crate::facts::{Act, ActKind, FileKind, Readiness, ValueHash};
 pub const BATCH_MAX: usize = 256;
 
 /// The acts that `rules` lets shadowd do, in their order, at most [`BATCH_MAX`]. Files are touched
-/// only where this host's own rules let contents in, whatever the profile says.
-pub fn plan(readiness: &Readiness, rules: &ProfileSettings) -> Vec<Act> {
+/// only where this host's own rules let contents in, and units only if they are of the group by
+/// this host's own configuration, whatever the profile says.
+pub fn plan(
+    readiness: &Readiness,
+    rules: &ProfileSettings,
+    is_member: &dyn Fn(&str) -> bool,
+) -> Vec<Act> {
     let acts = readiness.items.iter().filter_map(|item| item.act.as_ref());
     let allowed = acts.filter(|act| policy(&rules.provision, act.kind()) == Provision::Apply);
-    let inside = allowed.filter(|act| path(act).is_none_or(|path| admits(rules, path)));
+    let inside = allowed.filter(|act| {
+        path(act).is_none_or(|path| admits(rules, path)) && act.unit().is_none_or(is_member)
+    });
     let mut acts: Vec<Act> = Vec::new();
     for act in inside {
         if !acts.contains(act) {
@@ -115,13 +122,14 @@ mod tests {
             unit: "app.service".into(),
         };
         let wanted = readiness(&[start.clone(), copy("/etc/app.conf"), copy("/etc/app.conf")]);
-        let all = plan(&wanted, &rules(Provision::Apply, Provision::Apply));
+        let plan = |files, units| {
+            let member = |unit: &str| unit == "app.service";
+            plan(&wanted, &rules(files, units), &member)
+        };
+        let all = plan(Provision::Apply, Provision::Apply);
         assert_eq!(all, [copy("/etc/app.conf"), start.clone()]);
-        assert_eq!(
-            plan(&wanted, &rules(Provision::Suggest, Provision::Apply)),
-            [start]
-        );
-        assert!(plan(&wanted, &rules(Provision::Observe, Provision::Suggest)).is_empty());
+        assert_eq!(plan(Provision::Suggest, Provision::Apply), [start]);
+        assert!(plan(Provision::Observe, Provision::Suggest).is_empty());
         let needed = contents(&all);
         assert_eq!(needed.len(), 1);
     }
@@ -142,7 +150,27 @@ mod tests {
                     mode: 0o777,
                 },
             ];
-            assert!(plan(&readiness(&acts), &rules).is_empty(), "{path}");
+            let acts = plan(&readiness(&acts), &rules, &|_| true);
+            assert!(acts.is_empty(), "{path}");
         }
+    }
+
+    #[test]
+    fn units_that_this_host_knows_nothing_of_are_left_alone() {
+        let rules = rules(Provision::Apply, Provision::Apply);
+        let unit = || "poweroff.target".to_owned();
+        let acts = [
+            Act::Start { unit: unit() },
+            Act::Enable { unit: unit() },
+            Act::Unmask { unit: unit() },
+            Act::Limit {
+                unit: unit(),
+                name: "LimitNOFILE".into(),
+                value: "1".into(),
+            },
+        ];
+        let member = |unit: &str| unit == "app.service";
+        assert!(plan(&readiness(&acts), &rules, &member).is_empty());
+        assert_eq!(plan(&readiness(&acts), &rules, &|_| true).len(), 4);
     }
 }

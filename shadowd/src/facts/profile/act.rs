@@ -107,6 +107,22 @@ impl Act {
         }
     }
 
+    /// The unit that it is done for, if it is for one.
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::Limit { unit, .. }
+            | Self::Unmask { unit }
+            | Self::Enable { unit }
+            | Self::Disable { unit }
+            | Self::Start { unit } => Some(unit),
+            Self::Install { .. }
+            | Self::Copy { .. }
+            | Self::Own { .. }
+            | Self::Mode { .. }
+            | Self::Parameter { .. } => None,
+        }
+    }
+
     /// Acts go in this order: what is installed brings users and units, and what is started reads
     /// what was copied.
     pub const fn order(&self) -> u8 {
@@ -140,7 +156,10 @@ impl fmt::Display for Act {
             Self::Mode { path, mode } => write!(f, "chmod {mode:04o} {path}"),
             Self::Parameter { name, value } => write!(f, "sysctl -w {name}='{value}'"),
             Self::Limit { unit, name, value } => {
-                write!(f, "systemctl set-property {unit} {name}={value}")
+                write!(
+                    f,
+                    "systemctl edit {unit}, with {name}={value}; then restart it"
+                )
             }
             Self::Unmask { unit } => write!(f, "systemctl unmask {unit}"),
             Self::Enable { unit } => write!(f, "systemctl enable {unit}"),

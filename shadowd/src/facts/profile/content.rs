@@ -12,6 +12,14 @@ use crate::facts::Protocol;
 /// may not.
 pub type ValueHash = Digest256;
 
+/// Whether a program that is told `text` as an argument takes it as what it says: one word, no option,
+/// no path, no pattern. What is called otherwise is in no profile.
+pub fn is_word(text: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "@:._+~^\\-".contains(c);
+    let begins = |c: char| c.is_ascii_alphanumeric();
+    text.starts_with(begins) && text.chars().all(legal)
+}
+
 /// What should be running for a group, with what, when, and what it needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Profile {
@@ -118,6 +126,24 @@ pub enum FileKind {
         /// Why.
         why: String,
     },
+}
+
+impl UnitProfile {
+    /// Limits that are compared, by systemd's names (systemd.exec(5), systemd.resource-control(5)).
+    /// What is unlimited is `infinity`, all else is a number.
+    pub const LIMITS: [&str; 8] = [
+        "LimitNOFILE",
+        "LimitNPROC",
+        "LimitMEMLOCK",
+        "LimitCORE",
+        "MemoryMax",
+        "MemoryHigh",
+        "TasksMax",
+        "CPUQuotaPerSecUSec",
+    ];
+    /// The drop-in by which shadowd sets them, on hosts where it did: the last one counts, and this one
+    /// is named to be that. It is part of no unit's profile.
+    pub const LIMITS_FILE: &str = "zz-shadowd-limits.conf";
 }
 
 impl fmt::Display for FileKind {

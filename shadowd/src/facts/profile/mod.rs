@@ -16,7 +16,7 @@ pub use change::Change;
 pub use confusion::Confusion;
 pub use content::{
     Content, Dependency, FileFact, FileKind, Need, PackageFact, Port, Profile, ResourceKind, Scope,
-    UnitProfile, ValueHash,
+    UnitProfile, ValueHash, is_word,
 };
 pub use digest::{Digest, DiskInventory, HostInventory, Inventory, UnitDigest};
 pub use habit::{HOURS, Habit, Hour};

@@ -19,17 +19,6 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// How long one call may take.
 const CALL_WITHIN: Duration = Duration::from_secs(3);
-/// Limits that are compared, by systemd's names. What is unlimited is written so.
-const LIMITS: [&str; 8] = [
-    "LimitNOFILE",
-    "LimitNPROC",
-    "LimitMEMLOCK",
-    "LimitCORE",
-    "MemoryMax",
-    "MemoryHigh",
-    "TasksMax",
-    "CPUQuotaPerSecUSec",
-];
 
 /// Why a unit is not known.
 #[derive(Debug, Error)]
@@ -105,7 +94,10 @@ impl UnitInventory {
         };
         let fragment = text(&unit, "FragmentPath").filter(|path| !path.is_empty());
         found.defined_by.extend(fragment);
-        found.defined_by.extend(list(&unit, "DropInPaths"));
+        let drop_ins = list(&unit, "DropInPaths").into_iter();
+        // What shadowd wrote here is compared as what it says.
+        let foreign = drop_ins.filter(|path| !path.ends_with(UnitProfile::LIMITS_FILE));
+        found.defined_by.extend(foreign);
         let active = text(&unit, "ActiveState").unwrap_or_default();
         let active = matches!(active.as_str(), "active" | "reloading" | "refreshing");
         if name.ends_with(".service") && !masked {
@@ -173,7 +165,7 @@ fn environment_files(properties: &Properties) -> Vec<(String, bool)> {
 }
 
 fn limits(properties: &Properties) -> BTreeMap<String, String> {
-    let limits = LIMITS.iter().filter_map(|name| {
+    let limits = UnitProfile::LIMITS.iter().filter_map(|name| {
         let number = u64::try_from(properties.get(*name)?.clone()).ok()?;
         let text = match number {
             u64::MAX => "infinity".to_owned(),

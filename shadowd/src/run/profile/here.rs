@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, is_of};
 use super::letter::Body;
 use super::provisioner::Step;
 use crate::decide::profile::learn::Asked;
@@ -132,7 +132,10 @@ impl Keeper {
             true => self.readiness.as_ref().map(|(_, readiness)| readiness),
             false => None,
         };
-        match self.provisioner.on_turn(readiness, &self.rules, now).await {
+        let (group, rules) = (&self.group, &self.rules);
+        let is_member = |unit: &str| is_of(group, rules, unit);
+        let policy: (_, &dyn Fn(&str) -> bool) = (rules, &is_member);
+        match self.provisioner.on_turn(readiness, policy, now).await {
             Step::Wait => {}
             Step::Ask(wanted) => {
                 let Some(owner) = self.owner.clone() else {

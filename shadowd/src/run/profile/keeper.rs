@@ -215,10 +215,7 @@ impl Keeper {
         }
         let vips: BTreeSet<IpAddr> = self.group.vips.iter().map(|vip| vip.address).collect();
         let (group, rules) = (&self.group, &self.rules);
-        let is_member = |unit: &str| {
-            let own = group.units.iter().any(|one| one.name.as_str() == unit);
-            own || rules.units.iter().any(|glob| glob.matches(unit))
-        };
+        let is_member = |unit: &str| is_of(group, rules, unit);
         let of = Of {
             is_member: &is_member,
             is_ignored: &|path| rules.ignore.iter().any(|glob| glob.matches(path)),
@@ -265,6 +262,12 @@ impl Keeper {
             warn!(group = %name, %error, "what was learned could not be stored");
         }
     }
+}
+
+/// Whether a unit is of the group: its own, or one that the profile's rules name.
+pub(super) fn is_of(group: &GroupSettings, rules: &ProfileSettings, unit: &str) -> bool {
+    let own = group.units.iter().any(|one| one.name.as_str() == unit);
+    own || rules.units.iter().any(|glob| glob.matches(unit))
 }
 
 /// The key under which the group's values are hashed; a new one where there is none.

@@ -106,11 +106,11 @@ impl Provisioner {
         }
     }
 
-    /// Goes on; `readiness` is what this host lacks.
+    /// Goes on; `readiness` is what this host lacks, `is_member` knows the group's units.
     pub async fn on_turn(
         &mut self,
         readiness: Option<&Readiness>,
-        rules: &ProfileSettings,
+        (rules, is_member): (&ProfileSettings, &dyn Fn(&str) -> bool),
         now: BootTime,
     ) -> Step {
         if let Some(running) = &self.running {
@@ -126,7 +126,7 @@ impl Provisioner {
         let Some(readiness) = readiness.filter(|_| free) else {
             return Step::Wait;
         };
-        let acts = plan(readiness, rules);
+        let acts = plan(readiness, rules, is_member);
         if acts.is_empty() {
             return Step::Wait;
         }

@@ -22,7 +22,7 @@ use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
     Content, Dependency, Digest, FileFact, FileKind, Hour, PackageFact, Port, Profile,
-    ResourceKind, UnitProfile,
+    ResourceKind, UnitProfile, is_word,
 };
 
 /// Units that are followed, dependencies whose hours are, and series.
@@ -369,7 +369,9 @@ impl Learner {
             for (program, package) in &unit.programs {
                 let owner = package
                     .as_ref()
-                    .and_then(|name| here.packages.get_key_value(name));
+                    .and_then(|name| here.packages.get_key_value(name))
+                    // What nobody could be told is in no version, or nobody would believe it.
+                    .filter(|(name, fact)| is_word(name) && is_word(&fact.version));
                 match owner {
                     Some((name, fact)) => drop(picture.packages.insert(name.clone(), fact.clone())),
                     // What no package owns is compared as a file.
