@@ -13,9 +13,10 @@ use super::{Failure, Screen, repeat, show};
 use crate::facts::{Name, Readiness, Verdict};
 use crate::serve::protocol::{
     self, ActOrder, Code, ExportedVersion, GroupReady, MAX_IMPORT_BYTES, PROFILE, PROFILE_ACCURACY,
-    PROFILE_ACTS, PROFILE_DIFF, PROFILE_EXPORT, PROFILE_IMPORT, PROFILE_ORDER, PROFILE_VERSIONS,
-    ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileVersions,
-    READY, Ready, Refusal, ShownProfile, group_path, profile_path,
+    PROFILE_ACTS, PROFILE_DIFF, PROFILE_EXPORT, PROFILE_IMPORT, PROFILE_ORDER, PROFILE_REPOSITORY,
+    PROFILE_VERSIONS, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone,
+    ProfileRepository, ProfileVersions, READY, Ready, Refusal, ShownProfile, group_path,
+    profile_path,
 };
 
 /// Arguments of `ready`.
@@ -143,6 +144,11 @@ Example:
     /// The version that shadows are brought back to
     #[command(subcommand)]
     Golden(GoldenCommand),
+    /// How this host does with the central repository: reached or not, what waits, what was refused
+    #[command(after_help = "\
+Example:
+  shadowctl profile repository")]
+    Repository(Of),
     /// What shadowd did on this host to make it ready
     #[command(subcommand)]
     Provision(ProvisionCommand),
@@ -276,6 +282,15 @@ pub(super) async fn run(
             );
             let answer: ProfileAccuracy = client.get(&path).await?;
             let text = show::accuracy(&answer, screen.paint);
+            screen.show(&answer, text)
+        }
+        ProfileCommand::Repository(of) => {
+            let path = group_path(
+                PROFILE_REPOSITORY,
+                &group_of(client, of.group.as_ref()).await?,
+            );
+            let answer: ProfileRepository = client.get(&path).await?;
+            let text = show::repository(&answer, screen.paint);
             screen.show(&answer, text)
         }
         ProfileCommand::Export {

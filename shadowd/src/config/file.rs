@@ -26,6 +26,9 @@ pub struct File {
     /// `[history]`: what of it is recorded.
     #[serde(default)]
     pub history: History,
+    /// `[repository]`: where versions of profiles are kept beside the members.
+    #[serde(default)]
+    pub repository: Repository,
     /// `[[hook]]`: each command that is told what happens.
     #[serde(default)]
     pub hook: Vec<Hook>,
@@ -384,6 +387,29 @@ pub struct History {
     /// How long each interval is kept as it was, 10min to `max_age`; older ones are merged into
     /// minutes. Default `2h`, or `max_age` if that is shorter.
     pub full_resolution: Option<Spanned<String>>,
+}
+
+/// `[repository]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// Whether versions are kept there. Default true.
+    pub sync: Option<bool>,
+    /// `"file:///DIRECTORY"`, which is there, or `"s3://BUCKET/PREFIX"`. Default: the directory
+    /// `repository` in `host.state_dir`.
+    pub url: Option<Spanned<String>>,
+    /// How often what is there is listed, 10s to 24h. Default `1min`.
+    pub every: Option<Spanned<String>>,
+    /// S3: scheme, host and port of the store. Default: the one of AWS in `region`.
+    pub endpoint: Option<Spanned<String>>,
+    /// S3: what requests are signed for. Default `us-east-1`.
+    pub region: Option<Spanned<String>>,
+    /// S3: a file of root's that nobody else may read, with `access_key_id = ...`,
+    /// `secret_access_key = ...` and maybe `session_token = ...`. Default: the variables
+    /// `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN` of the daemon.
+    pub credentials: Option<Spanned<String>>,
+    /// S3: whether `endpoint` may be `http://`, on this host or in a private network. Default false.
+    pub allow_http: Option<bool>,
 }
 
 /// `[[hook]]`.

@@ -14,6 +14,7 @@ pub mod pattern;
 mod policy;
 mod profile;
 mod redundancy;
+mod repository;
 pub mod settings;
 pub mod several;
 mod validate;

@@ -17,6 +17,7 @@ pub use super::notify::{
 pub use super::policy::{DAY_MINUTES, DayWindow, FlapSettings, PolicySettings};
 pub use super::profile::{ProfileSettings, Provision, ProvisionSettings};
 pub use super::redundancy::{ProviderRules, RedundancySettings};
+pub use super::repository::{RepositoryPlace, RepositorySettings, S3Settings};
 use crate::facts::{HostId, Name, Protection, UnitMode, Vip};
 
 /// All settings.
@@ -44,6 +45,8 @@ pub struct Settings {
     pub providers: Vec<Option<CommandSettings>>,
     /// What is learned of each of `groups`, in the same order.
     pub profiles: Vec<ProfileSettings>,
+    /// Where versions of profiles are kept beside the members; none: nowhere.
+    pub repository: Option<RepositorySettings>,
 }
 
 /// This host.

@@ -8,6 +8,7 @@ mod notify;
 mod policy;
 mod profile;
 mod redundancy;
+mod repository;
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -63,6 +64,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
     let history = source.history(&file.history)?;
     let own: Vec<Name> = groups.iter().map(|group| group.name.clone()).collect();
     let notify = source.notify(&file, &own)?;
+    let repository = source.repository(&file.repository, &host.state_dir)?;
     Ok(Settings {
         host,
         peers,
@@ -75,6 +77,7 @@ pub(super) fn validate(file: file::File, text: &str, path: &Path) -> Checked<Set
         drills,
         providers,
         profiles,
+        repository,
     })
 }
 

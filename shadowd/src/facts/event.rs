@@ -113,6 +113,9 @@ pub enum EventKind {
     Ready,
     /// shadowd did something to make this host ready, or tried to; `detail` says what.
     Provisioned,
+    /// The central repository of profiles is not reached, or again; a version came from it, or one
+    /// there was not what it should be; `detail` says which.
+    Repository,
 }
 
 impl fmt::Display for EventKind {
@@ -159,6 +162,7 @@ impl fmt::Display for EventKind {
             Self::NotReady => "not ready",
             Self::Ready => "ready",
             Self::Provisioned => "provisioned",
+            Self::Repository => "repository",
         })
     }
 }

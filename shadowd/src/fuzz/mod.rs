@@ -94,6 +94,16 @@ const TARGETS: &[Target] = &[
     ),
     target("store-json", store::fuzz::json, store::fuzz::jsons),
     target(
+        "repository-object",
+        store::fuzz::object,
+        store::fuzz::objects,
+    ),
+    target(
+        "repository-name",
+        store::fuzz::object_name,
+        store::fuzz::object_names,
+    ),
+    target(
         "configuration",
         config::fuzz::configuration,
         config::fuzz::configurations,

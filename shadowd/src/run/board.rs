@@ -259,6 +259,7 @@ impl Board {
                 self.recorder.dropped()
             ));
         }
+        warnings.extend(self.profiles.warnings());
         warnings.extend(self.untold());
         warnings.extend(
             self.notes

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::Answers;
 use super::protocol::{
     self, ActOrder, Code, DiffQuery, ExportedVersion, PROFILE_TIMEOUT, ProfileAccuracy,
-    ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery, ProfileVersions,
-    Refusal, ShownProfile,
+    ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery, ProfileRepository,
+    ProfileVersions, Refusal, ShownProfile,
 };
 use super::routes::{Caller, Shared, json, request_of};
 use crate::facts::{Name, Signed};
@@ -28,6 +28,8 @@ pub enum ProfileQuestion {
     Versions,
     /// How often it was right.
     Accuracy,
+    /// How the central repository does.
+    Repository,
     /// What was done on this host.
     Acts,
     /// Something is to be done about that.
@@ -52,6 +54,8 @@ pub enum ProfileAnswer {
     Versions(ProfileVersions),
     /// To [`ProfileQuestion::Accuracy`].
     Accuracy(Box<ProfileAccuracy>),
+    /// To [`ProfileQuestion::Repository`].
+    Repository(Box<ProfileRepository>),
     /// To [`ProfileQuestion::Acts`] and [`ProfileQuestion::ActOrder`].
     Acts(ProfileActs),
     /// To [`ProfileQuestion::Diff`].
@@ -72,6 +76,7 @@ pub(super) fn router<A: Answers>() -> Router<Shared<A>> {
         .route(protocol::PROFILE, get(show::<A>))
         .route(protocol::PROFILE_VERSIONS, get(versions::<A>))
         .route(protocol::PROFILE_ACCURACY, get(accuracy::<A>))
+        .route(protocol::PROFILE_REPOSITORY, get(repository::<A>))
         .route(protocol::PROFILE_ACTS, get(acts::<A>).post(order_acts::<A>))
         .route(protocol::PROFILE_DIFF, get(diff::<A>))
         .route(protocol::PROFILE_EXPORT, get(export::<A>))
@@ -107,6 +112,13 @@ async fn accuracy<A: Answers>(
     group: Group,
 ) -> Result<Response, Refusal> {
     ask(&shared, group_of(group)?, ProfileQuestion::Accuracy).await
+}
+
+async fn repository<A: Answers>(
+    State(shared): State<Shared<A>>,
+    group: Group,
+) -> Result<Response, Refusal> {
+    ask(&shared, group_of(group)?, ProfileQuestion::Repository).await
 }
 
 async fn acts<A: Answers>(

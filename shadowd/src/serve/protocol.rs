@@ -40,9 +40,10 @@ pub use profile::{
     ActBatch, ActLine, ActOrder, ActState, DiffQuery, Expected, ExpectedDependency,
     ExpectedResource, ExpectedUnit, ExportedVersion, GroupReady, MAX_IMPORT_BYTES, PROFILE,
     PROFILE_ACCURACY, PROFILE_ACTS, PROFILE_DIFF, PROFILE_EXPORT, PROFILE_IMPORT, PROFILE_ORDER,
-    PROFILE_TIMEOUT, PROFILE_VERSIONS, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder,
-    ProfileOrderDone, ProfileQuery, ProfileVersions, READY, Ready, ResourceAccuracy, ShownNeed,
-    ShownProfile, VERSION_FORMS, VersionLine, profile_path,
+    PROFILE_REPOSITORY, PROFILE_TIMEOUT, PROFILE_VERSIONS, ProfileAccuracy, ProfileActs,
+    ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery, ProfileRepository, ProfileVersions,
+    READY, Ready, ResourceAccuracy, ShownNeed, ShownProfile, VERSION_FORMS, VersionLine,
+    profile_path,
 };
 
 /// Where the daemon listens unless told otherwise.

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::facts::{Epoch, HostId, Kept, KeptPause, KeptPromise, KeptVote, PolicyMemory};
+use crate::facts::{
+    Epoch, HostId, Kept, KeptPause, KeptPromise, KeptVote, Place, PolicyMemory, Signed, VersionId,
+};
 
 pub(crate) use super::history::fuzz::{
     file as history, files as history_files, name as history_name, names as history_names, record,
@@ -59,4 +61,46 @@ pub(crate) fn jsons() -> Vec<Vec<u8>> {
         serde_json::to_vec(&PolicyMemory::default()),
     ];
     texts.map(|text| text.expect("it is written")).into()
+}
+
+/// An object of the central repository; the first 32 bytes are the identity that it is called by.
+pub(crate) fn object(bytes: &[u8]) {
+    let Some((id, packed)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let id = VersionId::from_bytes(*id);
+    if let Some(signed) = super::profiles::unpacked(packed, &id) {
+        assert_eq!(VersionId::of(&signed.bytes), id);
+    }
+}
+
+/// Some.
+pub(crate) fn objects() -> Vec<Vec<u8>> {
+    let object = |length: usize| {
+        let signed = Signed {
+            bytes: vec![7; length],
+            key: vec![1; 44],
+            signature: vec![2; 64],
+        };
+        let id = VersionId::of(&signed.bytes);
+        let packed = super::profiles::packed(&signed).expect("it is packed");
+        [id.as_bytes().as_slice(), &packed].concat()
+    };
+    [0, 9, 70_000].map(object).into()
+}
+
+/// Its name.
+pub(crate) fn object_name(bytes: &[u8]) {
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        let _ = super::repository::place_of(name);
+    }
+}
+
+/// Some.
+pub(crate) fn object_names() -> Vec<Vec<u8>> {
+    let name = |number: u64| {
+        let id = VersionId::from_bytes([number as u8; 32]);
+        super::repository::file_name(Place { number, id }).into_bytes()
+    };
+    [0, 1, u64::MAX].map(name).into()
 }

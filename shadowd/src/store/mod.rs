@@ -13,6 +13,7 @@ pub mod history;
 mod pause;
 mod policy;
 pub mod profiles;
+pub mod repository;
 mod rows;
 mod schema;
 mod told;

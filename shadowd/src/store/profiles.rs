@@ -54,11 +54,7 @@ impl ProfileStore {
     ) -> Result<VersionId, StoreError> {
         let id = VersionId::of(&signed.bytes);
         let mut write = || -> rusqlite::Result<()> {
-            let body = postcard::to_stdvec(signed).map_err(refused)?;
-            if body.len() > STORED_MAX {
-                return Err(refused("it is too long"));
-            }
-            let packed = zstd::bulk::compress(&body, LEVEL).map_err(refused)?;
+            let packed = packed(signed).map_err(refused)?;
             let transaction = self
                 .connection
                 .transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -193,14 +189,29 @@ impl ProfileStore {
     }
 }
 
-/// The version, if it is the one with this identity.
-fn unpacked(packed: &[u8], id: &VersionId) -> Option<Signed> {
-    let body = zstd::bulk::decompress(packed, STORED_MAX).ok()?;
-    let signed: Signed = postcard::from_bytes(&body).ok()?;
-    (VersionId::of(&signed.bytes) == *id).then_some(signed)
+/// The bytes that a version is kept as: [postcard](https://postcard.jamesmunns.com/wire-format) of
+/// what is signed, key and signature, packed with zstd.
+///
+/// # Errors
+/// It is too long.
+pub fn packed(signed: &Signed) -> Result<Vec<u8>, Source> {
+    let body = postcard::to_stdvec(signed)?;
+    if body.len() > STORED_MAX {
+        return Err("it is too long".into());
+    }
+    Ok(zstd::bulk::compress(&body, LEVEL)?)
 }
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
+/// The version in bytes from anywhere, if it is the one with this identity. Who signed it is not
+/// looked at.
+pub fn unpacked(packed: &[u8], id: &VersionId) -> Option<Signed> {
+    let body = zstd::bulk::decompress(packed, STORED_MAX).ok()?;
+    let (signed, rest): (Signed, _) = postcard::take_from_bytes(&body).ok()?;
+    (rest.is_empty() && VersionId::of(&signed.bytes) == *id).then_some(signed)
+}
+
+/// Why something was refused.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 fn refused(source: impl Into<Source>) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(source.into())

@@ -5,13 +5,13 @@ use std::fs;
 
 use shadowd::facts::{
     Content, HostId, Item, ItemKind, PackageFact, ProfileStatus, Readiness, ReadinessSummary,
-    ResourceKind, Signed, UnitProfile, Verdict, VersionId,
+    RepositoryStatus, ResourceKind, Signed, UnitProfile, Verdict, VersionId,
 };
 use shadowd::serve::protocol::{
     ActBatch, ActLine, ActOrder, ActState, Code, Expected, ExpectedResource, ExpectedUnit,
     ExportedVersion, GroupReady, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder,
-    ProfileOrderDone, ProfileQuery, ProfileVersions, Ready, Refusal, ResourceAccuracy, ShownNeed,
-    ShownProfile, VersionLine,
+    ProfileOrderDone, ProfileQuery, ProfileRepository, ProfileVersions, Ready, Refusal,
+    ResourceAccuracy, ShownNeed, ShownProfile, VersionLine,
 };
 use shadowd::serve::{ProfileAnswer, ProfileQuestion};
 
@@ -64,7 +64,29 @@ pub fn status() -> Vec<ProfileStatus> {
             unknown: 1,
             worst: items().into_iter().take(2).collect(),
         }),
+        repository: Some(repository()),
     }]
+}
+
+fn repository() -> RepositoryStatus {
+    let at = |seconds: u64| {
+        Some(shadowd::facts::BootTime::from_nanos(
+            seconds * 1_000_000_000,
+        ))
+    };
+    RepositoryStatus {
+        url: "s3://profiles/eu".into(),
+        reached: at(100),
+        silent_since: at(105),
+        error: Some("nobody listens\x1b[31m".into()),
+        listed: at(45),
+        there: 34,
+        to_put: 2,
+        bad: 1,
+        refused: 3,
+        mended: 2,
+        ..RepositoryStatus::default()
+    }
 }
 
 /// Whether the host is ready.
@@ -173,6 +195,10 @@ pub fn answer(question: ProfileQuestion) -> Result<ProfileAnswer, Refusal> {
                 },
             )]),
             ..ProfileAccuracy::default()
+        })),
+        ProfileQuestion::Repository => ProfileAnswer::Repository(Box::new(ProfileRepository {
+            now: shadowd::facts::BootTime::from_nanos(225_000_000_000),
+            repository: Some(repository()),
         })),
         ProfileQuestion::Acts => ProfileAnswer::Acts(acts(false)),
         ProfileQuestion::ActOrder(order) => {
@@ -302,6 +328,25 @@ fn a_profile_is_told_in_words() {
         .output()
         .unwrap();
     assert_eq!(code(&unknown), 1);
+}
+
+#[test]
+fn the_repository_is_told_in_words_and_in_json() {
+    let daemon = Daemon::start();
+    let text = shown(&daemon, "profile repository");
+    for part in [
+        "s3://profiles/eu  not reached for 2m 00s",
+        "last error: nobody listens",
+        "34 versions there, 2 wait to be put, 0 to be fetched; listed 3m 00s ago",
+        "3 refused, 2 of those written again",
+        "1 objects there are not what they are called",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains('\x1b'), "{text}");
+    let json = shown(&daemon, "--json profile repository");
+    let read: ProfileRepository = serde_json::from_str(&json).unwrap();
+    assert_eq!(read.repository, Some(repository()));
 }
 
 #[test]

@@ -345,6 +345,17 @@ fn versions_are_the_same_on_both_members() -> Result<()> {
         !refused.status.success() && said.contains("signature"),
         "{said}"
     );
+    for host in [&pair.active, &pair.shadow] {
+        let all = |shown: &Value| {
+            let repository = &shown["repository"];
+            let there = repository["there"].as_u64().unwrap_or(0);
+            there >= 4 && repository["to_put"] == 0 && repository["silent_since"].is_null()
+        };
+        pair.lab
+            .wait(LONG, "its repository to have all versions", || {
+                Ok(all(&pair.lab.ask(host, &["profile", "repository"])?))
+            })?;
+    }
     Ok(())
 }
 

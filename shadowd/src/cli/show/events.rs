@@ -72,6 +72,7 @@ const fn name(kind: EventKind) -> &'static str {
         EventKind::Deviation => "deviation",
         EventKind::NotReady => "not_ready",
         EventKind::Provisioned => "provisioned",
+        EventKind::Repository => "repository",
         EventKind::Ready => "ready",
     }
 }
@@ -116,6 +117,7 @@ const fn tone(kind: EventKind) -> Tone {
         | EventKind::Drill
         | EventKind::ProfileVersion
         | EventKind::Provisioned
+        | EventKind::Repository
         | EventKind::Handover => Tone::Plain,
     }
 }

@@ -10,6 +10,7 @@ mod probes;
 mod profile;
 mod redundancy;
 mod replay;
+mod repository;
 mod status;
 
 pub(super) use capture::{direction, end, flows, protocol, remote_end, syscalls, top, units};
@@ -20,4 +21,5 @@ pub(super) use peers::peers;
 pub(super) use probes::probes;
 pub(super) use profile::{accuracy, acts, diff, made, profile, ready, versions};
 pub(super) use replay::replayed;
+pub(super) use repository::repository;
 pub(super) use status::status;

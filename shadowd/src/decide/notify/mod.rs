@@ -145,6 +145,7 @@ impl Notifier {
             | EventKind::Starved
             | EventKind::ProfileVersion
             | EventKind::Provisioned
+            | EventKind::Repository
             | EventKind::Deviation
             | EventKind::NotReady
             | EventKind::Ready

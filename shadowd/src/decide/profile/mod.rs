@@ -16,4 +16,5 @@ pub mod learn;
 pub mod provision;
 pub mod ready;
 pub mod replica;
+pub mod repository;
 mod series;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::facts::{BootTime, Name, VersionId};
+use crate::facts::{BootTime, Name, Place, VersionId};
 
 /// The head is told again after this.
 const TELL_EVERY: Duration = Duration::from_secs(30);
@@ -18,15 +18,6 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 const WANTED_MAX: usize = 16;
 /// So many versions before the head are fetched.
 const HISTORY: u64 = 64;
-
-/// A version, as far as its order goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// How many came before it, and itself.
-    pub number: u64,
-    /// Its identity.
-    pub id: VersionId,
-}
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod digest;
 mod habit;
 mod hash;
 mod readiness;
+mod repository;
 mod status;
 mod version;
 
@@ -22,5 +23,6 @@ pub use digest::{Digest, DiskInventory, HostInventory, Inventory, UnitDigest};
 pub use habit::{HOURS, Habit, Hour};
 pub use hash::{Digest256, Digest256Error};
 pub use readiness::{Item, ItemKind, Readiness, Verdict};
+pub use repository::{Listing, Place, RepositoryStatus, StoredObject};
 pub use status::{ProfileStatus, ReadinessSummary};
 pub use version::{Reason, Signed, Version, VersionId, VersionIdError};

@@ -8,13 +8,14 @@ use crate::act::provision::Entry;
 use crate::decide::profile::accuracy::Accuracy;
 use crate::decide::profile::changes::changes;
 use crate::decide::profile::expected::likely;
+use crate::decide::profile::repository::Repository;
 use crate::facts::{BootTime, Confusion, Hour, Reason, ResourceKind, Signed, Version, VersionId};
 use crate::run::record::wall_ms;
 use crate::serve::protocol::{
     ActBatch, ActLine, ActOrder, ActState, Code, DiffQuery, Expected, ExpectedDependency,
     ExpectedResource, ExpectedUnit, ExportedVersion, ProfileAccuracy, ProfileActs, ProfileDiff,
-    ProfileOrder, ProfileOrderDone, ProfileVersions, Refusal, ResourceAccuracy, ShownNeed,
-    ShownProfile, VERSION_FORMS, VersionLine,
+    ProfileOrder, ProfileOrderDone, ProfileRepository, ProfileVersions, Refusal, ResourceAccuracy,
+    ShownNeed, ShownProfile, VERSION_FORMS, VersionLine,
 };
 use crate::serve::{ProfileAnswer, ProfileQuestion};
 
@@ -40,6 +41,10 @@ impl Keeper {
             ProfileQuestion::Versions => ProfileAnswer::Versions(self.versions()?),
             ProfileQuestion::Accuracy => {
                 ProfileAnswer::Accuracy(Box::new(accuracy(self.learner.accuracy())))
+            }
+            ProfileQuestion::Repository => {
+                let repository = self.repository.as_ref().map(Repository::status);
+                ProfileAnswer::Repository(Box::new(ProfileRepository { now, repository }))
             }
             ProfileQuestion::Acts => ProfileAnswer::Acts(self.acts()?),
             ProfileQuestion::ActOrder(order) => {

@@ -13,13 +13,16 @@ use super::letter::Body;
 use super::look::Looker;
 use super::programs::programs;
 use super::provisioner::Provisioner;
+use super::repository::Job;
 use crate::config::settings::{GroupSettings, ProfileSettings, Settings};
 use crate::decide::profile::codec;
 use crate::decide::profile::digest::{self, Of, merge};
 use crate::decide::profile::learn::{Learner, Rules};
-use crate::decide::profile::replica::{Place, Replica};
+use crate::decide::profile::replica::Replica;
+use crate::decide::profile::repository::Repository;
 use crate::facts::{
-    BootTime, Content, Digest, HostId, Name, Observation, Readiness, Signed, Version, VersionId,
+    BootTime, Content, Digest, HostId, Name, Observation, Place, Readiness, Signed, Version,
+    VersionId,
 };
 use crate::link::{Identity, Post};
 use crate::run::failover::Input;
@@ -40,6 +43,8 @@ pub(super) struct Common {
     pub recorder: Recorder,
     pub post: Arc<Post>,
     pub inputs: mpsc::Sender<Input>,
+    /// The way to the thread of the repository; none where that is off.
+    pub jobs: Option<mpsc::Sender<Job>>,
     store: Mutex<ProfileStore>,
 }
 
@@ -49,6 +54,7 @@ impl Common {
         identity: Identity,
         recorder: Recorder,
         (post, inputs): (Arc<Post>, mpsc::Sender<Input>),
+        jobs: Option<mpsc::Sender<Job>>,
         store: ProfileStore,
     ) -> Self {
         Self {
@@ -57,6 +63,7 @@ impl Common {
             recorder,
             post,
             inputs,
+            jobs,
             store: Mutex::new(store),
         }
     }
@@ -69,12 +76,16 @@ impl Common {
 /// One group.
 pub(super) struct Keeper {
     pub(super) common: Arc<Common>,
+    /// Its place among the keepers.
+    pub(super) number: usize,
     pub(super) group: GroupSettings,
     pub(super) rules: ProfileSettings,
     /// The other members and spares, by name, with their identities.
     pub(super) members: BTreeMap<Name, HostId>,
     pub(super) learner: Learner,
     pub(super) replica: Replica,
+    /// None where there is none.
+    pub(super) repository: Option<Repository>,
     pub(super) looker: Looker,
     pub(super) key: [u8; 32],
     pub(super) open: Option<(Digest, BootTime)>,
@@ -107,7 +118,12 @@ impl Keeper {
         });
         let members: BTreeMap<Name, HostId> = peers.collect();
         let key = key(&common, &group.name);
+        let central = settings.repository.as_ref();
+        let repository = central.filter(|_| common.jobs.is_some());
         let mut keeper = Self {
+            number,
+            repository: repository
+                .map(|central| Repository::new(central.place.url(), central.every, now)),
             replica: Replica::new(members.keys().cloned().collect(), [], now),
             provisioner: Provisioner::new(group.name.clone(), &common.settings.host.state_dir, now),
             learner: restored(&common, &group, &rules),
@@ -146,6 +162,7 @@ impl Keeper {
             owned_here: self.owns(),
             version: place,
             readiness: self.readiness.clone(),
+            repository: self.repository.as_ref().map(Repository::status),
         }
     }
 
@@ -175,12 +192,11 @@ impl Keeper {
             match self.stored(&id) {
                 Some((_, version)) => {
                     let number = version.number;
-                    self.replica
-                        .on_version(Place { number, id }, version.parent, now);
+                    self.has(Place { number, id }, version.parent, now);
                 }
                 None => {
                     warn!(group = %self.group.name, version = %id, "a version is damaged");
-                    self.replica.on_damage(id, now);
+                    self.damaged(id, now);
                 }
             }
         }
@@ -189,6 +205,15 @@ impl Keeper {
             head.and_then(|place| Some((place, self.stored(&place.id)?)))
         {
             self.current = Some((place.id, Arc::new(version)));
+        }
+        self.want_golden(now);
+    }
+
+    /// This host has a version.
+    pub(super) fn has(&mut self, place: Place, parent: Option<VersionId>, now: BootTime) {
+        self.replica.on_version(place, parent, now);
+        if let Some(repository) = &mut self.repository {
+            repository.on_version(place);
         }
     }
 
@@ -245,6 +270,7 @@ impl Keeper {
         self.provision(now).await;
         self.take_outputs(now);
         self.act(now);
+        self.sync(now);
         if now >= self.save_at {
             self.save();
             self.save_at = now.after(SAVE_EVERY);

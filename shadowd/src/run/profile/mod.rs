@@ -10,6 +10,7 @@ mod letter;
 mod look;
 mod programs;
 mod provisioner;
+mod repository;
 mod versions;
 mod words;
 
@@ -26,13 +27,15 @@ use tracing::{debug, error};
 
 use self::keeper::{Common, Keeper};
 use self::letter::Letter;
+use self::repository::{Job, Report};
 use super::board::Board;
 use super::failover::Input;
 use super::parts::ended;
 use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, Name, Observation, ProfileStatus, Readiness, ReadinessSummary, VersionId,
+    BootTime, Name, Observation, ProfileStatus, Readiness, ReadinessSummary, RepositoryStatus,
+    VersionId,
 };
 use crate::link::{Identity, Letter as Received, Post};
 use crate::observe::sys::boot_time;
@@ -46,6 +49,8 @@ const TURN: Duration = Duration::from_millis(500);
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// Questions that wait.
 const QUESTIONS: usize = 16;
+/// A repository that was not reached for so long is told of in `status`.
+const SILENT_FOR: Duration = Duration::from_secs(600);
 /// Nice value of the thread (setpriority(2)): whatever it does can wait.
 const PRIORITY: i32 = 10;
 
@@ -64,6 +69,7 @@ struct View {
     owned_here: bool,
     version: Option<(u64, VersionId)>,
     readiness: Option<(BootTime, Readiness)>,
+    repository: Option<RepositoryStatus>,
 }
 
 /// What others see of the thread.
@@ -119,8 +125,25 @@ impl Profiles {
             readiness: view
                 .readiness
                 .map(|(at, readiness)| in_short(at, &readiness)),
+            repository: view.repository,
         });
         status.collect()
+    }
+
+    /// What an operator should know: the central repository was not reached for long.
+    pub fn warnings(&self) -> Vec<String> {
+        let now = boot_time();
+        let silent = self.views().into_iter().filter_map(|view| {
+            let repository = view.repository?;
+            let silent = now.since(repository.silent_since?);
+            let why = repository.error.as_deref().unwrap_or("nobody answers");
+            (silent >= SILENT_FOR).then(|| {
+                let (group, url) = (view.group, &repository.url);
+                let minutes = silent.as_secs() / 60;
+                format!("group {group}: profiles do not reach {url} for {minutes} min: {why}")
+            })
+        });
+        silent.collect()
     }
 
     /// Asks the thread.
@@ -238,11 +261,13 @@ impl ProfileStart {
     }
 
     async fn run(mut self, store: ProfileStore, stopped: oneshot::Receiver<()>) {
+        let (jobs, mut reports) = self.central();
         let common = Arc::new(Common::new(
             self.settings.clone(),
             self.identity.clone(),
             self.recorder.clone(),
             (Arc::clone(&self.post), self.inputs.clone()),
+            jobs,
             store,
         ));
         let groups = 0..self.settings.groups.len();
@@ -267,6 +292,7 @@ impl ProfileStart {
                 _ = &mut stopped => break,
                 _ = turns.tick() => thread.turn(&self.board).await,
                 Some(letter) = self.letters.recv() => thread.take(&letter),
+                Some(report) = reports.recv() => thread.report(report),
                 Some((group, question, reply)) = asked.recv() => {
                     let _ = reply.send(thread.answer(&group, question));
                 }
@@ -275,6 +301,25 @@ impl ProfileStart {
         }
         for keeper in &mut thread.keepers {
             keeper.save();
+        }
+    }
+
+    /// The way to the thread of the central repository, and what it reports; a host that only
+    /// witnesses needs none.
+    fn central(&self) -> (Option<mpsc::Sender<Job>>, mpsc::Receiver<Report>) {
+        let nothing = || (None, mpsc::channel(1).1);
+        let settings = self.settings.repository.as_ref();
+        let Some(settings) = settings.filter(|_| !self.settings.groups.is_empty()) else {
+            return nothing();
+        };
+        match repository::start(settings) {
+            Ok((jobs, reports)) => (Some(jobs), reports),
+            Err(error) => {
+                error!(%error, "the repository of profiles is not used");
+                let sentence = format!("the repository of profiles is not used: {error}");
+                self.board.note(sentence);
+                nothing()
+            }
         }
     }
 }
@@ -324,6 +369,12 @@ impl Thread {
         });
         if let Err(why) = taken {
             debug!(%from, why, "a letter was refused");
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        if let Some(keeper) = self.keepers.get_mut(report.keeper) {
+            keeper.on_report(report, boot_time());
         }
     }
 

@@ -8,8 +8,10 @@ use super::keeper::Keeper;
 use super::letter::Body;
 use crate::decide::profile::codec;
 use crate::decide::profile::learn::Output;
-use crate::decide::profile::replica::{Action, Place};
-use crate::facts::{BootTime, Epoch, EventKind, Profile, Reason, Signed, Version, VersionId};
+use crate::decide::profile::replica::Action;
+use crate::facts::{
+    BootTime, Epoch, EventKind, Place, Profile, Reason, Signed, Version, VersionId,
+};
 use crate::link::signature::sign;
 use crate::run::record::wall_ms;
 
@@ -128,7 +130,7 @@ impl Keeper {
             number: version.number,
             id,
         };
-        self.replica.on_version(place, version.parent, now);
+        self.has(place, version.parent, now);
         self.act(now);
         Ok(id)
     }
@@ -144,7 +146,7 @@ impl Keeper {
                 Action::Ask { to, id } => self.tell(&to, &Body::Ask(id)),
                 Action::Send { to, id } => match self.stored(&id) {
                     Some((signed, _)) => self.tell(&to, &Body::Version(signed)),
-                    None => self.replica.on_damage(id, now),
+                    None => self.damaged(id, now),
                 },
                 Action::Use(id) => self.use_version(id, now),
             }
@@ -153,7 +155,7 @@ impl Keeper {
 
     fn use_version(&mut self, id: VersionId, now: BootTime) {
         let Some((_, version)) = self.stored(&id) else {
-            return self.replica.on_damage(id, now);
+            return self.damaged(id, now);
         };
         if self
             .current
@@ -178,6 +180,7 @@ impl Keeper {
             self.learner.believe(version.profile.clone());
         }
         self.current = Some((id, Arc::new(version)));
+        self.want_golden(now);
         self.look_at = now;
     }
 }

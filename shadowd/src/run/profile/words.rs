@@ -9,8 +9,7 @@ use super::letter::{Body, Letter};
 use super::look::Looker;
 use crate::decide::profile::codec;
 use crate::decide::profile::provision::admits;
-use crate::decide::profile::replica::Place;
-use crate::facts::{BootTime, FileKind, Name, Signed, ValueHash, Version};
+use crate::facts::{BootTime, FileKind, Name, Place, Signed, ValueHash, Version};
 use crate::link::signature::verify;
 use crate::observe::inventory::files;
 

@@ -5,9 +5,9 @@ use std::fmt;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::Snapshot;
-use super::encode::Base::Count;
-use super::encode::{Family, flag, gauge, labels};
-use crate::facts::{ProfileStatus, ReadinessSummary};
+use super::encode::Base::{Count, Seconds};
+use super::encode::{Family, counter, flag, gauge, labels};
+use crate::facts::{Name, ProfileStatus, ReadinessSummary, RepositoryStatus};
 
 /// The version in use of each group, and how this host compares with it; nothing before the first.
 pub(super) fn profiles(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
@@ -54,5 +54,70 @@ pub(super) fn profiles(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Res
             (labels, count as f64)
         })
     });
-    gauge(to, family, items)
+    gauge(to, family, items)?;
+    repositories(shown, to)
+}
+
+/// How each group's versions stand to the central repository; nothing where that is off.
+fn repositories(shown: &Snapshot, to: &mut DescriptorEncoder) -> fmt::Result {
+    let profiles = shown.status.profiles.iter();
+    let all = profiles.filter_map(|profile| Some((&profile.group, profile.repository.as_ref()?)));
+    let all: Vec<(&Name, &RepositoryStatus)> = all.collect();
+    let of = |group: &Name| labels(&[("group", group.as_str())]);
+    let family = Family(
+        "shadowd_profile_repository_reached",
+        Count,
+        "Whether the central repository of profiles answers",
+    );
+    let reached = all.iter().map(|(group, repository)| {
+        let reached = repository.reached.is_some() && repository.silent_since.is_none();
+        (of(group), flag(reached))
+    });
+    gauge(to, family, reached)?;
+    let family = Family(
+        "shadowd_profile_repository_listed_age",
+        Seconds,
+        "Since the central repository of profiles was last listed",
+    );
+    let ages = all.iter().filter_map(|(group, repository)| {
+        let age = shown.status.now.since(repository.listed?);
+        Some((of(group), age.as_secs_f64()))
+    });
+    gauge(to, family, ages)?;
+    let family = Family(
+        "shadowd_profile_repository_versions",
+        Count,
+        "Versions in the central repository, and those that wait to be put or fetched",
+    );
+    let versions = all.iter().flat_map(|(group, repository)| {
+        let counts = [
+            ("there", repository.there),
+            ("to_put", repository.to_put),
+            ("to_get", repository.to_get),
+            ("bad", repository.bad),
+        ];
+        counts.map(|(state, count)| {
+            let labels = labels(&[("group", group.as_str()), ("state", state)]);
+            (labels, count as f64)
+        })
+    });
+    gauge(to, family, versions)?;
+    let family = Family(
+        "shadowd_profile_repository_objects",
+        Count,
+        "Objects of the central repository by what was done with them",
+    );
+    let objects = all.iter().flat_map(|(group, repository)| {
+        let counts = [
+            ("put", repository.put),
+            ("got", repository.got),
+            ("refused", repository.refused),
+            ("mended", repository.mended),
+        ];
+        counts.map(|(done, count)| {
+            let labels = labels(&[("group", group.as_str()), ("done", done)]);
+            (labels, count)
+        })
+    });
+    counter(to, family, objects)
 }

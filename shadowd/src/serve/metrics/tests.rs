@@ -1,6 +1,7 @@
 //! Tests of the exposition, with a strict reader of its format.
 
 mod peers;
+mod profiles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,7 +178,7 @@ fn status() -> Status {
             redundancy: None,
             lost_paths: Vec::new(),
         }],
-        profiles: Vec::new(),
+        profiles: profiles::profiles(),
         witnessed: Vec::new(),
         peers: vec![PeerStatus {
             host: name("b"),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{group_path, segment_of};
 use crate::facts::{
-    BootTime, Change, Confusion, Content, Dependency, HostId, Name, Readiness, ResourceKind,
-    Signed, VersionId,
+    BootTime, Change, Confusion, Content, Dependency, HostId, Name, Readiness, RepositoryStatus,
+    ResourceKind, Signed, VersionId,
 };
 
 /// `GET`: [`Ready`].
@@ -25,6 +25,8 @@ pub const PROFILE_DIFF: &str = "/v1/groups/{group}/profile/diff";
 pub const PROFILE_EXPORT: &str = "/v1/groups/{group}/profile/export";
 /// `GET`: [`ProfileActs`]. `POST` an [`ActOrder`]: [`ProfileActs`].
 pub const PROFILE_ACTS: &str = "/v1/groups/{group}/profile/acts";
+/// `GET`: [`ProfileRepository`].
+pub const PROFILE_REPOSITORY: &str = "/v1/groups/{group}/profile/repository";
 /// `POST` a [`ProfileOrder`]: [`ProfileOrderDone`].
 pub const PROFILE_ORDER: &str = "/v1/groups/{group}/profile/order";
 /// `POST` an [`ExportedVersion`]: [`ProfileOrderDone`].
@@ -130,6 +132,15 @@ pub struct ProfileVersions {
     pub versions: Vec<VersionLine>,
     /// Versions that are wanted and not here yet.
     pub awaited: usize,
+}
+
+/// How the versions on this host stand to those in the central repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRepository {
+    /// The daemon's clock.
+    pub now: BootTime,
+    /// None: there is no repository, `sync = false`.
+    pub repository: Option<RepositoryStatus>,
 }
 
 /// A version, and what is expected.
