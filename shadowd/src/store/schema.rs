@@ -38,7 +38,8 @@ pub(super) const STORE: Schema = Schema {
 /// Versions of profiles, and what is learned: "shdp".
 pub(super) const PROFILES: Schema = Schema {
     application_id: 0x7368_6470,
-    migrations: &["
+    migrations: &[
+        "
     CREATE TABLE versions (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         group_name TEXT NOT NULL,
@@ -55,7 +56,17 @@ pub(super) const PROFILES: Schema = Schema {
         digest BLOB NOT NULL,
         packed BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-"],
+",
+        "
+    CREATE TABLE contents (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        group_name TEXT NOT NULL,
+        hash BLOB NOT NULL,
+        packed BLOB NOT NULL,
+        UNIQUE (group_name, hash)
+    ) STRICT;
+",
+    ],
 };
 
 /// The steps of [`STORE`].

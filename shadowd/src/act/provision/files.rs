@@ -1,5 +1,6 @@
 //! Files: put in place whole, with their owner and mode, or not at all.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
@@ -85,10 +86,20 @@ fn replace(beside: &Path, at: &Path) -> Result<(), ActError> {
     Ok(())
 }
 
+/// Hidden, so that no pattern of a configuration takes it in. What a run that was killed left there goes
+/// first: of a group there is one at a time.
 fn beside(at: &Path) -> PathBuf {
-    let mut name = at.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".shadowd-{}", std::process::id()));
-    at.with_file_name(name)
+    let mut name = OsString::from(".");
+    name.push(at.file_name().unwrap_or_default());
+    name.push(".shadowd");
+    let beside = at.with_file_name(name);
+    let _ = fs::remove_file(&beside);
+    beside
+}
+
+/// Removes what a run that was killed left beside `at`.
+pub(super) fn clear(at: &Path) {
+    beside(at);
 }
 
 pub(super) fn own(path: &str, owner: &str, of: &str) -> Result<(), ActError> {

@@ -108,6 +108,7 @@ pub fn provision(dir: &Path) -> io::Result<()> {
     let plan = fs::read(dir.join(PLAN))?;
     let acts: Vec<Act> = serde_json::from_slice(&plan).map_err(io::Error::other)?;
     let mut journal = Journal::open(dir)?;
+    clear_leftovers();
     for (number, act) in acts.into_iter().enumerate() {
         let begun = undo::before(&act, dir, number);
         let (undo, refused) = match begun {
@@ -129,6 +130,13 @@ pub fn provision(dir: &Path) -> io::Result<()> {
         journal.write(&Entry::End { number, failed })?;
     }
     Ok(())
+}
+
+/// A run that was killed in the middle of an installation left the host so that no service starts.
+fn clear_leftovers() {
+    if let Err(error) = tools::clear_start_policy() {
+        eprintln!("{}", explain(&error));
+    }
 }
 
 fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
@@ -201,5 +209,7 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,9 @@ use crate::facts::{UnitProfile, is_word};
 pub(super) const PARAMETERS: &str = "/etc/sysctl.d/90-shadowd.conf";
 /// Says whether services may be started by a package (invoke-rc.d(8)): shadowd starts them itself.
 const START_POLICY: &str = "/usr/sbin/policy-rc.d";
+/// What shadowd writes there while it installs: no service may start.
+pub(super) const NO_STARTS: &[u8] =
+    b"#!/bin/sh\n# shadowd installs a package: it starts what is to run itself.\nexit 101\n";
 /// What a tool printed last is kept to so many characters.
 const SAID: usize = 300;
 
@@ -63,15 +66,30 @@ pub(super) fn remove(package: &str) -> Result<(), ActError> {
 /// is there already stays.
 fn without_starts(install: impl FnOnce() -> Result<(), ActError>) -> Result<(), ActError> {
     let policy = Path::new(START_POLICY);
+    clear(policy)?;
     let ours = !policy.exists();
     if ours {
-        files::write(policy, b"#!/bin/sh\nexit 101\n", (0, 0), 0o755)?;
+        files::write(policy, NO_STARTS, (0, 0), 0o755)?;
     }
     let installed = install();
     if ours {
         fs::remove_file(policy).map_err(|source| files::failed(policy, source))?;
     }
     installed
+}
+
+/// Takes away the policy that a run left which was killed: services would never start again.
+pub(super) fn clear_start_policy() -> Result<(), ActError> {
+    clear(Path::new(START_POLICY))
+}
+
+pub(super) fn clear(policy: &Path) -> Result<(), ActError> {
+    match fs::read(policy) {
+        Ok(text) if text == NO_STARTS => {
+            fs::remove_file(policy).map_err(|source| files::failed(policy, source))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The file of a kernel parameter.

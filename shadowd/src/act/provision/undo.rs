@@ -72,6 +72,19 @@ pub enum Undo {
     },
 }
 
+impl Undo {
+    /// The path that it brings back.
+    fn path(&self) -> Option<&str> {
+        match self {
+            Self::Remove { path }
+            | Self::Restore { path, .. }
+            | Self::Relink { path, .. }
+            | Self::Attributes { path, .. } => Some(path),
+            Self::Parameter { .. } | Self::Package { .. } | Self::Systemctl { .. } => None,
+        }
+    }
+}
+
 /// What will undo `act`; what it replaces is kept in `dir`.
 pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo>, ActError> {
     Ok(match act {
@@ -186,6 +199,7 @@ pub fn undo(dir: &Path) -> io::Result<()> {
         })
         .collect();
     let mut journal = Journal::open(dir)?;
+    super::clear_leftovers();
     for entry in entries.iter().rev() {
         let Entry::Begin {
             number,
@@ -197,6 +211,9 @@ pub fn undo(dir: &Path) -> io::Result<()> {
         };
         if undone.contains(number) {
             continue;
+        }
+        if let Some(path) = undo.path() {
+            files::clear(Path::new(path));
         }
         let failed = take_back(undo, dir).err().map(|error| explain(&error));
         let number = *number;

@@ -1,7 +1,7 @@
 //! When the certificates among the files of a profile expire.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -38,6 +38,10 @@ fn may_be_certificate(path: &str) -> bool {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Some devices do something when they are opened.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("no certificate"));
+    }
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new()
         .read(true)

@@ -2,7 +2,7 @@
 //! systemd.exec(5) has it. Values are hashed at once; nobody gets to see them.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -47,6 +47,10 @@ pub fn environment(
 }
 
 fn read(path: &Path) -> io::Result<String> {
+    // Some devices do something when they are opened.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("no regular file of at most 1 MiB"));
+    }
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -209,6 +213,10 @@ mod tests {
         assert_eq!(values, [b"file".as_slice(), b"2", b"3"]);
         let refused = environment(&settings, &[(missing.clone(), false)]).unwrap_err();
         assert_eq!(refused.0, missing);
+        for odd in ["/dev/zero", "/"] {
+            let refused = environment(&[], &[(odd.to_owned(), true)]).unwrap_err();
+            assert!(refused.1.to_string().contains("no regular file"), "{odd}");
+        }
         let _ = std::fs::remove_file(&path);
     }
 

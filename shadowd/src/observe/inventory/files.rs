@@ -17,6 +17,8 @@ const TRIES: u32 = 3;
 /// Paths whose facts are kept.
 const KEPT: usize = 16_384;
 const BLOCK: usize = 64 << 10;
+/// Where local users and groups are (passwd(5), group(5)).
+const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
 /// Which contents may leave the host, and the key that hides the others.
 #[derive(Clone, Debug)]
@@ -76,6 +78,8 @@ impl Stamp {
 pub struct FileReader {
     rules: HashRules,
     accounts: Accounts,
+    /// How the files of accounts were when names were looked up.
+    accounts_at: Option<[Option<Stamp>; 2]>,
     known: HashMap<String, (Stamp, FileFact)>,
 }
 
@@ -85,6 +89,7 @@ impl FileReader {
         Self {
             rules,
             accounts: Accounts::default(),
+            accounts_at: None,
             known: HashMap::new(),
         }
     }
@@ -112,6 +117,10 @@ impl FileReader {
             Ok(meta) => meta,
             Err(error) if is_absent(&error) => {
                 self.known.remove(path);
+                // A name that is no UTF-8 was told with another character for what is none.
+                if path.contains(char::REPLACEMENT_CHARACTER) {
+                    return Err(io::Error::other("its name is no UTF-8"));
+                }
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -139,10 +148,15 @@ impl FileReader {
         Ok(Some(fact))
     }
 
-    /// Users and groups may have changed: what is asked from now on is looked up again.
-    pub fn forget_accounts(&mut self) {
-        self.accounts.forget();
-        self.known.clear();
+    /// Looks names of users and groups up again if the files that have them changed since the last time:
+    /// a package that was installed brings its own.
+    pub fn renew_accounts(&mut self) {
+        let stamps = ACCOUNTS.map(|path| fs::metadata(path).ok().map(|meta| Stamp::of(&meta)));
+        if self.accounts_at != Some(stamps) {
+            self.accounts_at = Some(stamps);
+            self.accounts.forget();
+            self.known.clear();
+        }
     }
 
     /// What it is, and whether that will do until it changes.
@@ -233,8 +247,12 @@ pub fn content(path: &Path, hash: &ValueHash) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a regular file and nothing else: a pipe would keep whoever opens it waiting.
+/// Opens a regular file and nothing else: a pipe would keep whoever opens it waiting, and there are
+/// devices that do something when they are opened.
 fn open(path: &Path) -> io::Result<(File, Stamp)> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("no regular file"));
+    }
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new()
         .read(true)
@@ -256,145 +274,5 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-    use std::path::PathBuf;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new() -> Self {
-            static NUMBER: AtomicU32 = AtomicU32::new(0);
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let name = format!("shadowd-files-{}-{number}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-
-        fn path(&self, name: &str) -> String {
-            self.0.join(name).to_string_lossy().into_owned()
-        }
-
-        fn write(&self, name: &str, bytes: &[u8]) -> String {
-            fs::write(self.0.join(name), bytes).unwrap();
-            self.path(name)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn reader(folder: &Folder) -> FileReader {
-        let glob = |name: &str| folder.path(name).parse().unwrap();
-        FileReader::new(HashRules {
-            replicated: vec![glob("*")],
-            secret: vec![glob("secret*")],
-            key: [7; 32],
-        })
-    }
-
-    fn hash_of(fact: Option<FileFact>) -> (ValueHash, bool) {
-        match fact.map(|fact| fact.kind) {
-            Some(FileKind::Regular {
-                hash, replicated, ..
-            }) => (hash, replicated),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_plain_content_has_the_plain_hash_and_a_secret_a_hidden_one() {
-        let folder = Folder::new();
-        let mut reader = reader(&folder);
-        let (plain, secret) = (folder.write("a", b"x"), folder.write("secret", b"x"));
-        let (hash, replicated) = hash_of(reader.read(&plain).unwrap());
-        assert_eq!((hash, replicated), (blake3::hash(b"x").into(), true));
-        assert_eq!(content(Path::new(&plain), &hash).unwrap(), b"x");
-        let (hidden, replicated) = hash_of(reader.read(&secret).unwrap());
-        assert!(!replicated);
-        assert_ne!(hidden, hash);
-        assert_eq!(hidden, reader.rules().hide(b"x"));
-        // As a version has it that was made under other rules.
-        let as_asked = |reader: &mut FileReader, path: &str, plain| {
-            hash_of(reader.read_as(path, Some(plain)).unwrap())
-        };
-        assert_eq!(as_asked(&mut reader, &secret, true), (hash, true));
-        assert_eq!(as_asked(&mut reader, &secret, false), (hidden, false));
-        assert_eq!(as_asked(&mut reader, &plain, false), (hidden, false));
-    }
-
-    #[test]
-    fn content_mode_and_absence_are_noticed() {
-        let folder = Folder::new();
-        let mut reader = reader(&folder);
-        let path = folder.write("a", b"one");
-        let before = reader.read(&path).unwrap();
-        assert_eq!(reader.read(&path).unwrap(), before);
-        folder.write("a", b"two");
-        assert_ne!(hash_of(reader.read(&path).unwrap()), hash_of(before));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(
-            reader.read(&path).unwrap().map(|fact| fact.mode),
-            Some(0o600)
-        );
-        fs::remove_file(&path).unwrap();
-        assert_eq!(reader.read(&path).unwrap(), None);
-        assert_eq!(reader.read(&folder.path("no/such/folder")).unwrap(), None);
-    }
-
-    #[test]
-    fn links_folders_pipes_and_huge_files_are_named_and_not_followed() {
-        let folder = Folder::new();
-        let mut reader = reader(&folder);
-        let mut kind = |name: &str| reader.read(&folder.path(name)).unwrap().unwrap().kind;
-        symlink("/etc/shadow", folder.path("link")).unwrap();
-        let target = "/etc/shadow".to_owned();
-        assert_eq!(kind("link"), FileKind::Link { target });
-        fs::create_dir(folder.path("dir")).unwrap();
-        assert_eq!(kind("dir"), FileKind::Directory);
-        let mode = nix::sys::stat::Mode::S_IRUSR;
-        nix::unistd::mkfifo(folder.path("pipe").as_str(), mode).unwrap();
-        assert!(matches!(kind("pipe"), FileKind::Unreadable { .. }));
-        let huge = File::create(folder.path("huge")).unwrap();
-        huge.set_len(FILE_BYTES_MAX + 1).unwrap();
-        assert!(matches!(kind("huge"), FileKind::Unreadable { why } if why.contains("16 MiB")));
-    }
-
-    #[test]
-    fn a_content_that_is_another_by_now_is_not_sent() {
-        let folder = Folder::new();
-        let path = folder.write("a", b"new");
-        let old = blake3::hash(b"old").into();
-        assert!(content(Path::new(&path), &old).is_err());
-    }
-
-    #[test]
-    fn a_file_that_changes_all_the_time_is_bounded() {
-        let folder = Folder::new();
-        let path = folder.write("a", &[0; 1 << 20]);
-        let stop = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let mut byte = 0_u8;
-                while !stop.load(Ordering::Relaxed) {
-                    byte = byte.wrapping_add(1);
-                    let _ = fs::write(&path, vec![byte; 1 << 20]);
-                }
-            });
-            let mut reader = reader(&folder);
-            for _ in 0..20 {
-                // Whatever it is at this moment, it comes back.
-                let fact = reader.read(&path).unwrap();
-                assert!(fact.is_some());
-            }
-            stop.store(true, Ordering::Relaxed);
-        });
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;
