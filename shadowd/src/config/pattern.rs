@@ -32,6 +32,11 @@ impl FromStr for Glob {
 }
 
 impl Glob {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether the whole of `text` matches. Takes at most pattern times text steps.
     pub fn matches(&self, text: &str) -> bool {
         let (pattern, text) = (self.0.as_bytes(), text.as_bytes());

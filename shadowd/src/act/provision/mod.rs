@@ -6,6 +6,7 @@
 //! acts and the contents of files, each named by its hash. `journal.json` gets a line before each act,
 //! with what undoes it, and one after it with what came of it; what an act replaces is kept in DIR.
 
+mod confine;
 mod files;
 mod tools;
 mod undo;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::{Act, ValueHash};
 
+pub use self::confine::{ALLOWED, Allowed};
 pub use self::undo::{Undo, undo};
 
 /// The acts.
@@ -72,6 +74,14 @@ pub enum ActError {
         /// For which path.
         path: String,
     },
+    /// A link on the way leads out of where this host lets files come to.
+    #[error("{path} is behind a link: it is {}, where nothing may be changed", .real.display())]
+    Elsewhere {
+        /// As it was named.
+        path: String,
+        /// Where that is.
+        real: PathBuf,
+    },
     /// There is no such user or group.
     #[error("there is no account {name} on this host")]
     Account {
@@ -107,10 +117,13 @@ pub enum ActError {
 pub fn provision(dir: &Path) -> io::Result<()> {
     let plan = fs::read(dir.join(PLAN))?;
     let acts: Vec<Act> = serde_json::from_slice(&plan).map_err(io::Error::other)?;
+    let allowed = Allowed::of(dir)?;
     let mut journal = Journal::open(dir)?;
     clear_leftovers();
     for (number, act) in acts.into_iter().enumerate() {
-        let begun = undo::before(&act, dir, number);
+        let begun = allowed
+            .check_act(&act)
+            .and_then(|()| undo::before(&act, dir, number));
         let (undo, refused) = match begun {
             Ok(undo) => (undo, None),
             Err(error) => (None, Some(error)),

@@ -176,3 +176,22 @@ fn a_journal_that_was_cut_off_is_read_as_far_as_it_goes() {
         "{entries:?}"
     );
 }
+
+#[test]
+fn a_link_that_one_act_makes_is_no_way_out_for_the_next() {
+    let folder = Folder::new("escape");
+    let outside = folder.0.join("outside");
+    fs::create_dir(&outside).unwrap();
+    let target = outside.to_str().unwrap().to_owned();
+    let link = folder.fact("link", FileKind::Link { target }, 0o777);
+    let through = folder.copy("link/authorized_keys", b"mine", 0o600);
+    let entries = folder.provision(&[link, through]);
+    let failed = |entry: &Entry| match entry {
+        Entry::End { failed, .. } => failed.clone(),
+        _ => None,
+    };
+    let said: Vec<String> = entries.iter().filter_map(failed).collect();
+    assert_eq!(said.len(), 1, "{entries:?}");
+    assert!(said[0].contains("is behind a link"), "{said:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}

@@ -74,7 +74,7 @@ pub enum Undo {
 
 impl Undo {
     /// The path that it brings back.
-    fn path(&self) -> Option<&str> {
+    pub(super) fn path(&self) -> Option<&str> {
         match self {
             Self::Remove { path }
             | Self::Restore { path, .. }
@@ -198,6 +198,7 @@ pub fn undo(dir: &Path) -> io::Result<()> {
             _ => None,
         })
         .collect();
+    let allowed = Allowed::of(dir)?;
     let mut journal = Journal::open(dir)?;
     super::clear_leftovers();
     for entry in entries.iter().rev() {
@@ -212,10 +213,13 @@ pub fn undo(dir: &Path) -> io::Result<()> {
         if undone.contains(number) {
             continue;
         }
-        if let Some(path) = undo.path() {
-            files::clear(Path::new(path));
-        }
-        let failed = take_back(undo, dir).err().map(|error| explain(&error));
+        let taken = allowed.check_undo(undo).and_then(|()| {
+            if let Some(path) = undo.path() {
+                files::clear(Path::new(path));
+            }
+            take_back(undo, dir)
+        });
+        let failed = taken.err().map(|error| explain(&error));
         let number = *number;
         journal.write(&Entry::Undone { number, failed })?;
     }

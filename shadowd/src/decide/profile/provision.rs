@@ -19,7 +19,7 @@ pub fn plan(
     let acts = readiness.items.iter().filter_map(|item| item.act.as_ref());
     let allowed = acts.filter(|act| policy(&rules.provision, act.kind()) == Provision::Apply);
     let inside = allowed.filter(|act| {
-        path(act).is_none_or(|path| admits(rules, path)) && act.unit().is_none_or(is_member)
+        act.path().is_none_or(|path| admits(rules, path)) && act.unit().is_none_or(is_member)
     });
     let mut acts: Vec<Act> = Vec::new();
     for act in inside {
@@ -50,14 +50,6 @@ const fn policy(provision: &ProvisionSettings, kind: ActKind) -> Provision {
         ActKind::Files => provision.files,
         ActKind::Parameters => provision.parameters,
         ActKind::Units => provision.units,
-    }
-}
-
-/// The path that an act changes.
-fn path(act: &Act) -> Option<&str> {
-    match act {
-        Act::Copy { path, .. } | Act::Own { path, .. } | Act::Mode { path, .. } => Some(path),
-        _ => None,
     }
 }
 

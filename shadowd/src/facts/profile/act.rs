@@ -123,6 +123,16 @@ impl Act {
         }
     }
 
+    /// The path that it changes.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Copy { path, .. } | Self::Own { path, .. } | Self::Mode { path, .. } => {
+                Some(path)
+            }
+            _ => None,
+        }
+    }
+
     /// Acts go in this order: what is installed brings users and units, and what is started reads
     /// what was copied.
     pub const fn order(&self) -> u8 {

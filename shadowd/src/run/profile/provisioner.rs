@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use crate::act::hooks::{End, Hooks, Run};
-use crate::act::provision::{Entry, PLAN, content_file, journal};
+use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, content_file, journal};
+use crate::config::pattern::Glob;
 use crate::config::settings::{CommandSettings, ProfileSettings};
 use crate::decide::profile::provision::{contents, plan};
 use crate::facts::{Act, BootTime, Name, Readiness, ValueHash};
@@ -77,6 +78,7 @@ enum Work {
 /// A batch whose contents are not all here.
 struct Gathering {
     acts: Vec<Act>,
+    allowed: Allowed,
     wanted: BTreeSet<(String, ValueHash)>,
     found: BTreeMap<ValueHash, Vec<u8>>,
     until: BootTime,
@@ -133,6 +135,7 @@ impl Provisioner {
         let gathering = Gathering {
             wanted: contents(&acts),
             acts,
+            allowed: allowed(rules),
             found: BTreeMap::new(),
             until: now.after(CONTENTS_WITHIN),
             ask_at: now,
@@ -159,7 +162,12 @@ impl Provisioner {
     }
 
     fn begin(&mut self, gathering: Gathering, now: BootTime) -> Step {
-        let Gathering { acts, found, .. } = gathering;
+        let Gathering {
+            acts,
+            allowed,
+            found,
+            ..
+        } = gathering;
         let has_content = |act: &Act| {
             let needed = contents(std::slice::from_ref(act));
             needed.iter().all(|(_, hash)| found.contains_key(hash))
@@ -169,7 +177,7 @@ impl Provisioner {
             self.fall_back(now);
             return Step::Wait;
         }
-        let dir = match self.write(&acts, &found) {
+        let dir = match self.write(&acts, &allowed, &found) {
             Ok(dir) => dir,
             Err(error) => {
                 warn!(group = %self.group, %error, "a batch of acts cannot be written");
@@ -246,7 +254,12 @@ impl Provisioner {
     }
 
     /// Plan and contents of a batch, in a folder of its own.
-    fn write(&self, acts: &[Act], found: &BTreeMap<ValueHash, Vec<u8>>) -> io::Result<PathBuf> {
+    fn write(
+        &self,
+        acts: &[Act],
+        allowed: &Allowed,
+        found: &BTreeMap<ValueHash, Vec<u8>>,
+    ) -> io::Result<PathBuf> {
         let numbers = numbers(&self.folder)?;
         for old in numbers.iter().rev().skip(KEPT - 1) {
             fs::remove_dir_all(self.folder.join(old.to_string()))?;
@@ -261,6 +274,10 @@ impl Provisioner {
         for (hash, bytes) in found {
             fs::write(content_file(&dir, hash), bytes)?;
         }
+        fs::write(
+            dir.join(ALLOWED),
+            serde_json::to_vec(allowed).map_err(io::Error::other)?,
+        )?;
         fs::write(
             dir.join(PLAN),
             serde_json::to_vec(acts).map_err(io::Error::other)?,
@@ -310,6 +327,15 @@ impl Provisioner {
             self.next_at = now.after(REST);
         }
         Step::Done(told)
+    }
+}
+
+/// Where this host lets contents come to.
+fn allowed(rules: &ProfileSettings) -> Allowed {
+    let patterns = |globs: &[Glob]| globs.iter().map(|glob| glob.as_str().to_owned()).collect();
+    Allowed {
+        replicate: patterns(&rules.replicate),
+        secret: patterns(&rules.secret),
     }
 }
 
