@@ -360,7 +360,7 @@ impl Repository {
         if let Some(place) = get {
             return Some(Operation::Get(*place));
         }
-        self.to_prove(now).map(Operation::Get)
+        self.due_to_read(now).map(Operation::Get)
     }
 
     /// What this host has and the repository lacks, or has damaged.
@@ -378,7 +378,8 @@ impl Repository {
         let there = there.filter(|(_, object)| !matches!(object.state, State::Bad { .. }));
         let there: BTreeSet<Place> = there.map(|(place, _)| *place).collect();
         let all: BTreeSet<Place> = there.union(&self.have).copied().collect();
-        let least = all.iter().rev().take(WINDOW).last().copied();
+        // None: there are not so many, and every one is wanted.
+        let least = all.iter().rev().nth(WINDOW - 1).copied();
         let is_wanted = |place: &Place| {
             let wanted = Some(*place) >= least || self.needed.contains(&place.id);
             wanted && !self.have.contains(place)
@@ -388,7 +389,7 @@ impl Repository {
 
     /// The next object that this host has too and that nobody has read for long. Once a day is
     /// enough for each; what was written again is read soon.
-    fn to_prove(&mut self, now: BootTime) -> Option<Place> {
+    fn due_to_read(&mut self, now: BootTime) -> Option<Place> {
         if now < self.read_at {
             return None;
         }
