@@ -49,9 +49,9 @@ pub use policy::{
 pub use profile::{
     Act, ActKind, Change, Confusion, Content, Dependency, Digest, Digest256, Digest256Error,
     DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
-    ItemKind, Need, PackageFact, Port, Profile, ProfileStatus, Readiness, ReadinessSummary, Reason,
-    ResourceKind, Scope, Signed, UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId,
-    VersionIdError,
+    ItemKind, Need, PackageFact, Port, Profile, ProfileAccuracy, ProfileStatus, Readiness,
+    ReadinessSummary, Reason, ResourceAccuracy, ResourceKind, Scope, ShellWord, Signed, UnitDigest,
+    UnitProfile, ValueHash, Verdict, Version, VersionId, VersionIdError,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

@@ -1,5 +1,6 @@
 //! What should be running for a group: what is seen of it, what is learned, and what this host lacks.
 
+mod accuracy;
 mod act;
 mod change;
 mod confusion;
@@ -11,7 +12,8 @@ mod readiness;
 mod status;
 mod version;
 
-pub use act::{Act, ActKind};
+pub use accuracy::{ProfileAccuracy, ResourceAccuracy};
+pub use act::{Act, ActKind, ShellWord};
 pub use change::Change;
 pub use confusion::Confusion;
 pub use content::{
