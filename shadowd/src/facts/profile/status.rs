@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, VersionId};
+use super::{Item, ProfileAccuracy, VersionId};
 use crate::facts::{BootTime, Name};
 
 /// A group's profile on this host, in short.
@@ -14,6 +14,9 @@ pub struct ProfileStatus {
     pub version: Option<(u64, VersionId)>,
     /// How this host compares with it; none on the owner, and while nothing was compared.
     pub readiness: Option<ReadinessSummary>,
+    /// How often what was learned was right.
+    #[serde(default)]
+    pub accuracy: ProfileAccuracy,
 }
 
 /// How a host compares with a profile, in short.

@@ -2,6 +2,11 @@
 //! compares this host with them. Nothing waits for it, and it waits for disks, tools and peers.
 
 mod answers;
+mod archive;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod here;
@@ -10,6 +15,7 @@ mod letter;
 mod look;
 mod programs;
 mod provisioner;
+mod restore;
 mod versions;
 mod words;
 
@@ -32,7 +38,8 @@ use super::parts::ended;
 use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, Name, Observation, ProfileStatus, Readiness, ReadinessSummary, VersionId,
+    BootTime, Name, Observation, ProfileAccuracy, ProfileStatus, Readiness, ReadinessSummary,
+    VersionId,
 };
 use crate::link::{Identity, Letter as Received, Post};
 use crate::observe::sys::boot_time;
@@ -64,6 +71,7 @@ struct View {
     owned_here: bool,
     version: Option<(u64, VersionId)>,
     readiness: Option<(BootTime, Readiness)>,
+    accuracy: ProfileAccuracy,
 }
 
 /// What others see of the thread.
@@ -119,6 +127,7 @@ impl Profiles {
             readiness: view
                 .readiness
                 .map(|(at, readiness)| in_short(at, &readiness)),
+            accuracy: view.accuracy,
         });
         status.collect()
     }
@@ -386,3 +395,6 @@ fn local(wall_ms: i64) -> u64 {
     let offset = i64::from(zone.to_offset(moment).seconds());
     u64::try_from(wall_ms / 1_000 + offset).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Tests of the exposition, with a strict reader of its format.
 
 mod peers;
+mod profiles;
 
 use std::collections::{BTreeMap, BTreeSet};
 
