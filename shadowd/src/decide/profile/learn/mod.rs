@@ -282,7 +282,7 @@ impl Learner {
     fn set_back(&mut self, now: u64) {
         let ahead = |hour: Hour| (u64::from(hour.0) * 3_600).saturating_sub(now);
         let newest = self.profile.observed.last();
-        if !newest.is_some_and(|newest| ahead(newest) > AHEAD_MAX) {
+        if newest.is_none_or(|newest| ahead(newest) <= AHEAD_MAX) {
             return;
         }
         self.profile.observed = Habit::default();
