@@ -168,7 +168,7 @@ pub enum OnOff {
     Off,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).ok();
     let range = Duration::from_secs(1)..=MAX_ORDER;
     span.filter(|span| range.contains(span))

@@ -86,6 +86,14 @@ pub enum Failure {
         /// The group.
         group: Name,
     },
+    /// This host could not be brought back to the golden version.
+    #[error("this host is not as the golden version of {group} has it: {why}")]
+    NotRestored {
+        /// The group.
+        group: Name,
+        /// Why.
+        why: String,
+    },
     /// The output could not be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),
@@ -112,7 +120,7 @@ impl Failure {
                 | CallError::TimedOut { .. },
             )
             | Self::NoIdentity { .. } => 3,
-            Self::Unreadable { .. } | Self::NotReady { .. } => 1,
+            Self::Unreadable { .. } | Self::NotReady { .. } | Self::NotRestored { .. } => 1,
             Self::Test { .. } | Self::Drill { .. } | Self::File { .. } | Self::Output(_) => 1,
         }
     }

@@ -18,6 +18,7 @@ mod human;
 mod map;
 mod profile;
 mod provider;
+mod restore;
 mod show;
 mod table;
 pub mod time;

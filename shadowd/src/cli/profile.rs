@@ -3,11 +3,14 @@
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::client::{CallError, Client};
 use super::decisions::group_of;
+use super::failover::duration;
+use super::restore::restore;
 use super::time::{Moment, moment};
 use super::{Failure, Screen, repeat, show};
 use crate::facts::{Name, Readiness, Verdict};
@@ -45,20 +48,22 @@ pub struct Of {
 pub enum ProfileCommand {
     /// What should be running: units, packages, files, dependencies, needs
     #[command(after_help = "\
-Without --version it is the version in use, and what is expected now by what was learned since.
+Without --version it is the version in use, and what is expected now by what was learned since. With a
+time that is over it is the version that was in use then.
 
 Examples:
   shadowctl profile show
   shadowctl profile show --at 03:00          what is expected at that time
+  shadowctl profile show --at '2 days ago'   what was in use then
   shadowctl --json profile show | jq '.content.packages'")]
     Show {
         /// The group.
         #[command(flatten)]
         of: Of,
         /// Which version: its number, the first letters of its identity, `current`, `golden`
-        #[arg(long, value_name = "VERSION", default_value = "current")]
-        version: String,
-        /// What is expected at this time
+        #[arg(long, value_name = "VERSION")]
+        version: Option<String>,
+        /// What is expected at this time, and what was in use if it is over
         #[arg(long, value_name = "TIME", value_parser = moment)]
         at: Option<Moment>,
     },
@@ -199,6 +204,27 @@ pub enum GoldenCommand {
     Show(Of),
     /// Make its content the one in use, and pin it; on the active, as root
     Apply(Of),
+    /// Bring this shadow back to it, whatever its policy is, and compare; as root
+    #[command(after_help = "\
+Files, packages, units and kernel parameters are made what the golden version has, files only where
+`replicate` of this host lets their contents in. Each act is shown as it ends, is on record in `profile
+provision list` and can be undone. Ends with 0 if the host was then found to be as the version has it,
+else with 1 and what is lacking. It goes on when this command is interrupted.
+
+Where the version in use has another content, shadowd does nothing more on this host by itself until
+`profile provision resume`.
+
+Examples:
+  sudo shadowctl profile golden restore
+  sudo shadowctl profile golden restore --group web --within 30m")]
+    Restore {
+        /// The group.
+        #[command(flatten)]
+        of: Of,
+        /// It ends after this, 10s to 1day
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        within: Option<Duration>,
+    },
 }
 
 /// Whether this host could take over. Ends with 1 unless everything is ready.
@@ -258,7 +284,9 @@ pub(super) async fn run(
     command: ProfileCommand,
 ) -> Result<(), Failure> {
     match command {
-        ProfileCommand::Show { of, version, at } => shown(client, screen, &of, &version, at).await,
+        ProfileCommand::Show { of, version, at } => {
+            shown(client, screen, &of, version.as_deref(), at).await
+        }
         ProfileCommand::History(of) => {
             let path = group_path(
                 PROFILE_VERSIONS,
@@ -309,10 +337,13 @@ pub(super) async fn run(
             order(client, screen, &of, &ProfileOrder::GoldenSet { version }).await
         }
         ProfileCommand::Golden(GoldenCommand::Show(of)) => {
-            shown(client, screen, &of, "golden", None).await
+            shown(client, screen, &of, Some("golden"), None).await
         }
         ProfileCommand::Golden(GoldenCommand::Apply(of)) => {
             order(client, screen, &of, &ProfileOrder::GoldenApply).await
+        }
+        ProfileCommand::Golden(GoldenCommand::Restore { of, within }) => {
+            restore(client, screen, &of, within).await
         }
     }
 }
@@ -340,16 +371,13 @@ async fn shown(
     client: &Client,
     screen: &mut Screen<'_>,
     of: &Of,
-    version: &str,
+    version: Option<&str>,
     at: Option<Moment>,
 ) -> Result<(), Failure> {
     let group = group_of(client, of.group.as_ref()).await?;
     let at = at.map(|Moment(at)| at.to_string());
-    let mut query = Vec::new();
-    // Before the first version there is what is expected.
-    if version != "current" {
-        query.push(("version", version));
-    }
+    let named = version.map(|version| ("version", version));
+    let mut query: Vec<(&str, &str)> = named.into_iter().collect();
     query.extend(at.as_deref().map(|at| ("at", at)));
     let path = format!(
         "{}?{}",

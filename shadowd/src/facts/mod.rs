@@ -49,9 +49,10 @@ pub use policy::{
 pub use profile::{
     Act, ActKind, Change, Confusion, Content, Dependency, Digest, Digest256, Digest256Error,
     DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
-    ItemKind, Listing, Need, PackageFact, Place, Port, Profile, ProfileStatus, Readiness,
-    ReadinessSummary, Reason, RepositoryStatus, ResourceKind, Scope, Signed, StoredObject,
-    UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId, VersionIdError, is_word,
+    ItemKind, Listing, Need, PackageFact, Place, Port, Profile, ProfileAccuracy, ProfileStatus,
+    Readiness, ReadinessSummary, Reason, RepositoryStatus, ResourceAccuracy, ResourceKind, Scope,
+    ShellWord, Signed, StoredObject, UnitDigest, UnitProfile, ValueHash, Verdict, Version,
+    VersionId, VersionIdError, is_word,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use super::Answers;
 use super::protocol::{
-    self, ActOrder, Code, DiffQuery, ExportedVersion, PROFILE_TIMEOUT, ProfileAccuracy,
-    ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery, ProfileRepository,
-    ProfileVersions, Refusal, ShownProfile,
+    self, ActOrder, Code, DiffQuery, ExportedVersion, GoldenRestore, PROFILE_TIMEOUT,
+    ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery,
+    ProfileRepository, ProfileVersions, Refusal, RestoreRequest, ShownProfile,
 };
 use super::routes::{Caller, Shared, json, request_of};
 use crate::facts::{Name, Signed};
@@ -42,6 +42,10 @@ pub enum ProfileQuestion {
     Order(ProfileOrder),
     /// A version from a file.
     Import(Signed),
+    /// This host is to be brought back to the golden version.
+    Restore(RestoreRequest),
+    /// How that stands.
+    Restored,
 }
 
 /// The answer to a [`ProfileQuestion`].
@@ -64,6 +68,8 @@ pub enum ProfileAnswer {
     Export(ExportedVersion),
     /// To [`ProfileQuestion::Order`] and [`ProfileQuestion::Import`].
     Done(Box<ProfileOrderDone>),
+    /// To [`ProfileQuestion::Restore`] and [`ProfileQuestion::Restored`].
+    Restore(Box<GoldenRestore>),
 }
 
 type Group = Result<Path<String>, PathRejection>;
@@ -82,6 +88,10 @@ pub(super) fn router<A: Answers>() -> Router<Shared<A>> {
         .route(protocol::PROFILE_EXPORT, get(export::<A>))
         .route(protocol::PROFILE_ORDER, post(order::<A>))
         .route(protocol::PROFILE_IMPORT, import)
+        .route(
+            protocol::PROFILE_RESTORE,
+            get(restored::<A>).post(restore::<A>),
+        )
 }
 
 async fn ready<A: Answers>(State(shared): State<Shared<A>>) -> Response {
@@ -181,6 +191,30 @@ async fn import<A: Answers>(
         Refusal::new(Code::BadRequest, message, expected)
     })?;
     ask(&shared, group, ProfileQuestion::Import(signed)).await
+}
+
+async fn restored<A: Answers>(
+    State(shared): State<Shared<A>>,
+    group: Group,
+) -> Result<Response, Refusal> {
+    ask(&shared, group_of(group)?, ProfileQuestion::Restored).await
+}
+
+async fn restore<A: Answers>(
+    State(shared): State<Shared<A>>,
+    Extension(caller): Extension<Caller>,
+    group: Group,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let (least, most) = (protocol::MIN_RESTORE, protocol::MAX_RESTORE);
+    let expected = r#"send {"within_s": 600} or {}"#;
+    let (group, request): (Name, RestoreRequest) = request_of(caller, group, body, expected)?;
+    let allowed = least.as_secs()..=most.as_secs();
+    if request.within_s.is_some_and(|s| !allowed.contains(&s)) {
+        let message = format!("within_s is from {} to {}", allowed.start(), allowed.end());
+        return Err(Refusal::new(Code::BadRequest, message, expected));
+    }
+    ask(&shared, group, ProfileQuestion::Restore(request)).await
 }
 
 fn query_of<T>(query: Result<Query<T>, QueryRejection>, expected: &str) -> Result<T, Refusal> {

@@ -8,6 +8,7 @@ mod drill;
 mod history;
 mod policy;
 mod profile;
+mod restore;
 
 use std::time::Duration;
 
@@ -44,6 +45,11 @@ pub use profile::{
     ProfileDiff, ProfileOrder, ProfileOrderDone, ProfileQuery, ProfileRepository, ProfileVersions,
     READY, Ready, ResourceAccuracy, ShownNeed, ShownProfile, VERSION_FORMS, VersionLine,
     profile_path,
+};
+
+pub use restore::{
+    DEFAULT_RESTORE, GoldenRestore, MAX_RESTORE, MIN_RESTORE, PROFILE_RESTORE, RestoreRequest,
+    RestoreState,
 };
 
 /// Where the daemon listens unless told otherwise.

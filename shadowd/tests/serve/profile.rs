@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use shadowd::facts::{
-    Content, HostId, Item, ItemKind, PackageFact, ProfileStatus, Readiness, ReadinessSummary,
-    RepositoryStatus, ResourceKind, Signed, UnitProfile, Verdict, VersionId,
+    Content, HostId, Item, ItemKind, PackageFact, ProfileAccuracy, ProfileStatus, Readiness,
+    ReadinessSummary, RepositoryStatus, ResourceKind, Signed, UnitProfile, Verdict, VersionId,
 };
 use shadowd::serve::protocol::{
     ActBatch, ActLine, ActOrder, ActState, Code, Expected, ExpectedResource, ExpectedUnit,
-    ExportedVersion, GroupReady, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileOrder,
+    ExportedVersion, GoldenRestore, GroupReady, ProfileActs, ProfileDiff, ProfileOrder,
     ProfileOrderDone, ProfileQuery, ProfileRepository, ProfileVersions, Ready, Refusal,
-    ResourceAccuracy, ShownNeed, ShownProfile, VersionLine,
+    ResourceAccuracy, RestoreState, ShownNeed, ShownProfile, VersionLine,
 };
 use shadowd::serve::{ProfileAnswer, ProfileQuestion};
 
 use super::daemon::{Daemon, name};
 use super::scratch::Scratch;
-use super::shadowctl::{code, command, shown};
+use super::shadowctl::{code, command, parsed, shown};
 
 fn id(byte: u8) -> VersionId {
     VersionId::from_bytes([byte; 32])
@@ -65,6 +66,7 @@ pub fn status() -> Vec<ProfileStatus> {
             worst: items().into_iter().take(2).collect(),
         }),
         repository: Some(repository()),
+        accuracy: ProfileAccuracy::default(),
     }]
 }
 
@@ -147,6 +149,7 @@ fn shown_profile(query: &ProfileQuery) -> ShownProfile {
             packages: [("nginx".to_owned(), package)].into(),
             ..Content::default()
         },
+        in_use_at: query.at.filter(|_| query.version.is_none()),
         needs: vec![ShownNeed {
             unit: "nginx.service".into(),
             resource: ResourceKind::Memory,
@@ -228,7 +231,47 @@ pub fn answer(question: ProfileQuestion) -> Result<ProfileAnswer, Refusal> {
         ProfileQuestion::Order(ProfileOrder::Rollback { version }) => done(&version),
         ProfileQuestion::Order(order) => done(&format!("{order:?}")),
         ProfileQuestion::Import(signed) => done(&String::from_utf8_lossy(&signed.bytes)),
+        ProfileQuestion::Restore(request) => restore(request.within_s == Some(77), true),
+        ProfileQuestion::Restored => restore(RESTORES.load(Ordering::Relaxed), false),
     })
+}
+
+/// Whether the restore that was begun last does not end well.
+static RESTORES: AtomicBool = AtomicBool::new(false);
+
+/// A restore as it begins, and as it ended.
+fn restore(fails: bool, begins: bool) -> ProfileAnswer {
+    RESTORES.store(fails, Ordering::Relaxed);
+    let state = match (begins, fails) {
+        (true, _) => RestoreState::Running,
+        (false, true) => RestoreState::Incomplete,
+        (false, false) => RestoreState::Restored,
+    };
+    let done = [
+        "done: copy /etc/app.conf from the active",
+        "failed: x\x1b: y",
+    ];
+    ProfileAnswer::Restore(Box::new(GoldenRestore {
+        group: name("web"),
+        number: 1,
+        id: id(1),
+        began_ms: 1_700_000_000_000,
+        state,
+        why: if fails { "the time is over" } else { "" }.into(),
+        done: done
+            .iter()
+            .take(2 - usize::from(begins))
+            .map(|one| (*one).to_owned())
+            .collect(),
+        ready: 1,
+        items: 3,
+        left: if fails {
+            items().into_iter().take(2).collect()
+        } else {
+            Vec::new()
+        },
+        held: !begins,
+    }))
 }
 
 fn acts(held: bool) -> ProfileActs {
@@ -300,10 +343,13 @@ fn a_profile_is_told_in_words() {
         "memory 1.00 MiB, peak 2.00 MiB, not sure yet",
         "does not run backup.service",
         "expected at 2023-11-14",
+        "in use at 2023-11-14",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("-10.0 %"), "nothing is below 0: {text}");
+    let named = shown(&daemon, "profile show --version 3 --at @1700003600");
+    assert!(!named.contains("in use at"), "{named}");
     let history = shown(&daemon, "profile history");
     for part in [
         "in use",
@@ -390,4 +436,59 @@ fn orders_make_versions_and_files_come_back() {
     assert_eq!(code(&refused), 1);
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(text.contains("base64"), "{text}");
+    for (cut, why) in [
+        ("{\"bytes\": \"U0hQ", "EOF while parsing"),
+        ("", "EOF"),
+        ("PK", "expected value"),
+    ] {
+        fs::write(&file, cut).unwrap();
+        let refused = command(&daemon.socket, &line).output().unwrap();
+        assert_eq!(code(&refused), 1);
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(text.contains("cannot read") && text.contains(why), "{text}");
+    }
+}
+
+/// One after the other: the fixed daemon knows of the last one only.
+#[test]
+fn a_restore_shows_what_it_does_and_ends_with_what_came_of_it() {
+    let daemon = Daemon::start();
+    let text = shown(&daemon, "profile golden restore --group web");
+    for part in [
+        "  done: copy /etc/app.conf from the active\n",
+        "1 of 3 items are as the version has them",
+        "web: restored",
+        "golden version 1",
+        "held: nothing is done by itself",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(
+        text.matches("done: copy").count(),
+        1,
+        "each act once: {text}"
+    );
+    assert!(!text.contains('\x1b'), "{text}");
+    let report: GoldenRestore = parsed(&daemon, "profile golden restore --group web");
+    assert_eq!(
+        (report.state, report.done.len()),
+        (RestoreState::Restored, 2)
+    );
+    let line = "profile golden restore --group web --within 77s";
+    let failed = command(&daemon.socket, line).output().unwrap();
+    assert_eq!(code(&failed), 1);
+    let text = String::from_utf8(failed.stdout).unwrap();
+    for part in [
+        "not restored: the time is over",
+        "1.18.0 here, 1.22.1-9 on the active",
+        "not synchronised",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(said.contains("not as the golden version of web"), "{said}");
+    let path = "/v1/groups/web/profile/restore";
+    assert_eq!(daemon.post(path, r#"{"within_s": 1}"#).0, 400);
+    assert_eq!(daemon.post(path, r#"{"within_s": 60, "x": 1}"#).0, 400);
+    assert_eq!(daemon.get(path).0, 200);
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActError, Entry, Journal, explain, files, journal, tools};
+use super::{ActError, Allowed, Entry, Journal, explain, files, journal, tools};
 use crate::facts::Act;
 
 /// What undoes an act.

@@ -19,7 +19,7 @@ pub(super) use events::events;
 pub(super) use hooks::{hooks, tested};
 pub(super) use peers::peers;
 pub(super) use probes::probes;
-pub(super) use profile::{accuracy, acts, diff, made, profile, ready, versions};
+pub(super) use profile::{accuracy, acts, diff, made, profile, ready, restored, versions};
 pub(super) use replay::replayed;
 pub(super) use repository::repository;
 pub(super) use status::status;

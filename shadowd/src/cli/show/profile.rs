@@ -10,8 +10,8 @@ use crate::facts::{
     BootTime, FileKind, Item, ProfileStatus, Readiness, ResourceKind, UnitProfile, Verdict,
 };
 use crate::serve::protocol::{
-    ActState, Expected, GroupReady, ProfileAccuracy, ProfileActs, ProfileDiff, ProfileVersions,
-    Ready, ShownProfile, VersionLine,
+    ActState, Expected, GoldenRestore, GroupReady, ProfileAccuracy, ProfileActs, ProfileDiff,
+    ProfileVersions, Ready, RestoreState, ShownProfile, VersionLine,
 };
 
 /// How likely something has to be to be expected.
@@ -168,6 +168,16 @@ fn marks(line: &VersionLine) -> String {
     marks.map(|(_, mark)| mark).collect::<Vec<_>>().join(", ")
 }
 
+/// The marks of a version that is shown, and when it was in use.
+fn then(line: &VersionLine, in_use_at: Option<i64>) -> String {
+    let marks = marks(line);
+    let mut text = in_use_at.map_or_else(String::new, |at| format!(", in use at {}", local(at)));
+    if !marks.is_empty() {
+        text.push_str(&format!(", {marks}"));
+    }
+    text
+}
+
 /// What an order came to.
 pub(in super::super) fn made(version: &VersionLine) -> String {
     let pinned = match version.pinned {
@@ -229,6 +239,33 @@ pub(in super::super) fn acts(answer: &ProfileActs, paint: Paint) -> String {
     text
 }
 
+/// How a restore ended.
+pub(in super::super) fn restored(report: &GoldenRestore, paint: Paint) -> String {
+    let version = format!("version {} ({})", report.number, report.id.short());
+    let group = paint.apply(Tone::Heading, report.group.as_str());
+    let (tone, word) = match report.state {
+        RestoreState::Running => (Tone::Warning, "under way"),
+        RestoreState::Restored => (Tone::Good, "restored"),
+        RestoreState::Incomplete => (Tone::Bad, "not restored"),
+        RestoreState::Abandoned => (Tone::Bad, "given up"),
+    };
+    let word = paint.apply(tone, word);
+    let why = clean(&report.why);
+    let mut text = format!("{group}: {word}: {why}, golden {version}\n");
+    let mut table = Table::new(2, ["STATE", "KIND", "WHAT", "CAUSE", "REMEDY"]);
+    for item in &report.left {
+        table.row(row(item));
+    }
+    text.push_str(&table.render(paint));
+    if report.held {
+        text.push_str(
+            "held: nothing is done by itself until `shadowctl profile provision resume`, which goes \
+             on to the version in use\n",
+        );
+    }
+    text
+}
+
 /// The answer of `profile accuracy`.
 pub(in super::super) fn accuracy(answer: &ProfileAccuracy, paint: Paint) -> String {
     let percent = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), share);
@@ -282,7 +319,7 @@ pub(in super::super) fn accuracy(answer: &ProfileAccuracy, paint: Paint) -> Stri
     );
     for (kind, one) in &answer.resources {
         resources.row([
-            resource(*kind).into(),
+            kind.to_string().into(),
             one.count.to_string().into(),
             number(one.mase).into(),
             number(one.pinball).into(),
@@ -305,10 +342,7 @@ pub(in super::super) fn profile(answer: &ShownProfile, paint: Paint) -> String {
             line.id.short(),
             author(line),
             local(line.wall_ms),
-            match marks(line).as_str() {
-                "" => String::new(),
-                marks => format!(", {marks}"),
-            },
+            then(line, answer.in_use_at),
             clean(&line.reason),
         ),
         None => format!(
@@ -396,7 +430,7 @@ fn one_unit(name: &str, unit: &UnitProfile, answer: &ShownProfile, paint: Paint)
             amount(need.resource, need.peak),
         );
         let cold = if need.cold { ", not sure yet" } else { "" };
-        format!("{} {median}, peak {peak}{cold}", resource(need.resource))
+        format!("{} {median}, peak {peak}{cold}", need.resource)
     });
     for need in needs.collect::<Vec<_>>() {
         line("needs", vec![need]);
@@ -432,7 +466,7 @@ fn expected(expected: &Expected, paint: Paint) -> String {
         let amount = |value: f64| Cell::from(amount(one.resource, value));
         table.row([
             (&one.unit).into(),
-            resource(one.resource).into(),
+            one.resource.to_string().into(),
             amount(one.median),
             amount(one.within_80[0]),
             amount(one.within_80[1]),
@@ -443,17 +477,6 @@ fn expected(expected: &Expected, paint: Paint) -> String {
     }
     text.push_str(&table.render(paint));
     text
-}
-
-fn resource(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Cpu => "cpu",
-        ResourceKind::Memory => "memory",
-        ResourceKind::NetworkIn => "network in",
-        ResourceKind::NetworkOut => "network out",
-        ResourceKind::DiskRead => "disk read",
-        ResourceKind::DiskWrite => "disk write",
-    }
 }
 
 /// No resource is below 0, whatever an interval says.

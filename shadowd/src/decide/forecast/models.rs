@@ -32,7 +32,16 @@ pub(super) struct Said {
 
 impl Said {
     pub fn new(each: &[f64; MODELS], forecast: &Forecast) -> Self {
-        let short = |interval: [f64; 2]| interval.map(|bound| bound as f32);
+        // Shorter numbers round to the outside: what was within an interval stays so.
+        let below = |bound: f64| match bound as f32 {
+            short if f64::from(short) > bound => short.next_down(),
+            short => short,
+        };
+        let above = |bound: f64| match bound as f32 {
+            short if f64::from(short) < bound => short.next_up(),
+            short => short,
+        };
+        let short = |[low, high]: [f64; 2]| [below(low), above(high)];
         Self {
             each: each.map(|one| one as f32),
             median: forecast.median as f32,

@@ -216,4 +216,4 @@ impl List {
 
 #[cfg(test)]
 #[path = "changes_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -61,7 +61,8 @@ fn file() -> impl Strategy<Value = FileFact> {
 }
 
 prop_compose! {
-    fn content()(
+    /// A content of few names, so that two of them share some.
+    pub(in super::super) fn content()(
         units in proptest::collection::btree_map("[abc].service", unit(), 0..4),
         files in proptest::collection::btree_map("/etc/[abc]", file(), 0..4),
         packages in proptest::collection::btree_map("[pq]", "[12]", 0..3),
@@ -90,6 +91,77 @@ proptest! {
         prop_assert_eq!(told.is_empty(), before == after, "{:?}", told);
         let back = changes(&after, &before);
         prop_assert_eq!(told.len(), back.len());
+    }
+}
+
+/// The names under which what differs is told.
+fn subjects(before: &Content, after: &Content) -> BTreeSet<String> {
+    let mut subjects = BTreeSet::new();
+    for (name, _) in pairs(&before.units, &after.units) {
+        subjects.insert(format!("unit {name}"));
+    }
+    for (name, _) in pairs(&before.packages, &after.packages) {
+        subjects.insert(format!("package {name}"));
+    }
+    for (path, _) in pairs(&before.files, &after.files) {
+        subjects.insert(path.clone());
+    }
+    for (name, _) in pairs(&before.parameters, &after.parameters) {
+        subjects.insert(format!("kernel parameter {name}"));
+    }
+    subjects
+}
+
+proptest! {
+    #[test]
+    fn exactly_what_differs_is_told_and_the_way_back_is_the_same_turned_round(
+        before in content(),
+        after in content(),
+    ) {
+        prop_assert!(changes(&before, &before).is_empty());
+        let told = changes(&before, &after);
+        let named: BTreeSet<String> = told.iter().map(|one| one.subject.clone()).collect();
+        prop_assert_eq!(named, subjects(&before, &after));
+        let parts: BTreeSet<(&str, &str)> =
+            told.iter().map(|one| (one.subject.as_str(), one.part.as_str())).collect();
+        prop_assert_eq!(parts.len(), told.len(), "each is told once");
+        let way = |one: &Change, turned: bool| {
+            let there = [one.before.is_some(), one.after.is_some()];
+            let there = if turned { [there[1], there[0]] } else { there };
+            (one.subject.clone(), one.part.clone(), there)
+        };
+        let back = changes(&after, &before);
+        let forth: BTreeSet<_> = told.iter().map(|one| way(one, false)).collect();
+        let turned: BTreeSet<_> = back.iter().map(|one| way(one, true)).collect();
+        prop_assert_eq!(forth, turned);
+    }
+
+    #[test]
+    fn patches_one_after_the_other_are_as_good_as_one(
+        one in content(),
+        two in content(),
+        three in content(),
+    ) {
+        let mut step_by_step = one.clone();
+        Patch::between(&one, &two).apply(&mut step_by_step);
+        prop_assert_eq!(&step_by_step, &two);
+        Patch::between(&two, &three).apply(&mut step_by_step);
+        let mut at_once = one.clone();
+        Patch::between(&one, &three).apply(&mut at_once);
+        prop_assert_eq!(step_by_step, at_once);
+    }
+
+    #[test]
+    fn no_value_of_a_variable_is_told(before in content(), after in content()) {
+        let hashes = |content: &Content| -> Vec<String> {
+            let units = content.units.values();
+            let values = units.flat_map(|unit| unit.environment.values());
+            values.map(ValueHash::short).collect()
+        };
+        let text = changes(&before, &after).iter().map(ToString::to_string).collect::<String>();
+        for hash in hashes(&before).into_iter().chain(hashes(&after)) {
+            prop_assert!(!text.contains(&hash), "{}", text);
+        }
     }
 }
 

@@ -45,6 +45,9 @@ pub enum UnreadableVersion {
     /// A number is none.
     #[error("a need of {0} is no number")]
     Number(String),
+    /// No line has a version of this number.
+    #[error("{0} is no number of a version: they begin with 1")]
+    Place(u64),
     /// Permission bits that there are not.
     #[error("{path} has the mode {mode:o}")]
     Mode {
@@ -92,6 +95,9 @@ pub fn decode(bytes: &[u8]) -> Result<Version, UnreadableVersion> {
     }
     if encode(&version)? != bytes {
         return Err(UnreadableVersion::NotCanonical);
+    }
+    if !(1..=Version::NUMBER_MAX).contains(&version.number) {
+        return Err(UnreadableVersion::Place(version.number));
     }
     sound(&version.profile)?;
     Ok(version)

@@ -2,8 +2,12 @@
 
 use proptest::prelude::*;
 
+use super::super::changes::tests::content;
 use super::*;
-use crate::facts::{Content, FileFact, HostId, PackageFact, Reason, UnitProfile, VersionId};
+use crate::facts::{
+    Content, Dependency, FileFact, Habit, HostId, Hour, Need, PackageFact, Protocol, Reason,
+    ResourceKind, UnitProfile, VersionId,
+};
 
 /// A version with a link at `path`.
 pub fn version(path: &str) -> Version {
@@ -91,7 +95,116 @@ fn what_is_newer_foreign_cut_or_longer_is_told_apart() {
     assert!(matches!(decode(&huge), Err(UnreadableVersion::TooLong(_))));
 }
 
+fn id() -> impl Strategy<Value = VersionId> {
+    any::<[u8; 32]>().prop_map(VersionId::from_bytes)
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    prop_oneof![
+        Just(Reason::First),
+        ".{0,40}".prop_map(Reason::Deviation),
+        id().prop_map(Reason::Rollback),
+        Just(Reason::Pin),
+        Just(Reason::Unpin),
+        id().prop_map(Reason::GoldenSet),
+        id().prop_map(Reason::GoldenApply),
+        id().prop_map(Reason::Import),
+    ]
+}
+
+fn habit() -> impl Strategy<Value = Habit> {
+    proptest::collection::vec(490_000_u32..491_000, 0..20).prop_map(|hours| {
+        let mut habit = Habit::default();
+        hours.into_iter().for_each(|hour| habit.note(Hour(hour)));
+        habit
+    })
+}
+
+fn need() -> impl Strategy<Value = Need> {
+    let numbers = (-1e12_f64..1e12, -1e12_f64..1e12);
+    (numbers, any::<bool>()).prop_map(|((median, peak), cold)| Need { median, peak, cold })
+}
+
+prop_compose! {
+    fn any_profile()(
+        content in content(),
+        observed in habit(),
+        unit_hours in proptest::collection::btree_map("[abc].service", habit(), 0..3),
+        needs in proptest::collection::btree_map(
+            ("[abc].service", proptest::sample::select(&ResourceKind::ALL[..])),
+            need(),
+            0..4,
+        ),
+        dependency in proptest::option::of(habit()),
+    ) -> Profile {
+        let to = Dependency { protocol: Protocol::Udp, remote: "ns.example".into(), port: 53 };
+        let hours = dependency.map(|hours| (("a.service".to_owned(), to), hours));
+        Profile {
+            content,
+            observed,
+            unit_hours,
+            dependency_hours: hours.into_iter().collect(),
+            needs,
+        }
+    }
+}
+
+prop_compose! {
+    fn any_version()(
+        profile in any_profile(),
+        number in 1..=Version::NUMBER_MAX,
+        parent in proptest::option::of(id()),
+        golden in proptest::option::of(id()),
+        author in any::<[u8; 32]>(),
+        reason in reason(),
+        wall_ms in any::<i64>(),
+        pinned in any::<bool>(),
+    ) -> Version {
+        Version {
+            group: "web".parse().unwrap(),
+            number,
+            parent,
+            author: HostId::from_bytes(author),
+            wall_ms,
+            reason,
+            pinned,
+            golden,
+            profile,
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn any_version_comes_back_and_two_that_differ_have_two_identities(
+        one in any_version(),
+        other in any_version(),
+    ) {
+        let bytes = encode(&one).unwrap();
+        prop_assert_eq!(&decode(&bytes).unwrap(), &one);
+        prop_assert_eq!(&encode(&one.clone()).unwrap(), &bytes, "it has one encoding");
+        let others = encode(&other).unwrap();
+        prop_assert_eq!(one == other, bytes == others);
+        prop_assert_eq!(bytes == others, VersionId::of(&bytes) == VersionId::of(&others));
+    }
+
+    #[test]
+    fn no_byte_of_a_version_can_change_without_another_identity(
+        version in any_version(),
+        place in any::<proptest::sample::Index>(),
+        bit in 0_u8..8,
+    ) {
+        let bytes = encode(&version).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[place.index(bytes.len())] ^= 1 << bit;
+        prop_assert_ne!(VersionId::of(&damaged), VersionId::of(&bytes));
+        if let Ok(other) = decode(&damaged) {
+            prop_assert_eq!(encode(&other).unwrap(), damaged);
+        }
+        let cut = place.index(bytes.len());
+        prop_assert!(decode(&bytes[..cut]).is_err(), "cut at {}", cut);
+    }
+
     #[test]
     fn any_bytes_are_a_version_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = decode(&bytes);

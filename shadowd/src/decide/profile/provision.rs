@@ -8,6 +8,9 @@ use crate::facts::{Act, ActKind, FileKind, Readiness, ValueHash};
 /// Acts of one batch; the others follow when it is done.
 pub const BATCH_MAX: usize = 256;
 
+/// Contents of one batch, bytes: they are held in memory until it begins. A single longer one is a batch.
+pub const BATCH_BYTES: u64 = 32 << 20;
+
 /// The acts that `rules` lets shadowd do, in their order, at most [`BATCH_MAX`]. Files are touched
 /// only where this host's own rules let contents in, and units only if they are of the group by
 /// this host's own configuration, whatever the profile says.
@@ -29,7 +32,25 @@ pub fn plan(
     }
     acts.sort_by_key(Act::order);
     acts.truncate(BATCH_MAX);
+    let mut bytes = 0_u64;
+    let fits = acts.iter().position(|act| {
+        let before = bytes;
+        bytes = bytes.saturating_add(size(act));
+        before > 0 && bytes > BATCH_BYTES
+    });
+    acts.truncate(fits.unwrap_or(acts.len()));
     acts
+}
+
+/// Bytes of the content that an act needs.
+const fn size(act: &Act) -> u64 {
+    match act {
+        Act::Copy { fact, .. } => match fact.kind {
+            FileKind::Regular { size, .. } => size,
+            _ => 0,
+        },
+        _ => 0,
+    }
 }
 
 /// The contents that the acts need, by path.
@@ -124,6 +145,25 @@ mod tests {
         assert!(plan(Provision::Observe, Provision::Suggest).is_empty());
         let needed = contents(&all);
         assert_eq!(needed.len(), 1);
+    }
+
+    #[test]
+    fn contents_of_a_batch_are_bounded_and_a_long_one_is_alone() {
+        let rules = rules(Provision::Apply, Provision::Apply);
+        let sized = |name: &str, bytes: u64| {
+            let mut act = copy(&format!("/etc/{name}"));
+            if let Act::Copy { fact, .. } = &mut act
+                && let FileKind::Regular { size, .. } = &mut fact.kind
+            {
+                *size = bytes;
+            }
+            act
+        };
+        let third = BATCH_BYTES / 3;
+        let acts: Vec<Act> = (0..9).map(|at| sized(&at.to_string(), third)).collect();
+        assert_eq!(plan(&readiness(&acts), &rules, &|_| true), acts[..3]);
+        let long = [sized("long", u64::MAX), sized("short", 1)];
+        assert_eq!(plan(&readiness(&long), &rules, &|_| true), long[..1]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::facts::{
     Act, Content, DiskInventory, FileFact, FileKind, Inventory, Item, ItemKind, Name, Need,
-    Profile, Readiness, ResourceKind, UnitMode, UnitProfile, Verdict,
+    Profile, Readiness, ResourceKind, ShellWord, UnitMode, UnitProfile, Verdict,
 };
 
 /// Less than this is no room: a share of the file system, and bytes.
@@ -344,7 +344,8 @@ impl List<'_> {
             match cramped(disk) {
                 None => self.ready(ItemKind::Disk, mount),
                 Some(cause) => {
-                    let remedy = Remedy::Operator(format!("df -h {mount}; df -i {mount}"));
+                    let place = ShellWord(mount);
+                    let remedy = Remedy::Operator(format!("df -h {place}; df -i {place}"));
                     self.not_ready(ItemKind::Disk, mount, cause, remedy);
                 }
             }

@@ -5,7 +5,7 @@
 //! came. Whoever is behind is told the head, asks for it, and then for what came before it. Words
 //! get lost; they are said again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::facts::{BootTime, Name, Place, VersionId};
@@ -156,6 +156,18 @@ impl Replica {
         for from in self.members.clone() {
             self.want(id, number, from, now);
         }
+    }
+
+    /// Versions that are kept no longer, but for these: nobody is asked for them.
+    pub fn retain(&mut self, kept: &BTreeSet<VersionId>) {
+        let head = self.head.map(|head| head.id);
+        self.have
+            .retain(|id, _| kept.contains(id) || Some(*id) == head);
+    }
+
+    /// How many versions are here.
+    pub fn count(&self) -> usize {
+        self.have.len()
     }
 
     /// A member said which version it uses.

@@ -197,3 +197,27 @@ fn strangers_are_not_heard() {
     world.hosts[0].on_head(&stranger, unknown, world.now);
     assert_eq!(world.hosts[0].poll_action(), None);
 }
+
+#[test]
+fn what_is_kept_no_longer_is_neither_sent_nor_asked_for() {
+    let mut world = World::new(1, 2);
+    for _ in 0..5 {
+        world.make(0);
+    }
+    world.pass(Duration::from_secs(60));
+    let host = &mut world.hosts[0];
+    let (head, all) = (host.head().expect("it made some"), host.count());
+    let oldest = *world.stores[0]
+        .keys()
+        .find(|id| **id != head.id)
+        .expect("there are more");
+    let kept = world.stores[0].keys().filter(|id| **id != oldest);
+    host.retain(&kept.copied().collect());
+    assert_eq!((host.count(), host.awaited()), (all - 1, 0));
+    while host.poll_action().is_some() {}
+    host.on_ask(&world.names[1], oldest);
+    assert_eq!(host.poll_action(), None);
+    // The head stays whatever is said.
+    host.retain(&BTreeSet::new());
+    assert_eq!((host.count(), host.head()), (1, Some(head)));
+}

@@ -62,7 +62,8 @@ impl Series {
     }
 
     fn close(&mut self, open: Open) -> Option<Closed> {
-        let value = open.sum / open.seconds;
+        // Readings are remembered so, and judged as what they are compared with.
+        let value = f64::from((open.sum / open.seconds) as f32);
         let expected = self.forecaster.said_of(open.slot);
         let yesterday = self.forecaster.read(open.slot.checked_sub(DAY as u64)?);
         self.forecaster.observe(open.slot, value);
@@ -105,6 +106,7 @@ impl Series {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::profile::accuracy::Errors;
 
     const BEGIN: u64 = 1_500_000_000;
     const STEP: u64 = 60 * STEP_MINUTES;
@@ -118,6 +120,20 @@ mod tests {
         assert!((closed.value - 4.0).abs() < 1e-9);
         assert_eq!(closed.expected, None);
         assert_eq!(series.note(BEGIN + 1, 10, f64::NAN), None);
+    }
+
+    #[test]
+    fn what_never_changes_is_always_within_its_intervals() {
+        for value in [0.1, 123_456_789.0, 9_437_185.3] {
+            let (mut series, mut errors) = (Series::default(), Errors::default());
+            for step in 0..DAY as u64 * 4 {
+                if let Some(closed) = series.note(BEGIN + step * STEP, 300, value) {
+                    errors.note(&closed);
+                }
+            }
+            assert!(errors.count > 500, "{errors:?}");
+            assert_eq!(errors.coverage(), Some([1.0, 1.0]), "{value}");
+        }
     }
 
     #[test]

@@ -153,28 +153,87 @@ impl Act {
     }
 }
 
+/// A word of a command as a shell takes it: people paste these, and anybody may name a file.
+#[derive(Clone, Copy, Debug)]
+pub struct ShellWord<'a>(pub &'a str);
+
+impl fmt::Display for ShellWord<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-~".contains(c);
+        if !self.0.is_empty() && !self.0.starts_with('~') && self.0.chars().all(plain) {
+            return f.write_str(self.0);
+        }
+        // Within single quotes nothing has a meaning but they themselves (POSIX.1-2024, 2.2.2).
+        write!(f, "'{}'", self.0.replace('\'', r"'\''"))
+    }
+}
+
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = |text| ShellWord(text);
         match self {
-            Self::Install { package, version } => write!(f, "apt-get install {package}={version}"),
+            Self::Install { package, version } => {
+                write!(f, "apt-get install {}={}", word(package), word(version))
+            }
             Self::Copy { path, fact } => match &fact.kind {
-                FileKind::Link { target } => write!(f, "ln -sfn {target} {path}"),
-                FileKind::Directory => write!(f, "mkdir -p {path}"),
-                _ => write!(f, "copy {path} from the active"),
+                FileKind::Link { target } => {
+                    write!(f, "ln -sfn {} {}", word(target), word(path))
+                }
+                FileKind::Directory => write!(f, "mkdir -p {}", word(path)),
+                _ => write!(f, "copy {} from the active", word(path)),
             },
-            Self::Own { path, owner, group } => write!(f, "chown -h {owner}:{group} {path}"),
-            Self::Mode { path, mode } => write!(f, "chmod {mode:04o} {path}"),
-            Self::Parameter { name, value } => write!(f, "sysctl -w {name}='{value}'"),
+            Self::Own { path, owner, group } => {
+                write!(f, "chown -h {}:{} {}", word(owner), word(group), word(path))
+            }
+            Self::Mode { path, mode } => write!(f, "chmod {mode:04o} {}", word(path)),
+            Self::Parameter { name, value } => {
+                write!(f, "sysctl -w {}={}", word(name), word(value))
+            }
             Self::Limit { unit, name, value } => {
+                let (unit, name, value) = (word(unit), word(name), word(value));
                 write!(
                     f,
                     "systemctl edit {unit}, with {name}={value}; then restart it"
                 )
             }
-            Self::Unmask { unit } => write!(f, "systemctl unmask {unit}"),
-            Self::Enable { unit } => write!(f, "systemctl enable {unit}"),
-            Self::Disable { unit } => write!(f, "systemctl disable {unit}"),
-            Self::Start { unit } => write!(f, "systemctl start {unit}"),
+            Self::Unmask { unit } => write!(f, "systemctl unmask {}", word(unit)),
+            Self::Enable { unit } => write!(f, "systemctl enable {}", word(unit)),
+            Self::Disable { unit } => write!(f, "systemctl disable {}", word(unit)),
+            Self::Start { unit } => write!(f, "systemctl start {}", word(unit)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_one_whatever_a_file_is_called() {
+        let mode = |path: &str| {
+            let act = Act::Mode {
+                path: path.into(),
+                mode: 0o640,
+            };
+            act.to_string()
+        };
+        assert_eq!(mode("/etc/a-b_c.d/x@1"), "chmod 0640 /etc/a-b_c.d/x@1");
+        for (path, told) in [
+            ("/etc/x; reboot", "chmod 0640 '/etc/x; reboot'"),
+            ("/etc/$(id)", "chmod 0640 '/etc/$(id)'"),
+            ("/etc/it's", r"chmod 0640 '/etc/it'\''s'"),
+            ("/etc/two\nlines", "chmod 0640 '/etc/two\nlines'"),
+            ("", "chmod 0640 ''"),
+        ] {
+            assert_eq!(mode(path), told);
+        }
+        let parameter = Act::Parameter {
+            name: "net.ipv4.ip_local_port_range".into(),
+            value: "1024 65535".into(),
+        };
+        assert_eq!(
+            parameter.to_string(),
+            "sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
+        );
     }
 }

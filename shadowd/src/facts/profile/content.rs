@@ -221,4 +221,29 @@ impl ResourceKind {
         Self::DiskRead,
         Self::DiskWrite,
     ];
+
+    /// Its name for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::NetworkIn => "network_in",
+            Self::NetworkOut => "network_out",
+            Self::DiskRead => "disk_read",
+            Self::DiskWrite => "disk_write",
+        }
+    }
+}
+
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::NetworkIn => "network in",
+            Self::NetworkOut => "network out",
+            Self::DiskRead => "disk read",
+            Self::DiskWrite => "disk write",
+        })
+    }
 }

@@ -1,5 +1,6 @@
 //! What should be running for a group: what is seen of it, what is learned, and what this host lacks.
 
+mod accuracy;
 mod act;
 mod change;
 mod confusion;
@@ -12,7 +13,8 @@ mod repository;
 mod status;
 mod version;
 
-pub use act::{Act, ActKind};
+pub use accuracy::{ProfileAccuracy, ResourceAccuracy};
+pub use act::{Act, ActKind, ShellWord};
 pub use change::Change;
 pub use confusion::Confusion;
 pub use content::{

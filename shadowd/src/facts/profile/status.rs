@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Item, RepositoryStatus, VersionId};
+use super::{Item, ProfileAccuracy, RepositoryStatus, VersionId};
 use crate::facts::{BootTime, Name};
 
 /// A group's profile on this host, in short.
@@ -17,6 +17,9 @@ pub struct ProfileStatus {
     /// How its versions stand to those in the central repository; none where that is off.
     #[serde(default)]
     pub repository: Option<RepositoryStatus>,
+    /// How often what was learned was right.
+    #[serde(default)]
+    pub accuracy: ProfileAccuracy,
 }
 
 /// How a host compares with a profile, in short.

@@ -130,6 +130,8 @@ pub struct Version {
 impl Version {
     /// A longer one (canonical bytes) is none.
     pub const BYTES_MAX: usize = 8 << 20;
+    /// A higher number is none: a line of one a second is there after a million years.
+    pub const NUMBER_MAX: u64 = 1 << 48;
 }
 
 /// A version as it is stored and sent: its canonical bytes, and its author's signature of them.

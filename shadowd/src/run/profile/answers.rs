@@ -1,14 +1,18 @@
 //! Answers questions about a group's profile, and carries an operator's orders out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::keeper::Keeper;
 use super::local;
+use super::restore::Restore;
 use crate::act::provision::Entry;
 use crate::decide::profile::accuracy::Accuracy;
 use crate::decide::profile::changes::changes;
 use crate::decide::profile::expected::likely;
+use crate::decide::profile::lineage::{self, Past};
 use crate::decide::profile::repository::Repository;
+use crate::decide::profile::roots;
 use crate::facts::{BootTime, Confusion, Hour, Reason, ResourceKind, Signed, Version, VersionId};
 use crate::run::record::wall_ms;
 use crate::serve::protocol::{
@@ -34,9 +38,8 @@ impl Keeper {
     ) -> Result<ProfileAnswer, Refusal> {
         Ok(match question {
             ProfileQuestion::Show(query) => {
-                let wall_ms = query.at.unwrap_or_else(now_ms);
                 let version = query.version.as_deref();
-                ProfileAnswer::Show(Box::new(self.show(version, wall_ms)?))
+                ProfileAnswer::Show(Box::new(self.show(version, query.at)?))
             }
             ProfileQuestion::Versions => ProfileAnswer::Versions(self.versions()?),
             ProfileQuestion::Accuracy => {
@@ -62,18 +65,26 @@ impl Keeper {
             ProfileQuestion::Import(signed) => {
                 ProfileAnswer::Done(Box::new(self.import(&signed, now)?))
             }
+            ProfileQuestion::Restore(request) => {
+                ProfileAnswer::Restore(Box::new(self.begin_restore(request, now)?))
+            }
+            ProfileQuestion::Restored => ProfileAnswer::Restore(Box::new(self.restored()?)),
         })
     }
 
-    fn show(&self, version: Option<&str>, wall_ms: i64) -> Result<ShownProfile, Refusal> {
-        let chosen = match (version, self.current()) {
-            (Some(name), _) => {
+    /// The version that is named, or was in use at a time that is over, or is in use.
+    fn show(&self, version: Option<&str>, at: Option<i64>) -> Result<ShownProfile, Refusal> {
+        let past = at.filter(|at| *at < now_ms() && version.is_none());
+        let chosen = match (version, past, self.current()) {
+            (Some(name), ..) => {
                 let (id, _, version) = self.named(name)?;
                 Some((id, version))
             }
-            (None, Some((id, version))) => Some((*id, Version::clone(version))),
-            (None, None) => None,
+            (None, Some(at), Some(current)) => Some(self.in_use_at(current, at)?),
+            (None, None, Some((id, version))) => Some((*id, Version::clone(version))),
+            (None, _, None) => None,
         };
+        let in_use_at = past.filter(|_| chosen.is_some());
         let line = chosen.as_ref().map(|(id, version)| self.line(*id, version));
         let profile = chosen
             .map(|(_, version)| version.profile)
@@ -96,9 +107,31 @@ impl Keeper {
             needs: needs.collect(),
             learning: learning.cloned().collect(),
             content: profile.content,
-            expected: self.expected(wall_ms),
+            in_use_at,
+            expected: self.expected(at.unwrap_or_else(now_ms)),
             refused: self.learner.refused(),
         })
+    }
+
+    /// What was in use at a time, on the line of the version in use.
+    fn in_use_at(
+        &self,
+        (id, current): &(VersionId, Arc<Version>),
+        at: i64,
+    ) -> Result<(VersionId, Version), Refusal> {
+        let read = |id: &VersionId| Some(self.stored(id)?.1);
+        let message = match lineage::in_use_at((*id, current), at, read) {
+            Past::InUse(id, version) => return Ok((id, *version)),
+            Past::Before(first) => {
+                let first = jiff::Timestamp::from_millisecond(first).unwrap_or_default();
+                format!("no version was in use then: the first is of {first:.0}")
+            }
+            Past::NotKept(number) => {
+                format!("what was in use then came before version {number}, and is not kept here")
+            }
+        };
+        let remedy = "`shadowctl profile history` shows the versions and when they were made";
+        Err(Refusal::new(Code::UnknownVersion, message, remedy))
     }
 
     fn expected(&self, wall_ms: i64) -> Expected {
@@ -261,6 +294,9 @@ impl Keeper {
 
     fn order_acts(&mut self, order: ActOrder) -> Result<(), Refusal> {
         let done = match order {
+            ActOrder::Undo { .. } if self.restore.as_ref().is_some_and(Restore::is_running) => {
+                Err("a restore of this host is under way".to_owned())
+            }
             ActOrder::Undo { batch } => self.provisioner.undo(batch),
             ActOrder::Resume => self.provisioner.resume().map_err(|error| error.to_string()),
         };
@@ -299,6 +335,11 @@ impl Keeper {
             let remedy = "import what `shadowctl profile export` of a member of this group wrote";
             Refusal::new(Code::BadRequest, why, remedy)
         })?;
+        let roots = &self.common.settings.capture.paths;
+        if let Some(why) = roots::refusal(&version.profile, &self.rules, roots) {
+            let remedy = "widen `replicate` or `paths` if these are the group's, or learn anew";
+            return Err(Refusal::new(Code::BadRequest, why, remedy));
+        }
         let reason = Reason::Import(VersionId::of(&signed.bytes));
         self.made(reason, version.profile, now)
     }
@@ -353,7 +394,8 @@ fn now_ms() -> i64 {
     i64::try_from(wall_ms()).unwrap_or(i64::MAX)
 }
 
-fn accuracy(accuracy: &Accuracy) -> ProfileAccuracy {
+/// How often the profile was right, as it is shown.
+pub(super) fn accuracy(accuracy: &Accuracy) -> ProfileAccuracy {
     let both = |confusion: &Confusion| (confusion.precision(), confusion.recall());
     let (unit_precision, unit_recall) = both(&accuracy.units);
     let (dependency_precision, dependency_recall) = both(&accuracy.dependencies);

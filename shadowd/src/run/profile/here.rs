@@ -1,6 +1,6 @@
 //! This host beside the profile: what is there, what is lacking, what is done about it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::keeper::{Keeper, is_of};
@@ -8,7 +8,10 @@ use super::letter::Body;
 use super::provisioner::Step;
 use crate::decide::profile::learn::Asked;
 use crate::decide::profile::ready::{Wanted, compare};
-use crate::facts::{BootTime, Epoch, EventKind, Observation, Readiness, Verdict};
+use crate::decide::profile::restore::everything;
+use crate::facts::{
+    BootTime, Epoch, EventKind, ItemKind, Observation, Readiness, ValueHash, Verdict, Version,
+};
 use crate::run::failover::Input;
 
 /// The owner says what is on its host when that has changed, and again after this.
@@ -38,6 +41,16 @@ impl Keeper {
         let Some((_, version)) = self.current.clone() else {
             return;
         };
+        let readiness = self.compared(&version, observation).await;
+        self.judged(readiness, now);
+    }
+
+    /// This host beside a version.
+    pub(super) async fn compared(
+        &mut self,
+        version: &Version,
+        observation: &Observation,
+    ) -> Readiness {
         let content = &version.profile.content;
         let units = content.units.values();
         let dependencies = units
@@ -56,27 +69,19 @@ impl Keeper {
             modes: &modes.collect(),
             owner: false,
         };
-        self.judged(compare(&wanted, &here), now);
+        compare(&wanted, &here)
     }
 
     /// Tells what has changed of the readiness.
     fn judged(&mut self, readiness: Readiness, now: BootTime) {
         let before = self.readiness.as_ref().map(|(_, readiness)| readiness);
-        let bad = |readiness: &Readiness| -> BTreeSet<(String, String)> {
-            let items = readiness.items.iter();
-            let bad = items.filter(|item| item.verdict == Verdict::NotReady);
-            bad.map(|item| {
-                (
-                    format!("{} {}", item.kind, item.subject),
-                    item.cause.clone(),
-                )
-            })
-            .collect()
-        };
-        let (was, is) = (before.map(&bad).unwrap_or_default(), bad(&readiness));
+        let (was, is) = (before.map(lacks).unwrap_or_default(), lacks(&readiness));
         let group = Some((&self.group.name, Epoch::NONE));
-        let news: Vec<_> = is.difference(&was).collect();
-        for (what, cause) in news.iter().take(TOLD_MAX) {
+        let news: Vec<_> = is
+            .iter()
+            .filter(|(item, _)| !was.contains_key(*item))
+            .collect();
+        for ((what, _), cause) in news.iter().take(TOLD_MAX) {
             let detail = format!("{what}: {cause}");
             self.common
                 .recorder
@@ -126,26 +131,34 @@ impl Keeper {
         }
     }
 
-    /// Makes this host ready where its policy lets it. An owner is left as it is.
+    /// Makes this host ready where its policy lets it, or an operator asked for it. An owner is left as it
+    /// is.
     pub(super) async fn provision(&mut self, now: BootTime) {
-        let readiness = match self.owner.is_some() && !self.owns() {
-            true => self.readiness.as_ref().map(|(_, readiness)| readiness),
-            false => None,
+        let restoring = self.restore.as_ref().filter(|one| one.is_running());
+        let readiness = match restoring {
+            _ if self.owns() => None,
+            Some(restore) => restore.readiness().cloned(),
+            None if self.owner.is_none() => None,
+            None => self
+                .readiness
+                .as_ref()
+                .map(|(_, readiness)| readiness.clone()),
         };
-        let (group, rules) = (&self.group, &self.rules);
-        let is_member = |unit: &str| is_of(group, rules, unit);
-        let policy: (_, &dyn Fn(&str) -> bool) = (rules, &is_member);
-        match self.provisioner.on_turn(readiness, policy, now).await {
+        let rules = match restoring {
+            Some(_) => everything(&self.rules),
+            None => self.rules.clone(),
+        };
+        let group = &self.group;
+        let is_member = |unit: &str| is_of(group, &rules, unit);
+        let policy: (_, &dyn Fn(&str) -> bool) = (&rules, &is_member);
+        let step = self.provisioner.on_turn(readiness.as_ref(), policy, now);
+        match step.await {
             Step::Wait => {}
-            Step::Ask(wanted) => {
-                let Some(owner) = self.owner.clone() else {
-                    return;
-                };
-                for (path, hash) in wanted {
-                    self.tell(&owner, &Body::AskFile { path, hash });
-                }
-            }
+            Step::Ask(wanted, tries) => self.gather(wanted, tries, now),
             Step::Done(told) => {
+                if let Some(restore) = &mut self.restore {
+                    restore.on_done(&told, now);
+                }
                 let group = Some((&self.group.name, Epoch::NONE));
                 for detail in told {
                     self.common
@@ -155,5 +168,80 @@ impl Keeper {
                 self.look_at = now;
             }
         }
+    }
+
+    /// Contents for acts: what is kept here is taken, the rest asked for.
+    fn gather(&mut self, wanted: Vec<(String, ValueHash)>, tries: u32, now: BootTime) {
+        for (_, hash) in self.provisioner.missing() {
+            if let Some(bytes) = self.kept_content(&hash, now) {
+                self.provisioner.on_content(bytes);
+            }
+        }
+        let missing = self.provisioner.missing();
+        for (path, hash) in wanted {
+            if missing.contains(&(path.clone(), hash)) {
+                self.ask_for(path, hash, tries);
+            }
+        }
+    }
+}
+
+/// What is not ready, each with its cause. Another cause is news, but not where it is a measure: that is
+/// another one at each look.
+fn lacks(readiness: &Readiness) -> BTreeMap<(String, String), String> {
+    let items = readiness.items.iter();
+    let lacking = items.filter(|item| item.verdict == Verdict::NotReady);
+    lacking
+        .map(|item| {
+            let news = match item.kind {
+                ItemKind::Disk
+                | ItemKind::Memory
+                | ItemKind::Cpu
+                | ItemKind::Certificate
+                | ItemKind::Clock => String::new(),
+                ItemKind::Unit
+                | ItemKind::Package
+                | ItemKind::File
+                | ItemKind::Environment
+                | ItemKind::Limit
+                | ItemKind::Port
+                | ItemKind::Parameter
+                | ItemKind::Dependency => item.cause.clone(),
+            };
+            let what = format!("{} {}", item.kind, item.subject);
+            ((what, news), item.cause.clone())
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::Item;
+
+    fn lacking(kind: ItemKind, cause: &str) -> Vec<(String, String)> {
+        let item = Item {
+            kind,
+            subject: "x".into(),
+            verdict: Verdict::NotReady,
+            cause: cause.into(),
+            remedy: None,
+            act: None,
+        };
+        let readiness = Readiness {
+            group: "web".parse().unwrap(),
+            items: vec![item],
+        };
+        lacks(&readiness).into_keys().collect()
+    }
+
+    #[test]
+    fn another_measure_of_the_same_lack_is_no_news_and_another_cause_is() {
+        let (disk, unit) = (ItemKind::Disk, ItemKind::Unit);
+        assert_eq!(lacking(disk, "200 MiB free"), lacking(disk, "199 MiB free"));
+        assert_ne!(
+            lacking(unit, "it is masked"),
+            lacking(unit, "there is no such unit here")
+        );
     }
 }

@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::View;
+use super::answers::accuracy;
 use super::letter::Body;
 use super::look::Looker;
 use super::programs::programs;
 use super::provisioner::Provisioner;
 use super::repository::Job;
+use super::restore::Restore;
 use crate::config::settings::{GroupSettings, ProfileSettings, Settings};
+use crate::decide::profile::archive::Archive;
 use crate::decide::profile::codec;
 use crate::decide::profile::digest::{self, Of, merge};
 use crate::decide::profile::learn::{Learner, Rules};
@@ -35,6 +38,9 @@ const DIGEST_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(4);
 /// What was learned is stored this often: a crash costs no more of it.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
+
+/// How what was learned is written. What an earlier shadowd wrote otherwise is learned anew.
+const LEARNED: u16 = 2;
 
 /// What a keeper works with, the same for all groups.
 pub(super) struct Common {
@@ -94,6 +100,13 @@ pub(super) struct Keeper {
     pub(super) tell_content_at: BootTime,
     pub(super) save_at: BootTime,
     pub(super) provisioner: Provisioner,
+    pub(super) archive: Archive,
+    /// The version in use and the golden one, when it was said last what they name.
+    pub(super) archived: [Option<VersionId>; 2],
+    /// The golden version, as it was read.
+    pub(super) golden: Option<(VersionId, Arc<Version>)>,
+    /// The restore that runs, or the last one.
+    pub(super) restore: Option<Restore>,
     /// Who owns the group, as far as is known.
     pub(super) owner: Option<Name>,
     /// The version in use.
@@ -138,6 +151,10 @@ impl Keeper {
             content: Content::default(),
             tell_content_at: now,
             save_at: now.after(SAVE_EVERY),
+            archive: Archive::default(),
+            archived: [None, None],
+            golden: None,
+            restore: None,
             owner: None,
             current: None,
             readiness: None,
@@ -163,6 +180,7 @@ impl Keeper {
             version: place,
             readiness: self.readiness.clone(),
             repository: self.repository.as_ref().map(Repository::status),
+            accuracy: accuracy(self.learner.accuracy()),
         }
     }
 
@@ -183,21 +201,11 @@ impl Keeper {
 
     /// Finds the versions that are kept and whole; the others are asked for again.
     fn load(&mut self, now: BootTime) {
-        let ids = self.common.store().versions(&self.group.name);
-        let ids = ids.unwrap_or_else(|error| {
-            warn!(%error, "versions of the profile cannot be read");
-            Vec::new()
-        });
-        for id in ids {
-            match self.stored(&id) {
-                Some((_, version)) => {
-                    let number = version.number;
-                    self.has(Place { number, id }, version.parent, now);
-                }
-                None => {
-                    warn!(group = %self.group.name, version = %id, "a version is damaged");
-                    self.damaged(id, now);
-                }
+        let found = found(&self.common.store(), &self.group.name);
+        for (id, whole) in found {
+            match whole {
+                Some((place, parent)) => self.has(place, parent, now),
+                None => self.damaged(id, now),
             }
         }
         let head = self.replica.head();
@@ -219,9 +227,7 @@ impl Keeper {
 
     /// A version that is kept and whole.
     pub fn stored(&self, id: &VersionId) -> Option<(Signed, Version)> {
-        let signed = self.common.store().version(&self.group.name, id).ok()??;
-        let version = codec::decode(&signed.bytes).ok()?;
-        Some((signed, version))
+        whole(&self.common.store(), &self.group.name, id)
     }
 
     /// Who owns the group now.
@@ -266,11 +272,13 @@ impl Keeper {
             self.look(observation, now).await;
             self.look_at = now.after(LOOK_EVERY);
         }
+        self.restore_turn(observation, now).await;
         self.tell_readiness(now);
         self.provision(now).await;
         self.take_outputs(now);
         self.act(now);
         self.sync(now);
+        self.keep_contents(now);
         if now >= self.save_at {
             self.save();
             self.save_at = now.after(SAVE_EVERY);
@@ -279,7 +287,7 @@ impl Keeper {
 
     /// What was learned goes to the disk.
     pub fn save(&mut self) {
-        let Ok(bytes) = postcard::to_stdvec(&self.learner) else {
+        let Ok(bytes) = postcard::to_stdvec(&(LEARNED, &self.learner)) else {
             return;
         };
         let name = &self.group.name;
@@ -294,6 +302,39 @@ impl Keeper {
 pub(super) fn is_of(group: &GroupSettings, rules: &ProfileSettings, unit: &str) -> bool {
     let own = group.units.iter().any(|one| one.name.as_str() == unit);
     own || rules.units.iter().any(|glob| glob.matches(unit))
+}
+
+/// A version on the disk: where it belongs and what came before it; none of one that is damaged.
+pub(super) type Found = (VersionId, Option<(Place, Option<VersionId>)>);
+
+/// The versions of a group on the disk, oldest first.
+pub(super) fn found(store: &ProfileStore, group: &Name) -> Vec<Found> {
+    let ids = store.versions(group).unwrap_or_else(|error| {
+        warn!(%error, "versions of the profile cannot be read");
+        Vec::new()
+    });
+    let found = ids.into_iter().map(|id| match whole(store, group, &id) {
+        Some((_, version)) => {
+            let number = version.number;
+            (id, Some((Place { number, id }, version.parent)))
+        }
+        None => {
+            warn!(group = %group, version = %id, "a version is damaged");
+            (id, None)
+        }
+    });
+    found.collect()
+}
+
+/// A version that is kept and whole.
+pub(super) fn whole(
+    store: &ProfileStore,
+    group: &Name,
+    id: &VersionId,
+) -> Option<(Signed, Version)> {
+    let signed = store.version(group, id).ok()??;
+    let version = codec::decode(&signed.bytes).ok()?;
+    Some((signed, version))
 }
 
 /// The key under which the group's values are hashed; a new one where there is none.
@@ -311,14 +352,18 @@ fn key(common: &Common, group: &Name) -> [u8; 32] {
 }
 
 /// What an earlier daemon learned, if that is whole.
-fn restored(common: &Common, group: &GroupSettings, rules: &ProfileSettings) -> Learner {
+pub(super) fn restored(common: &Common, group: &GroupSettings, rules: &ProfileSettings) -> Learner {
     let own = group.units.iter().map(|unit| unit.name.to_string());
     let fresh = Rules {
         settle: rules.settle.as_secs(),
         forget: rules.forget.as_secs(),
     };
     let stored = common.store().learned(&group.name).ok().flatten();
-    let learner = stored.and_then(|bytes| postcard::from_bytes::<Learner>(&bytes).ok());
+    let learner = stored.and_then(|bytes| {
+        let (format, rest): (u16, _) = postcard::take_from_bytes(&bytes).ok()?;
+        let learner = (format == LEARNED).then(|| postcard::from_bytes::<Learner>(rest))?;
+        learner.ok()
+    });
     let mut learner = learner.unwrap_or_else(|| Learner::new(fresh));
     learner.configure(fresh, own);
     learner

@@ -6,7 +6,9 @@ use tracing::warn;
 
 use crate::config::settings::ProfileSettings;
 use crate::decide::profile::learn::Asked;
-use crate::facts::{Dependency, HostInventory, Inventory, Observation, Port, Protocol};
+use crate::facts::{
+    Dependency, FileFact, FileKind, HostInventory, Inventory, Observation, Port, Protocol,
+};
 use crate::observe::inventory::certificates;
 use crate::observe::inventory::units::{self, UnitInventory};
 use crate::observe::inventory::{
@@ -131,6 +133,7 @@ impl Looker {
     }
 
     fn files(&mut self, asked: &Asked, here: &mut Inventory) {
+        self.files.renew_accounts();
         let content = &here.content.units;
         let unowned = content.values().flat_map(|unit| {
             let programs = unit.programs.iter();
@@ -145,7 +148,18 @@ impl Looker {
             match self.files.read_as(&path, plain) {
                 Ok(Some(fact)) => drop(here.content.files.insert(path, fact)),
                 Ok(None) => {}
-                Err(error) => drop(here.unknown.insert(path, error.to_string())),
+                // Nothing of it is known, not even whose it is.
+                Err(error) => {
+                    let fact = FileFact {
+                        kind: FileKind::Unreadable {
+                            why: error.to_string(),
+                        },
+                        owner: String::new(),
+                        group: String::new(),
+                        mode: 0,
+                    };
+                    here.content.files.insert(path, fact);
+                }
             }
         }
     }

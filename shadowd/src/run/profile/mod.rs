@@ -2,6 +2,11 @@
 //! compares this host with them. Nothing waits for it, and it waits for disks, tools and peers.
 
 mod answers;
+mod archive;
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod here;
@@ -11,6 +16,7 @@ mod look;
 mod programs;
 mod provisioner;
 mod repository;
+mod restore;
 mod versions;
 mod words;
 
@@ -34,8 +40,8 @@ use super::parts::ended;
 use super::record::Recorder;
 use crate::config::settings::Settings;
 use crate::facts::{
-    BootTime, Name, Observation, ProfileStatus, Readiness, ReadinessSummary, RepositoryStatus,
-    VersionId,
+    BootTime, Name, Observation, ProfileAccuracy, ProfileStatus, Readiness, ReadinessSummary,
+    RepositoryStatus, VersionId,
 };
 use crate::link::{Identity, Letter as Received, Post};
 use crate::observe::sys::boot_time;
@@ -70,6 +76,7 @@ struct View {
     version: Option<(u64, VersionId)>,
     readiness: Option<(BootTime, Readiness)>,
     repository: Option<RepositoryStatus>,
+    accuracy: ProfileAccuracy,
 }
 
 /// What others see of the thread.
@@ -126,6 +133,7 @@ impl Profiles {
                 .readiness
                 .map(|(at, readiness)| in_short(at, &readiness)),
             repository: view.repository,
+            accuracy: view.accuracy,
         });
         status.collect()
     }
@@ -437,3 +445,6 @@ fn local(wall_ms: i64) -> u64 {
     let offset = i64::from(zone.to_offset(moment).seconds());
     u64::try_from(wall_ms / 1_000 + offset).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::act::hooks::{End, Hooks, Run};
 use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, content_file, journal};
 use crate::config::pattern::Glob;
 use crate::config::settings::{CommandSettings, ProfileSettings};
-use crate::decide::profile::provision::{contents, plan};
+use crate::decide::profile::provision::{BATCH_BYTES, contents, plan};
 use crate::facts::{Act, BootTime, Name, Readiness, ValueHash};
 use crate::run::drill::program;
 
@@ -31,6 +31,8 @@ const ASKED_MAX: usize = 4;
 /// Between two batches, and between two tries of one that failed: the first, doubling, to the last.
 const REST: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
+/// The same while an operator waits. No closer: each try is a batch, and only so many are kept.
+const ORDERED_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// The file that says that an operator wants nothing more to be done.
 const HELD: &str = "held";
 /// Batches whose journals are kept.
@@ -41,8 +43,8 @@ const KEPT: usize = 64;
 pub(super) enum Step {
     /// Nothing to do, or something is under way.
     Wait,
-    /// These contents are wanted from the other members.
-    Ask(Vec<(String, ValueHash)>),
+    /// These contents are wanted from the other members, who were asked so often before.
+    Ask(Vec<(String, ValueHash)>, u32),
     /// A batch has ended: a sentence for each act.
     Done(Vec<String>),
 }
@@ -57,6 +59,10 @@ pub(super) struct Provisioner {
     running: Option<Running>,
     next_at: BootTime,
     retry: Duration,
+    /// An operator asked for what is done: that it is held does not matter.
+    ordered: bool,
+    /// Contents that the last batch did without: nobody sent them.
+    lost: BTreeSet<ValueHash>,
 }
 
 /// A batch that systemd carries out, or takes back.
@@ -83,6 +89,16 @@ struct Gathering {
     found: BTreeMap<ValueHash, Vec<u8>>,
     until: BootTime,
     ask_at: BootTime,
+    /// How often was asked.
+    tries: u32,
+}
+
+impl Gathering {
+    /// A version may say of its contents that they are shorter than they are.
+    fn has_room(&self, more: usize) -> bool {
+        let held: usize = self.found.values().map(Vec::len).sum();
+        held == 0 || held.saturating_add(more) as u64 <= BATCH_BYTES
+    }
 }
 
 impl Provisioner {
@@ -95,13 +111,53 @@ impl Provisioner {
             running: None,
             next_at: now,
             retry: RETRY.0,
+            ordered: false,
+            lost: BTreeSet::new(),
         }
+    }
+
+    /// From now on what is to be done was asked for by an operator, or not any more. What was being
+    /// gathered for the one is not done for the other.
+    pub fn by_order(&mut self, ordered: bool, now: BootTime) {
+        self.ordered = ordered;
+        self.gathering = None;
+        self.lost.clear();
+        self.next_at = now;
+        self.retry = self.retries().0;
+    }
+
+    const fn retries(&self) -> (Duration, Duration) {
+        match self.ordered {
+            true => ORDERED_RETRY,
+            false => RETRY,
+        }
+    }
+
+    /// Whether acts are being done or undone.
+    pub const fn is_at_work(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Contents that nobody sent.
+    pub const fn lost(&self) -> &BTreeSet<ValueHash> {
+        &self.lost
+    }
+
+    /// Contents that are gathered and not here yet.
+    pub fn missing(&self) -> BTreeSet<(String, ValueHash)> {
+        let gathering = self.gathering.iter();
+        let missing = gathering.flat_map(|gathering| {
+            let wanted = gathering.wanted.iter();
+            wanted.filter(move |(_, hash)| !gathering.found.contains_key(hash))
+        });
+        missing.cloned().collect()
     }
 
     /// A content came. One that nobody asked for is dropped.
     pub fn on_content(&mut self, bytes: Vec<u8>) {
         let hash = ValueHash::from(blake3::hash(&bytes));
         if let Some(gathering) = &mut self.gathering
+            && gathering.has_room(bytes.len())
             && gathering.wanted.iter().any(|(_, wanted)| *wanted == hash)
         {
             gathering.found.insert(hash, bytes);
@@ -124,7 +180,7 @@ impl Provisioner {
         if let Some(gathering) = self.gathering.take() {
             return self.gather(gathering, now);
         }
-        let free = now >= self.next_at && !self.is_held();
+        let free = now >= self.next_at && (self.ordered || !self.is_held());
         let Some(readiness) = readiness.filter(|_| free) else {
             return Step::Wait;
         };
@@ -139,6 +195,7 @@ impl Provisioner {
             found: BTreeMap::new(),
             until: now.after(CONTENTS_WITHIN),
             ask_at: now,
+            tries: 0,
         };
         self.gather(gathering, now)
     }
@@ -150,13 +207,14 @@ impl Provisioner {
         if missing.is_empty() || now >= gathering.until {
             return self.begin(gathering, now);
         }
-        let due = now >= gathering.ask_at;
+        let (due, tries) = (now >= gathering.ask_at, gathering.tries);
         if due {
             gathering.ask_at = now.after(ASK_EVERY);
+            gathering.tries = tries.saturating_add(1);
         }
         self.gathering = Some(gathering);
         match due {
-            true => Step::Ask(missing),
+            true => Step::Ask(missing, tries),
             false => Step::Wait,
         }
     }
@@ -166,8 +224,11 @@ impl Provisioner {
             acts,
             allowed,
             found,
+            wanted,
             ..
         } = gathering;
+        let lost = wanted.into_iter().map(|(_, hash)| hash);
+        self.lost = lost.filter(|hash| !found.contains_key(hash)).collect();
         let has_content = |act: &Act| {
             let needed = contents(std::slice::from_ref(act));
             needed.iter().all(|(_, hash)| found.contains_key(hash))
@@ -206,7 +267,19 @@ impl Provisioner {
         self.folder.join(HELD).exists()
     }
 
-    /// Goes on after an undo.
+    /// Does nothing by itself until [`Self::resume`].
+    ///
+    /// # Errors
+    /// That cannot be noted.
+    pub fn hold(&self) -> io::Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)?;
+        fs::write(self.folder.join(HELD), "")
+    }
+
+    /// Goes on after an undo or a restore.
     ///
     /// # Errors
     /// The note that it is held cannot be removed.
@@ -229,7 +302,7 @@ impl Provisioner {
         if !numbers.contains(&number) {
             return Err(format!("there is no batch {number}"));
         }
-        fs::write(self.folder.join(HELD), "").map_err(|error| error.to_string())?;
+        self.hold().map_err(|error| error.to_string())?;
         self.gathering = None;
         self.start(self.folder.join(number.to_string()), Work::Undo);
         Ok(())
@@ -250,7 +323,7 @@ impl Provisioner {
 
     fn fall_back(&mut self, now: BootTime) {
         self.next_at = now.after(self.retry);
-        self.retry = (self.retry * 2).min(RETRY.1);
+        self.retry = (self.retry * 2).min(self.retries().1);
     }
 
     /// Plan and contents of a batch, in a folder of its own.
@@ -323,7 +396,7 @@ impl Provisioner {
         if failed && what == Work::Do {
             self.fall_back(now);
         } else {
-            self.retry = RETRY.0;
+            self.retry = self.retries().0;
             self.next_at = now.after(REST);
         }
         Step::Done(told)

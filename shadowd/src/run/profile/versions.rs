@@ -8,12 +8,14 @@ use super::keeper::Keeper;
 use super::letter::Body;
 use crate::decide::profile::codec;
 use crate::decide::profile::learn::Output;
+use crate::decide::profile::lineage::{Made, next};
 use crate::decide::profile::replica::Action;
 use crate::facts::{
     BootTime, Epoch, EventKind, Place, Profile, Reason, Signed, Version, VersionId,
 };
 use crate::link::signature::sign;
 use crate::run::record::wall_ms;
+use crate::store::profiles::MAX_VERSIONS;
 
 impl Keeper {
     /// Versions that are due are made; what else was learned is told.
@@ -31,7 +33,7 @@ impl Keeper {
                     kind,
                     value,
                     score,
-                } => format!("{unit}: {kind:?} of {value:.3} surprises ({score:.1})"),
+                } => format!("{unit}: {kind} of {value:.3} surprises ({score:.1})"),
                 Output::Missing(what) => format!("expected and not there: {what}"),
                 Output::New(what) => format!("new: {what}"),
             };
@@ -76,29 +78,18 @@ impl Keeper {
         profile: Profile,
         now: BootTime,
     ) -> Result<VersionId, String> {
-        let (pinned, golden) = match &self.current {
-            Some((_, before)) => (before.pinned, before.golden),
-            None => (false, None),
-        };
-        let head = self.replica.head();
-        let version = Version {
+        let before = self.current.as_ref().and_then(|(_, version)| {
+            let head = self.replica.head()?;
+            Some((head, version.as_ref()))
+        });
+        let made = Made {
             group: self.group.name.clone(),
-            number: head.map_or(1, |before| before.number + 1),
-            parent: head.map(|before| before.id),
             author: self.common.identity.id(),
             wall_ms: i64::try_from(wall_ms()).unwrap_or(i64::MAX),
-            pinned: match reason {
-                Reason::Pin | Reason::Rollback(_) | Reason::GoldenApply(_) => true,
-                Reason::Unpin => false,
-                _ => pinned,
-            },
-            golden: match reason {
-                Reason::GoldenSet(id) => Some(id),
-                _ => golden,
-            },
             reason,
             profile,
         };
+        let version = next(before, made);
         let bytes = codec::encode(&version).map_err(|error| error.to_string())?;
         let signed = sign(&self.common.identity, bytes).map_err(|error| error.to_string())?;
         self.keep(&signed, &version, now)
@@ -131,8 +122,19 @@ impl Keeper {
             id,
         };
         self.has(place, version.parent, now);
+        self.forget_evicted();
         self.act(now);
         Ok(id)
+    }
+
+    /// Of more versions than are kept the oldest have gone from the disk.
+    fn forget_evicted(&mut self) {
+        if self.replica.count() <= MAX_VERSIONS as usize {
+            return;
+        }
+        if let Ok(kept) = self.common.store().versions(&self.group.name) {
+            self.replica.retain(&kept.into_iter().collect());
+        }
     }
 
     /// Carries out what the replica wants.

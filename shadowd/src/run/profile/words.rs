@@ -1,17 +1,13 @@
 //! What members tell each other of a profile, and what of it is believed.
 
-use std::path::Path;
-
 use tracing::warn;
 
 use super::keeper::Keeper;
 use super::letter::{Body, Letter};
 use super::look::Looker;
 use crate::decide::profile::codec;
-use crate::decide::profile::provision::admits;
-use crate::facts::{BootTime, FileKind, Name, Place, Signed, ValueHash, Version};
+use crate::facts::{BootTime, Name, Place, Signed, Version};
 use crate::link::signature::verify;
-use crate::observe::inventory::files;
 
 impl Keeper {
     /// A member says something. What it may not say, and what is wrong, changes nothing.
@@ -38,10 +34,13 @@ impl Keeper {
                 self.keep(&signed, &version, now)?;
             }
             Body::AskFile { path, hash } => {
-                let bytes = self.content_for(&path, &hash)?;
+                let bytes = self.content_for(&path, &hash, now)?;
                 self.tell(from, &Body::File(bytes));
             }
-            Body::File(bytes) => self.provisioner.on_content(bytes),
+            Body::File(bytes) => {
+                self.keep_content(&bytes);
+                self.provisioner.on_content(bytes);
+            }
         }
         self.act(now);
         Ok(())
@@ -59,22 +58,6 @@ impl Keeper {
         }
         verify(signed, author).map_err(|error| error.to_string())?;
         Ok(version)
-    }
-
-    /// The content of a file of the profile, which the rules of this host let out.
-    fn content_for(&self, path: &str, hash: &ValueHash) -> Result<Vec<u8>, String> {
-        let content = self
-            .current
-            .as_ref()
-            .map(|(_, version)| &version.profile.content);
-        let fact = content.and_then(|content| content.files.get(path));
-        let named = fact.is_some_and(|fact| {
-            matches!(&fact.kind, FileKind::Regular { hash: known, replicated: true, .. } if known == hash)
-        });
-        if !named || !admits(&self.rules, path) {
-            return Err(format!("{path} is not for others"));
-        }
-        files::content(Path::new(path), hash).map_err(|error| format!("{path}: {error}"))
     }
 
     /// The owner's key counts: hashes under another cannot be compared.

@@ -1,15 +1,15 @@
 //! What the socket says of profiles: what should be running, and whether this host could take over.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{group_path, segment_of};
 use crate::facts::{
-    BootTime, Change, Confusion, Content, Dependency, HostId, Name, Readiness, RepositoryStatus,
-    ResourceKind, Signed, VersionId,
+    BootTime, Change, Content, Dependency, HostId, Name, Readiness, RepositoryStatus, ResourceKind,
+    Signed, VersionId,
 };
+pub use crate::facts::{ProfileAccuracy, ResourceAccuracy};
 
 /// `GET`: [`Ready`].
 pub const READY: &str = "/v1/ready";
@@ -82,7 +82,7 @@ pub struct GroupReady {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileQuery {
-    /// Which; the one in use when left out.
+    /// Which; when left out the one in use, or the one that was in use at `at` if that is over.
     #[serde(default)]
     pub version: Option<String>,
     /// What is expected then, ms since 1970; now when left out.
@@ -152,6 +152,10 @@ pub struct ShownProfile {
     pub version: Option<VersionLine>,
     /// What has to be the same on a host that takes over.
     pub content: Content,
+    /// The version is the one that was in use at this time, ms since 1970, which is over; none for one
+    /// that was named, and for the one in use.
+    #[serde(default)]
+    pub in_use_at: Option<i64>,
     /// What each unit needs of each resource on a usual day.
     pub needs: Vec<ShownNeed>,
     /// What is expected at a time, by what was learned until now.
@@ -225,40 +229,6 @@ pub struct ExpectedResource {
     pub within_95: [f64; 2],
     /// It rests on less than two days.
     pub cold: bool,
-}
-
-/// How often the profile was right.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProfileAccuracy {
-    /// Hours of units since learning began.
-    pub units: Confusion,
-    /// Hours of dependencies.
-    pub dependencies: Confusion,
-    /// Units: of what was expected, the share that ran.
-    pub unit_precision: Option<f64>,
-    /// Units: of what ran, the share that was expected.
-    pub unit_recall: Option<f64>,
-    /// Dependencies: of what was expected, the share that was used.
-    pub dependency_precision: Option<f64>,
-    /// Dependencies: of what was used, the share that was expected.
-    pub dependency_recall: Option<f64>,
-    /// By resource.
-    pub resources: BTreeMap<ResourceKind, ResourceAccuracy>,
-}
-
-/// How good the forecasts of a resource were, a day ahead.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ResourceAccuracy {
-    /// Forecasts that were judged.
-    pub count: u64,
-    /// Mean absolute error by that of the day before.
-    pub mase: Option<f64>,
-    /// Pinball loss by the same.
-    pub pinball: Option<f64>,
-    /// The share within the 80 % interval.
-    pub within_80: Option<f64>,
-    /// The share within the 95 % interval.
-    pub within_95: Option<f64>,
 }
 
 /// What is different between two versions.

@@ -5,6 +5,7 @@
 //! environments) is believed once it has lasted. Either makes a new version, with its reason. What
 //! differs for less is told and forgotten.
 
+mod level;
 mod review;
 mod settle;
 mod sightings;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use self::level::Level;
 use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
 use super::accuracy::Accuracy;
@@ -21,7 +23,7 @@ use super::changes::changes;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
-    Content, Dependency, Digest, FileFact, FileKind, Hour, PackageFact, Port, Profile,
+    Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, Need, PackageFact, Port, Profile,
     ResourceKind, UnitProfile, is_word,
 };
 
@@ -33,6 +35,8 @@ const SERIES_MAX: usize = 256;
 const OUTPUTS_MAX: usize = 256;
 /// A reason names so many changes.
 const REASONS_MAX: usize = 5;
+/// A clock that was ahead by more than this (seconds) was wrong, not adjusted: two days.
+const AHEAD_MAX: u64 = 2 * 24 * 3_600;
 /// Versions wait for what is still on its way, for so many times what it takes to last.
 const OVERDUE: u64 = 3;
 
@@ -129,7 +133,10 @@ pub struct Learner {
     due: Option<u64>,
     before: Content,
     series: BTreeMap<(String, ResourceKind), Series>,
-    need_changed: u32,
+    /// Whether what is needed has changed for good.
+    levels: BTreeMap<(String, ResourceKind), Level>,
+    /// When the needs of a version were made, by what was watched.
+    needs_at: u64,
     /// What defines the units, as systemd said last.
     #[serde(skip)]
     defined_by: BTreeSet<String>,
@@ -158,7 +165,8 @@ impl Learner {
             due: None,
             before: Content::default(),
             series: BTreeMap::new(),
-            need_changed: 0,
+            levels: BTreeMap::new(),
+            needs_at: 0,
             defined_by: BTreeSet::new(),
             hour: None,
             watched: 0,
@@ -240,6 +248,7 @@ impl Learner {
     /// What happened since the last digest.
     pub fn on_digest(&mut self, digest: &Digest) {
         let now = digest.local_second;
+        self.set_back(now);
         let hour = Hour(u32::try_from(now / 3_600).unwrap_or(u32::MAX));
         if self.hour.is_some_and(|before| before < hour) {
             self.close_hour();
@@ -268,6 +277,24 @@ impl Learner {
         }
     }
 
+    /// Hours and readings of a time that is yet to come were a wrong clock's, and everything that follows
+    /// would be older than they are: what was learned of hours begins anew.
+    fn set_back(&mut self, now: u64) {
+        let ahead = |hour: Hour| (u64::from(hour.0) * 3_600).saturating_sub(now);
+        let newest = self.profile.observed.last();
+        if newest.is_none_or(|newest| ahead(newest) <= AHEAD_MAX) {
+            return;
+        }
+        self.profile.observed = Habit::default();
+        self.profile.unit_hours.clear();
+        self.profile.dependency_hours.clear();
+        self.series.clear();
+        self.levels.clear();
+        self.hour = None;
+        let what = "the clock was far ahead: hours and needs are learned anew";
+        self.tell(Output::Passed(what.to_owned()));
+    }
+
     fn note_dependency(&mut self, unit: &str, dependency: &Dependency, hour: Hour) {
         let hours = &mut self.profile.dependency_hours;
         let key = (unit.to_owned(), dependency.clone());
@@ -293,6 +320,8 @@ impl Learner {
             .entry(kind)
             .or_default()
             .note(&closed);
+        let level = self.levels.entry((unit.to_owned(), kind)).or_default();
+        level.note(&closed, kind);
         if closed.is_anomaly() {
             self.tell(Output::Anomaly {
                 unit: unit.to_owned(),
@@ -412,13 +441,17 @@ impl Learner {
                 more => format!("{}; {more} more", named.join("; ")),
             }
         });
-        self.version(reason);
+        self.version(reason, BTreeMap::new());
     }
 
-    fn version(&mut self, reason: Option<String>) {
+    /// A version is due; `changed` are needs that are known better than by their forecasts.
+    fn version(&mut self, reason: Option<String>, changed: BTreeMap<(String, ResourceKind), Need>) {
         self.begun = true;
         self.before = self.profile.content.clone();
         self.profile.needs = self.needs();
+        self.profile.needs.extend(changed);
+        self.needs_at = self.watched;
+        self.levels.clear();
         self.tell(Output::Version(reason));
     }
 
@@ -446,3 +479,5 @@ impl Content {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod time_tests;

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::level::sentence;
 use super::{Learner, Output};
 use crate::decide::profile::expected::expected;
 use crate::facts::{HOURS, Habit, Hour, Need, ResourceKind};
 
-/// What a unit needs has changed when it is by so many times more, or less.
-const NEED_RATIO: f64 = 1.5;
-/// For so many hours in a row.
-const NEED_HOURS: u32 = 3;
+/// Seconds that were watched between two versions for what units need: what changes all the time makes
+/// no storm of them.
+const NEEDS_EVERY: u64 = 12 * 3_600;
+/// A reason names so many.
+const NAMED_MAX: usize = 4;
 
 impl Learner {
     /// The hour is over: was it as expected?
@@ -46,7 +48,9 @@ impl Learner {
 
     /// Habits of four weeks without an hour are none.
     fn forget_hours(&mut self, hour: Hour) {
-        let kept = |habit: &Habit| habit.last().is_some_and(|last| hour.0 - last.0 < HOURS);
+        // A clock that was set back leaves hours behind that are yet to come.
+        let kept = |last: Hour| hour.0.saturating_sub(last.0) < HOURS;
+        let kept = |habit: &Habit| habit.last().is_some_and(kept);
         self.profile.unit_hours.retain(|_, habit| kept(habit));
         self.profile.dependency_hours.retain(|_, habit| kept(habit));
         let units = &self.profile.unit_hours;
@@ -66,36 +70,29 @@ impl Learner {
             return;
         }
         let needs = self.needs();
-        let other = needs.iter().find(|(key, need)| {
-            let believed = self.profile.needs.get(*key);
-            believed.is_none_or(|believed| differs(believed, need))
-        });
-        let Some(((unit, kind), need)) = other else {
-            self.need_changed = 0;
-            return;
-        };
-        self.need_changed += 1;
-        if self.need_changed < NEED_HOURS {
+        self.levels.retain(|key, _| needs.contains_key(key));
+        let (mut told, mut changed) = (Vec::new(), BTreeMap::new());
+        for ((unit, kind), need) in &needs {
+            let key = (unit.clone(), *kind);
+            let believed = self.profile.needs.get(&key);
+            let level = self.levels.entry(key.clone()).or_default();
+            if let Some(need) = level.close_hour(believed, need, *kind) {
+                told.push(sentence(unit, *kind, believed, &need));
+                changed.insert(key, need);
+            }
+        }
+        let rested = self.watched.saturating_sub(self.needs_at) >= NEEDS_EVERY;
+        if told.is_empty() || !rested {
             return;
         }
-        self.need_changed = 0;
-        let believed = self.profile.needs.get(&(unit.clone(), *kind));
-        let before =
-            believed.map_or_else(|| "unknown".to_owned(), |one| format!("{:.3}", one.peak));
-        let reason = format!(
-            "{unit} needs another peak of {kind:?}: it was {before}, it is {:.3}",
-            need.peak
-        );
-        self.version(Some(reason));
+        let more = told.len().saturating_sub(NAMED_MAX);
+        told.truncate(NAMED_MAX);
+        let reason = match more {
+            0 => told.join("; "),
+            more => format!("{}; {more} more", told.join("; ")),
+        };
+        self.version(Some(reason), changed);
     }
-}
-
-fn differs(believed: &Need, need: &Need) -> bool {
-    if believed.cold != need.cold {
-        return believed.cold;
-    }
-    let (low, high) = (believed.peak.min(need.peak), believed.peak.max(need.peak));
-    high > low.max(f64::MIN_POSITIVE) * NEED_RATIO && high - low > believed.median.abs() * 0.1
 }
 
 /// Whether it was there in no hour before.

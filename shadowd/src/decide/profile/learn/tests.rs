@@ -8,17 +8,17 @@ const RULES: Rules = Rules {
     forget: 8 * 24 * 3_600,
 };
 /// Local time of the first digest: the begin of an hour.
-const BEGIN: u64 = 1_764_000_000 / 3_600 * 3_600;
-const UNIT: &str = "app.service";
+pub(super) const BEGIN: u64 = 1_764_000_000 / 3_600 * 3_600;
+pub(super) const UNIT: &str = "app.service";
 const CONF: &str = "/etc/app.conf";
 
 /// A learner, and the host that it learns from.
-struct Bench {
-    learner: Learner,
-    now: u64,
-    digest: UnitDigest,
-    here: Content,
-    told: Vec<Output>,
+pub(super) struct Bench {
+    pub learner: Learner,
+    pub now: u64,
+    pub digest: UnitDigest,
+    pub here: Content,
+    pub told: Vec<Output>,
 }
 
 fn database() -> Dependency {
@@ -50,7 +50,7 @@ fn package(version: &str) -> PackageFact {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let program = "/usr/bin/app".to_owned();
         let port = Port {
             protocol: Protocol::Tcp,
@@ -85,11 +85,11 @@ impl Bench {
     }
 
     /// Ten seconds each go by.
-    fn pass(&mut self, seconds: u64) {
+    pub fn pass(&mut self, seconds: u64) {
         self.pass_by(seconds, 10);
     }
 
-    fn pass_by(&mut self, seconds: u64, each: u32) {
+    pub fn pass_by(&mut self, seconds: u64, each: u32) {
         let end = self.now + seconds;
         while self.now < end {
             self.now += u64::from(each);
@@ -105,7 +105,7 @@ impl Bench {
         }
     }
 
-    fn versions(&mut self) -> Vec<Option<String>> {
+    pub fn versions(&mut self) -> Vec<Option<String>> {
         let told = std::mem::take(&mut self.told).into_iter();
         told.filter_map(|output| match output {
             Output::Version(reason) => Some(reason),
@@ -114,7 +114,7 @@ impl Bench {
         .collect()
     }
 
-    fn begun() -> Self {
+    pub fn begun() -> Self {
         let mut bench = Self::new();
         bench.pass(600);
         assert_eq!(bench.versions(), [None]);
