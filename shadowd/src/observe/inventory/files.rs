@@ -139,10 +139,11 @@ impl FileReader {
         Ok(Some(fact))
     }
 
-    /// Users and groups may have changed: what is asked from now on is looked up again.
-    pub fn forget_accounts(&mut self) {
-        self.accounts.forget();
-        self.known.clear();
+    /// Begins a look: where users or groups have changed, their names are looked up again.
+    pub fn begin(&mut self) {
+        if self.accounts.renew() {
+            self.known.clear();
+        }
     }
 
     /// What it is, and whether that will do until it changes.

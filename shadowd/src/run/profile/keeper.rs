@@ -30,6 +30,8 @@ use crate::store::profiles::ProfileStore;
 const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// The host is looked at this often: what breaks is told within two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(4);
+/// Sooner when something failed that may be nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What was learned is stored this often: a crash costs no more of it.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
@@ -242,7 +244,10 @@ impl Keeper {
         self.replica.on_timer(now);
         if now >= self.look_at {
             self.look(observation, now).await;
-            self.look_at = now.after(LOOK_EVERY);
+            self.look_at = now.after(match self.looker.is_in_doubt() {
+                true => LOOK_AGAIN,
+                false => LOOK_EVERY,
+            });
         }
         self.tell_readiness();
         self.provision(now).await;
