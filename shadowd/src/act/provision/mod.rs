@@ -78,6 +78,14 @@ pub enum ActError {
         /// Its name.
         name: String,
     },
+    /// The folder may be one of a package that could not be installed.
+    #[error("{path} waits for {package}, which could not be installed: its folder is not there")]
+    BeforePackage {
+        /// Where it would be.
+        path: String,
+        /// Which package.
+        package: String,
+    },
     /// A program did not do it.
     #[error("`{command}` failed: {said}")]
     Tool {
@@ -96,6 +104,7 @@ pub fn provision(dir: &Path) -> io::Result<()> {
     let plan = fs::read(dir.join(PLAN))?;
     let acts: Vec<Act> = serde_json::from_slice(&plan).map_err(io::Error::other)?;
     let mut journal = Journal::open(dir)?;
+    let mut lacking = None;
     for (number, act) in acts.into_iter().enumerate() {
         let begun = undo::before(&act, dir, number);
         let (undo, refused) = match begun {
@@ -111,12 +120,30 @@ pub fn provision(dir: &Path) -> io::Result<()> {
         // What could not be undone is not done.
         let done = match refused {
             Some(error) => Err(error),
-            None => perform(&act, dir),
+            None => before_package(&act, lacking.as_ref()).and_then(|()| perform(&act, dir)),
         };
+        if let (Act::Install { package, .. }, Err(_)) = (&act, &done) {
+            lacking = Some(package.clone());
+        }
         let failed = done.err().map(|error| explain(&error));
         journal.write(&Entry::End { number, failed })?;
     }
     Ok(())
+}
+
+/// A folder that is not there may be one that a package makes, with what else belongs into it: a
+/// package that finds its folder made takes itself for configured. So nothing is put there before.
+fn before_package(act: &Act, lacking: Option<&String>) -> Result<(), ActError> {
+    let (Act::Copy { path, .. }, Some(package)) = (act, lacking) else {
+        return Ok(());
+    };
+    match Path::new(path).parent().is_none_or(Path::is_dir) {
+        true => Ok(()),
+        false => Err(ActError::BeforePackage {
+            path: path.clone(),
+            package: package.clone(),
+        }),
+    }
 }
 
 fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {

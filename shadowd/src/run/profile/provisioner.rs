@@ -79,6 +79,8 @@ struct Gathering {
     acts: Vec<Act>,
     wanted: BTreeSet<(String, ValueHash)>,
     found: BTreeMap<ValueHash, Vec<u8>>,
+    /// Those that were asked for last.
+    asked: BTreeSet<ValueHash>,
     until: BootTime,
     ask_at: BootTime,
 }
@@ -103,6 +105,11 @@ impl Provisioner {
             && gathering.wanted.iter().any(|(_, wanted)| *wanted == hash)
         {
             gathering.found.insert(hash, bytes);
+            // When all that was asked for is here, the next ones are asked for at once.
+            let mut asked = gathering.asked.iter();
+            if asked.all(|hash| gathering.found.contains_key(hash)) {
+                gathering.ask_at = BootTime::default();
+            }
         }
     }
 
@@ -134,6 +141,7 @@ impl Provisioner {
             wanted: contents(&acts),
             acts,
             found: BTreeMap::new(),
+            asked: BTreeSet::new(),
             until: now.after(CONTENTS_WITHIN),
             ask_at: now,
         };
@@ -150,6 +158,7 @@ impl Provisioner {
         let due = now >= gathering.ask_at;
         if due {
             gathering.ask_at = now.after(ASK_EVERY);
+            gathering.asked = missing.iter().map(|(_, hash)| *hash).collect();
         }
         self.gathering = Some(gathering);
         match due {
