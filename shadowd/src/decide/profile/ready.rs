@@ -12,6 +12,8 @@ const DISK_SHARE: f64 = 0.05;
 const DISK_BYTES: u64 = 256 << 20;
 /// The share of files that can still be made.
 const DISK_FILES: f64 = 0.02;
+/// Who needs less of a processor than this gets it however busy the others are.
+const CPU_ALWAYS: f64 = 0.05;
 /// Drop-ins that shadowd writes have names that begin so.
 const OWN_DROP_INS: &str = "90-shadowd";
 /// A clock that may be off by more is wrong.
@@ -394,7 +396,8 @@ impl List<'_> {
                 continue;
             };
             let text = |value: f64| amount(resource, value);
-            if free >= peak {
+            let negligible = resource == ResourceKind::Cpu && peak < CPU_ALWAYS;
+            if free >= peak || negligible {
                 self.ready(item, subject);
             } else if cold && free >= median {
                 let cause = format!(
