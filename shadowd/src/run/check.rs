@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::start::ends_on;
 use crate::act::units::Units;
 use crate::act::vip::Vips;
-use crate::config::settings::{PeerSettings, Settings};
+use crate::config::settings::{PeerSettings, Provision, ProvisionSettings, Settings};
 use crate::facts::{HostId, Name, Vip};
 
 /// Why the daemon does not start with a legal configuration.
@@ -91,7 +91,7 @@ pub async fn check(
         return Err(StartError::NotOurs { address }.into());
     }
     let present = interfaces()?;
-    for group in &settings.groups {
+    for (group, profile) in settings.groups.iter().zip(&settings.profiles) {
         if !present.contains(&group.interface) {
             return Err(StartError::NoInterface {
                 group: group.name.clone(),
@@ -103,13 +103,23 @@ pub async fn check(
         let Some(units) = units else { continue };
         for unit in &group.units {
             let state = units.load_state(&unit.name).await?;
-            if state != "loaded" {
+            if state != "loaded" && !comes_later(&profile.provision, &state) {
                 let (group, unit) = (group.name.clone(), unit.name.clone());
                 return Err(StartError::NoUnit { group, unit, state }.into());
             }
         }
     }
     Ok(())
+}
+
+/// Whether shadowd may bring the unit itself: a host without it is one that is to be made ready. Until
+/// then it could not own the group.
+fn comes_later(may: &ProvisionSettings, state: &str) -> bool {
+    match state {
+        "not-found" => [may.files, may.packages].contains(&Provision::Apply),
+        "masked" => may.units == Provision::Apply,
+        _ => false,
+    }
 }
 
 /// What an operator should know of the paths, in sentences.
@@ -179,4 +189,26 @@ fn interfaces() -> Result<Vec<String>, StartError> {
         path: path.clone(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_may_be_missing_only_where_shadowd_may_bring_it() {
+        let none = ProvisionSettings::default();
+        let packages = ProvisionSettings {
+            packages: Provision::Apply,
+            ..none
+        };
+        let units = ProvisionSettings {
+            units: Provision::Apply,
+            ..none
+        };
+        assert!(!comes_later(&none, "not-found") && !comes_later(&none, "masked"));
+        assert!(comes_later(&packages, "not-found") && !comes_later(&packages, "masked"));
+        assert!(comes_later(&units, "masked") && !comes_later(&units, "not-found"));
+        assert!(!comes_later(&packages, "bad-setting") && !comes_later(&units, "error"));
+    }
 }

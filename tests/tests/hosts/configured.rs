@@ -27,9 +27,13 @@ impl Configured {
     /// All hosts have it changed, and bear what a machine does that is shared with others: it stands
     /// still for longer than the lab's heartbeats allow, and each time the group would move.
     pub fn patient(change: impl Fn(&str) -> String) -> Result<Self> {
+        Self::patient_on(Pair::take()?, change)
+    }
+
+    /// The same of a pair that was taken already.
+    pub fn patient_on(pair: Pair, change: impl Fn(&str) -> String) -> Result<Self> {
         let quick = "heartbeat = \"10ms\"\nsuspect_after = \"27ms\"";
         let slow = "heartbeat = \"100ms\"\nsuspect_after = \"2s\"";
-        let pair = Pair::take()?;
         let witnesses = pair.lab.state().hosts.iter().filter(|host| host.witness);
         let mut hosts: Vec<String> = witnesses.map(|host| host.name.clone()).collect();
         hosts.extend([pair.shadow.clone(), pair.active.clone()]);

@@ -19,6 +19,7 @@ mod live;
 mod paths;
 mod policy;
 mod profile;
+mod provision;
 mod redundancy;
 mod restart;
 mod wire;

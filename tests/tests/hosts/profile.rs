@@ -1,12 +1,11 @@
 //! Profiles on real hosts: the shadow learns what the active needs, and says what it lacks itself.
 
-use std::time::Instant;
+mod breaks;
+mod workshop;
 
 use super::configured::Configured;
 use super::*;
 
-/// What breaks is told within this.
-const TOLD_WITHIN: Duration = Duration::from_secs(10);
 const LEARN: &str = "[group.profile]\nsettle = \"4s\"\n";
 const NGINX: &str = "/etc/nginx/nginx.conf";
 /// A drop-in with an environment, and the file that it names.
@@ -25,7 +24,12 @@ impl Learned {
 
     /// With this table of the group.
     fn with(table: &str) -> Result<Self> {
-        let configured = Configured::patient(|text| format!("{text}\n{table}"))?;
+        Self::on(Pair::take()?, table)
+    }
+
+    /// The same of a pair that was taken already.
+    fn on(pair: Pair, table: &str) -> Result<Self> {
+        let configured = Configured::patient_on(pair, |text| format!("{text}\n{table}"))?;
         let learned = Self { configured };
         learned.prepare()?;
         Ok(learned)
@@ -86,47 +90,39 @@ impl Learned {
             .collect())
     }
 
-    /// Nothing is lacking, of a version that has all of `wanted` among its files and units.
+    /// Nothing is lacking, of a version that has what the tests break.
     fn wait_ready(&self) -> Result<()> {
+        let pair = self.pair();
+        let known = |content: &Value| {
+            content["files"][NGINX].is_object()
+                && content["units"][WARM]["environment"]["MODE"].is_string()
+                && content["packages"]["nginx"].is_object()
+        };
+        self.wait_ready_of(known, || {
+            let reload = ["systemctl", "reload", WARM];
+            pair.lab.run(&pair.active, &reload).map(drop)
+        })
+    }
+
+    /// The same of a version that is `known`; until it is, the active's units are stirred: they may
+    /// have read their files before capture began.
+    fn wait_ready_of(
+        &self,
+        known: impl Fn(&Value) -> bool,
+        stir: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         let pair = self.pair();
         let mut last = Vec::new();
         let waited = pair.lab.wait(LONG, "the shadow to be ready", || {
             let shown = pair.lab.ask(&pair.shadow, &["profile", "show"])?;
-            let content = &shown["content"];
-            let known = content["files"][NGINX].is_object()
-                && content["units"][WARM]["environment"]["MODE"].is_string()
-                && content["packages"]["nginx"].is_object();
+            let known = known(&shown["content"]);
             if !known {
-                // It may have read its files before capture began.
-                pair.lab.run(&pair.active, &["systemctl", "reload", WARM])?;
+                stir()?;
             }
             last = self.lacks()?;
             Ok(known && last.is_empty() && self.ready()?["readiness"].is_object())
         });
         waited.with_context(|| format!("it lacks {last:?}"))
-    }
-
-    /// `item` is told, with `cause`, in time.
-    fn wait_told(&self, what: &str, item: (&str, &str), cause: &str) -> Result<()> {
-        let began = Instant::now();
-        let mut lacks = Vec::new();
-        while began.elapsed() < LONG {
-            lacks = self.lacks()?;
-            let told = lacks
-                .iter()
-                .find(|(kind, subject, _)| (kind.as_str(), subject.as_str()) == item);
-            if let Some((_, _, why)) = told {
-                ensure!(
-                    why.contains(cause),
-                    "{what}: told as {why:?}, not {cause:?}"
-                );
-                let took = began.elapsed();
-                ensure!(took <= TOLD_WITHIN, "{what}: told after {took:?} only");
-                return Ok(());
-            }
-            std::thread::yield_now();
-        }
-        bail!("{what} was not told; it lacks {lacks:?}")
     }
 }
 
@@ -145,145 +141,6 @@ impl Drop for Learned {
             }
         }
     }
-}
-
-/// A break of the shadow: what is done, what undoes it, what is told.
-struct Break {
-    what: &'static str,
-    does: &'static str,
-    undoes: &'static str,
-    item: (&'static str, &'static str),
-    cause: &'static str,
-}
-
-const fn broken(
-    what: &'static str,
-    does: &'static str,
-    undoes: &'static str,
-    item: (&'static str, &'static str),
-    cause: &'static str,
-) -> Break {
-    Break {
-        what,
-        does,
-        undoes,
-        item,
-        cause,
-    }
-}
-
-const BREAKS: &[Break] = &[
-    broken(
-        "an edited file",
-        "cp -p /etc/nginx/nginx.conf /run/kept; echo '# other' >> /etc/nginx/nginx.conf",
-        "cp -p /run/kept /etc/nginx/nginx.conf",
-        ("file", NGINX),
-        "on the active",
-    ),
-    broken(
-        "a missing file",
-        "mv /etc/nginx/nginx.conf /run/kept",
-        "mv /run/kept /etc/nginx/nginx.conf",
-        ("file", NGINX),
-        "it is not here",
-    ),
-    broken(
-        "another mode",
-        "chmod 0600 /etc/nginx/nginx.conf",
-        "chmod 0644 /etc/nginx/nginx.conf",
-        ("file", NGINX),
-        "mode 0600 here, 0644 on the active",
-    ),
-    broken(
-        "another owner",
-        "chown www-data:www-data /etc/nginx/nginx.conf",
-        "chown root:root /etc/nginx/nginx.conf",
-        ("file", NGINX),
-        "it belongs to www-data:www-data here",
-    ),
-    broken(
-        "a link in place of a file",
-        "mv /etc/nginx/nginx.conf /run/kept; ln -s /run/kept /etc/nginx/nginx.conf",
-        "mv /run/kept /etc/nginx/nginx.conf",
-        ("file", NGINX),
-        "a link to /run/kept",
-    ),
-    broken(
-        "another variable",
-        "echo MODE=two > /etc/default/profile-test",
-        "echo MODE=one > /etc/default/profile-test",
-        ("environment", "nginx.service: MODE"),
-        "it has another value",
-    ),
-    broken(
-        "a missing variable",
-        "echo OTHER=1 > /etc/default/profile-test",
-        "echo MODE=one > /etc/default/profile-test",
-        ("environment", "nginx.service: MODE"),
-        "it is not set here",
-    ),
-    broken(
-        "a masked unit",
-        "systemctl mask --quiet nginx.service",
-        "systemctl unmask --quiet nginx.service",
-        ("unit", "nginx.service"),
-        "it is masked",
-    ),
-    broken(
-        "a missing unit",
-        "mv /etc/systemd/system/lab-cold.service /run/kept; systemctl daemon-reload",
-        "mv /run/kept /etc/systemd/system/lab-cold.service; systemctl daemon-reload",
-        ("unit", "lab-cold.service"),
-        "there is no such unit here",
-    ),
-    broken(
-        "a stopped warm unit",
-        "systemctl stop nginx.service",
-        "systemctl start nginx.service",
-        ("unit", "nginx.service"),
-        "it is warm and does not run",
-    ),
-    broken(
-        "a disabled unit",
-        "systemctl disable --quiet nginx.service",
-        "systemctl enable --quiet nginx.service",
-        ("unit", "nginx.service"),
-        "disabled here, enabled on the active",
-    ),
-    broken(
-        "another limit",
-        "mkdir -p /run/systemd/system/nginx.service.d; printf '[Service]\\nLimitNOFILE=77\\n' > \
-         /run/systemd/system/nginx.service.d/limit.conf; systemctl daemon-reload",
-        "rm /run/systemd/system/nginx.service.d/limit.conf; systemctl daemon-reload",
-        ("limit", "nginx.service: LimitNOFILE"),
-        "77 here",
-    ),
-    broken(
-        "a package of another version",
-        "cp /var/lib/dpkg/status /run/kept; sed -i '/^Package: nginx$/,/^$/s/^Version: .*/\
-         Version: 1.0-1/' /var/lib/dpkg/status",
-        "cp /run/kept /var/lib/dpkg/status",
-        ("package", "nginx"),
-        "1.0-1 here",
-    ),
-];
-
-/// Each break of the shadow is told within ten seconds, with its cause; what is mended is ready again.
-#[test]
-fn a_shadow_tells_what_it_lacks() -> Result<()> {
-    let learned = Learned::new()?;
-    learned.wait_ready()?;
-    let pair = learned.pair();
-    for one in BREAKS {
-        pair.lab.run(&pair.shadow, &["sh", "-c", one.does])?;
-        let told = learned.wait_told(one.what, one.item, one.cause);
-        pair.lab.run(&pair.shadow, &["sh", "-c", one.undoes])?;
-        told?;
-        learned
-            .wait_ready()
-            .with_context(|| format!("after {}", one.what))?;
-    }
-    Ok(())
 }
 
 /// Both members have the same versions, of the active alone; an operator's orders reach the shadow,

@@ -1,5 +1,8 @@
 //! The root file system that every host starts from: made once, cached, never written to again.
 //!
+//! It carries a source of packages of its own, for hosts without a network that are to be made ready:
+//! what is not installed in the base waits there.
+//!
 //! It is made in a temporary directory and renamed, so a cache entry is complete or absent. Its
 //! name carries a hash of what went into it; another list of packages makes another entry.
 
@@ -15,6 +18,32 @@ const SUITE: &str = "bookworm";
 /// keepalived is what `bench failover` measures beside shadowd; it runs nowhere else.
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,iproute2,nginx-light,curl,nftables,procps,\
     libsystemd0,keepalived";
+/// Fills `/var/lib/lab-packages` with what hosts can install, and makes it the only source. Of socat there
+/// is an older version, to go back to. `dpkg-scanpackages` is not needed for so little.
+const FILL: &str = r#"set -e
+pool="$1"/var/lib/lab-packages
+mkdir -p "$pool"
+export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
+apt-get --yes --download-only --no-install-recommends install postgresql-15 socat
+mv "$1"/var/cache/apt/archives/*.deb "$pool"
+cd "$pool"
+apt-get download nginx nginx-common
+dpkg-deb -R socat_*.deb older
+sed -i 's/^Version: .*/Version: 1.7.4.3-1/' older/DEBIAN/control
+dpkg-deb --root-owner-group -b older socat_older.deb
+rm -r older
+for deb in *.deb; do
+    dpkg-deb -f "$deb"
+    printf 'Filename: ./%s
+Size: %s
+SHA256: %s
+
+' "$deb" "$(stat -c %s "$deb")" "$(sha256sum < "$deb" | cut -c -64)"
+done > Packages
+chmod 644 *.deb Packages
+rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*
+echo 'deb [trusted=yes] file:/var/lib/lab-packages ./' > "$1"/etc/apt/sources.list
+"#;
 /// What is removed: nobody reads it in a test host, and keepalived starts when it is asked to.
 const TRIM: &str = "rm -rf \"$1\"/var/cache/apt \"$1\"/var/lib/apt/lists/* \"$1\"/usr/share/doc/* \
     \"$1\"/etc/systemd/system/*.wants/keepalived.service";
@@ -27,7 +56,7 @@ pub fn base() -> Result<PathBuf> {
     let cache = cache()?;
     let path = cache.join(format!(
         "{SUITE}-{:016x}",
-        fingerprint(&[SUITE, PACKAGES, TRIM])
+        fingerprint(&[SUITE, PACKAGES, FILL, TRIM])
     ));
     if path.is_dir() {
         return Ok(path);
@@ -52,12 +81,13 @@ pub fn base() -> Result<PathBuf> {
 fn make(target: &Path) -> Result<()> {
     let target = target.to_str().context("the cache's path is not UTF-8")?;
     let include = format!("--include={PACKAGES}");
-    let hook = format!("--customize-hook={TRIM}");
+    let hooks = [FILL, TRIM].map(|hook| format!("--customize-hook={hook}"));
     let arguments = [
         "--quiet",
         "--variant=minbase",
         &include,
-        &hook,
+        &hooks[0],
+        &hooks[1],
         SUITE,
         target,
     ];

@@ -3,6 +3,7 @@
 //! A proof counts what it saw, fails on missing data, and has a way of running in which it must
 //! find what it looks for.
 
+pub mod ready;
 pub mod wire;
 
 use anyhow::Result;
@@ -19,6 +20,8 @@ pub struct Args {
 enum What {
     /// No two hosts answer for a virtual IP at the same instant, through random faults
     Wire(wire::Args),
+    /// No healthy state of a shadow is called broken, over an hour of load
+    Ready(ready::Args),
 }
 
 /// Runs one proof.
@@ -28,5 +31,6 @@ enum What {
 pub fn run(arguments: &Args) -> Result<()> {
     match &arguments.what {
         What::Wire(arguments) => wire::run(arguments),
+        What::Ready(arguments) => ready::run(arguments),
     }
 }

@@ -100,6 +100,14 @@ pub enum ActError {
         /// What it would be told.
         name: String,
     },
+    /// The folder may be one of a package that could not be installed.
+    #[error("{path} waits for {package}, which could not be installed: its folder is not there")]
+    BeforePackage {
+        /// Where it would be.
+        path: String,
+        /// Which package.
+        package: String,
+    },
     /// A program did not do it.
     #[error("`{command}` failed: {said}")]
     Tool {
@@ -120,6 +128,7 @@ pub fn provision(dir: &Path) -> io::Result<()> {
     let allowed = Allowed::of(dir)?;
     let mut journal = Journal::open(dir)?;
     clear_leftovers();
+    let mut lacking = None;
     for (number, act) in acts.into_iter().enumerate() {
         let begun = allowed
             .check_act(&act)
@@ -137,8 +146,11 @@ pub fn provision(dir: &Path) -> io::Result<()> {
         // What could not be undone is not done.
         let done = match refused {
             Some(error) => Err(error),
-            None => perform(&act, dir),
+            None => before_package(&act, lacking.as_ref()).and_then(|()| perform(&act, dir)),
         };
+        if let (Act::Install { package, .. }, Err(_)) = (&act, &done) {
+            lacking = Some(package.clone());
+        }
         let failed = done.err().map(|error| explain(&error));
         journal.write(&Entry::End { number, failed })?;
     }
@@ -149,6 +161,21 @@ pub fn provision(dir: &Path) -> io::Result<()> {
 fn clear_leftovers() {
     if let Err(error) = tools::clear_start_policy() {
         eprintln!("{}", explain(&error));
+    }
+}
+
+/// A folder that is not there may be one that a package makes, with what else belongs into it: a
+/// package that finds its folder made takes itself for configured. So nothing is put there before.
+fn before_package(act: &Act, lacking: Option<&String>) -> Result<(), ActError> {
+    let (Act::Copy { path, .. }, Some(package)) = (act, lacking) else {
+        return Ok(());
+    };
+    match Path::new(path).parent().is_none_or(Path::is_dir) {
+        true => Ok(()),
+        false => Err(ActError::BeforePackage {
+            path: path.clone(),
+            package: package.clone(),
+        }),
     }
 }
 

@@ -195,3 +195,15 @@ fn a_link_that_one_act_makes_is_no_way_out_for_the_next() {
     assert!(said[0].contains("is behind a link"), "{said:?}");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
 }
+
+#[test]
+fn nothing_is_put_where_a_package_that_failed_may_belong() {
+    let folder = Folder::new("lacking");
+    let package = "no-such-package".to_owned();
+    let (inside, beside) = ("new/app.conf", "app.conf");
+    let copy = |name: &str| folder.copy(name, b"1", 0o644);
+    let refused = before_package(&copy(inside), Some(&package)).unwrap_err();
+    assert!(refused.to_string().contains("no-such-package"), "{refused}");
+    assert!(before_package(&copy(beside), Some(&package)).is_ok());
+    assert!(before_package(&copy(inside), None).is_ok());
+}

@@ -51,7 +51,14 @@ pub(super) fn install(package: &str, version: Option<&str>) -> Result<(), ActErr
         "--",
         &named,
     ];
-    without_starts(|| run("apt-get", &arguments))
+    without_starts(|| match run("apt-get", &arguments) {
+        // It may know only versions that were offered long ago, or none at all.
+        Err(ActError::Tool { .. }) => {
+            run("apt-get", &["update", "--quiet"])?;
+            run("apt-get", &arguments)
+        }
+        done => done,
+    })
 }
 
 /// Removes a package, not its configuration.

@@ -12,6 +12,10 @@ const DISK_SHARE: f64 = 0.05;
 const DISK_BYTES: u64 = 256 << 20;
 /// The share of files that can still be made.
 const DISK_FILES: f64 = 0.02;
+/// Who needs less of a processor than this gets it however busy the others are.
+const CPU_ALWAYS: f64 = 0.05;
+/// Drop-ins that shadowd writes have names that begin so.
+const OWN_DROP_INS: &str = "90-shadowd";
 /// A clock that may be off by more is wrong.
 const CLOCK_ERROR_NS: u64 = 1_000_000_000;
 /// A certificate that expires sooner is as good as expired: seconds.
@@ -155,9 +159,22 @@ impl List<'_> {
         } else {
             self.ready(ItemKind::Unit, name);
         }
+        if !here.enabled.starts_with("masked") {
+            self.changed_here(name, unit, here);
+        }
         self.environment(name, unit, here);
         self.limits(name, unit, here);
         self.ports(name, unit, active || wanted.owner);
+    }
+
+    /// Files that systemd reads for the unit here alone, such as a drop-in with another command.
+    fn changed_here(&mut self, name: &str, unit: &UnitProfile, here: &UnitProfile) {
+        let others = here.defined_by.difference(&unit.defined_by);
+        for path in others.filter(|path| !is_by_command(path)) {
+            let cause = format!("it changes {name} here, and is not on the active");
+            let remedy = Remedy::Operator(format!("systemctl cat {name}"));
+            self.not_ready(ItemKind::File, path, cause, remedy);
+        }
     }
 
     fn environment(&mut self, name: &str, unit: &UnitProfile, here: &UnitProfile) {
@@ -380,7 +397,8 @@ impl List<'_> {
                 continue;
             };
             let text = |value: f64| amount(resource, value);
-            if free >= peak {
+            let negligible = resource == ResourceKind::Cpu && peak < CPU_ALWAYS;
+            if free >= peak || negligible {
                 self.ready(item, subject);
             } else if cold && free >= median {
                 let cause = format!(
@@ -412,6 +430,13 @@ impl List<'_> {
             ),
         }
     }
+}
+
+/// Whether a drop-in is what `systemctl set-property` or shadowd wrote: what these set is compared
+/// itself.
+fn is_by_command(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    path.contains("/systemd/system.control/") || name.starts_with(OWN_DROP_INS)
 }
 
 /// How a file gets here: shadowd has the contents that may leave the active.

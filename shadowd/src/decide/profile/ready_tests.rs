@@ -159,6 +159,37 @@ fn disk(here: &mut Inventory) -> &mut DiskInventory {
 
 const CONF: &str = "/etc/app/app.conf";
 const SECRET: &str = "/etc/app/secret";
+const OTHER_COMMAND: &str = "/etc/systemd/system/app.service.d/other.conf";
+
+#[test]
+fn a_little_of_a_processor_is_always_there() {
+    let mut profile = profile();
+    let need = |peak: f64| Need {
+        median: peak / 2.0,
+        peak,
+        cold: false,
+    };
+    for (peak, verdict) in [(0.04, Verdict::Ready), (0.06, Verdict::NotReady)] {
+        let key = (UNIT.into(), ResourceKind::Cpu);
+        profile.needs.insert(key, need(peak));
+        let mut here = like(&profile);
+        here.host.busy = here.host.processors;
+        let readiness = compared(&profile, &here, UnitMode::Cold);
+        assert_eq!(readiness.verdict(), verdict, "{peak}");
+    }
+}
+
+#[test]
+fn what_commands_wrote_for_a_unit_is_compared_by_its_effect_alone() {
+    let profile = profile();
+    let mut here = like(&profile);
+    unit(&mut here).defined_by.extend([
+        "/etc/systemd/system.control/app.service.d/50-MemoryMax.conf".to_owned(),
+        "/etc/systemd/system/app.service.d/90-shadowd-limits.conf".to_owned(),
+    ]);
+    let readiness = compared(&profile, &here, UnitMode::Cold);
+    assert_eq!(readiness.verdict(), Verdict::Ready);
+}
 
 #[test]
 fn each_break_is_found_alone_and_with_its_cause() {
@@ -259,6 +290,12 @@ fn each_break_is_found_alone_and_with_its_cause() {
             K::File,
             CONF,
             "a directory here",
+        ),
+        (
+            |h| unit(h).defined_by.extend([OTHER_COMMAND.into()]),
+            K::File,
+            OTHER_COMMAND,
+            "it changes app.service here",
         ),
         (
             |h| *file(h, SECRET) = regular(9, false),

@@ -1,17 +1,24 @@
 //! Names of users and groups. The system's own lookup may ask a directory service, so answers are kept.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
 /// Names that are kept.
 const KEPT: usize = 4_096;
+/// What changes when an account of this host does.
+const FILES: [&str; 2] = ["/etc/passwd", "/etc/group"];
+
+/// Inode, time of the last change, and length of each file.
+type Stamps = [Option<(u64, i64, i64, u64)>; 2];
 
 /// Names by number.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     users: HashMap<u32, String>,
     groups: HashMap<u32, String>,
+    stamps: Stamps,
 }
 
 impl Accounts {
@@ -31,11 +38,25 @@ impl Accounts {
         })
     }
 
-    /// Asks again from now on: accounts may have changed.
-    pub fn forget(&mut self) {
-        self.users.clear();
-        self.groups.clear();
+    /// Forgets all names when accounts have changed, and says so.
+    pub fn renew(&mut self) -> bool {
+        self.renew_by(FILES.map(stamp))
     }
+
+    fn renew_by(&mut self, stamps: Stamps) -> bool {
+        let changed = self.stamps != stamps;
+        if changed {
+            self.stamps = stamps;
+            self.users.clear();
+            self.groups.clear();
+        }
+        changed
+    }
+}
+
+fn stamp(path: &str) -> Option<(u64, i64, i64, u64)> {
+    let meta = std::fs::metadata(path).ok()?;
+    Some((meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size()))
 }
 
 fn lookup(
@@ -61,5 +82,16 @@ mod tests {
         assert_eq!(accounts.user(0), "root");
         assert_eq!(accounts.group(0), "root");
         assert_eq!(accounts.user(3_999_999_999), "3999999999");
+    }
+
+    #[test]
+    fn names_are_asked_for_again_when_accounts_have_changed() {
+        let mut accounts = Accounts::default();
+        assert!(accounts.renew_by([Some((1, 2, 3, 4)), None]));
+        accounts.users.insert(0, "gone".into());
+        assert!(!accounts.renew_by([Some((1, 2, 3, 4)), None]));
+        assert_eq!(accounts.user(0), "gone");
+        assert!(accounts.renew_by([Some((1, 2, 4, 4)), None]));
+        assert_eq!(accounts.user(0), "root");
     }
 }

@@ -17,8 +17,6 @@ const TRIES: u32 = 3;
 /// Paths whose facts are kept.
 const KEPT: usize = 16_384;
 const BLOCK: usize = 64 << 10;
-/// Where local users and groups are (passwd(5), group(5)).
-const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 
 /// Which contents may leave the host, and the key that hides the others.
 #[derive(Clone, Debug)]
@@ -78,8 +76,6 @@ impl Stamp {
 pub struct FileReader {
     rules: HashRules,
     accounts: Accounts,
-    /// How the files of accounts were when names were looked up.
-    accounts_at: Option<[Option<Stamp>; 2]>,
     known: HashMap<String, (Stamp, FileFact)>,
 }
 
@@ -89,7 +85,6 @@ impl FileReader {
         Self {
             rules,
             accounts: Accounts::default(),
-            accounts_at: None,
             known: HashMap::new(),
         }
     }
@@ -148,13 +143,9 @@ impl FileReader {
         Ok(Some(fact))
     }
 
-    /// Looks names of users and groups up again if the files that have them changed since the last time:
-    /// a package that was installed brings its own.
-    pub fn renew_accounts(&mut self) {
-        let stamps = ACCOUNTS.map(|path| fs::metadata(path).ok().map(|meta| Stamp::of(&meta)));
-        if self.accounts_at != Some(stamps) {
-            self.accounts_at = Some(stamps);
-            self.accounts.forget();
+    /// Begins a look: where users or groups have changed, their names are looked up again.
+    pub fn begin(&mut self) {
+        if self.accounts.renew() {
             self.known.clear();
         }
     }

@@ -254,18 +254,3 @@ fn a_file_that_grows_while_it_is_read_is_bounded() {
         assert!(matches!(kind, FileKind::Unreadable { why } if why.contains("16 MiB")));
     });
 }
-
-#[test]
-fn names_are_looked_up_again_when_accounts_change() {
-    let folder = Folder::new();
-    let mut reader = reader(&folder);
-    let path = folder.write("a", b"x");
-    reader.renew_accounts();
-    reader.read(&path).unwrap();
-    assert_eq!(reader.known.len(), 1);
-    reader.renew_accounts();
-    assert_eq!(reader.known.len(), 1, "nothing has changed");
-    reader.accounts_at = Some([None, None]);
-    reader.renew_accounts();
-    assert_eq!(reader.known.len(), 0);
-}

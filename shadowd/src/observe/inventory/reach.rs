@@ -13,12 +13,12 @@ use tokio::time::timeout;
 
 use crate::facts::{Dependency, Protocol};
 
-/// How long one try may take.
+/// How long one try may take: a segment that is lost is sent again after a second (RFC 6298).
 const WITHIN: Duration = Duration::from_secs(2);
 /// Tries at once.
 const AT_ONCE: usize = 8;
 /// What was reached is tried again after this, what was not at each look.
-const AGAIN: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(3);
 /// More dependencies are not tried.
 const TRIED_MAX: usize = 256;
 
@@ -62,6 +62,14 @@ impl Reach {
         known
             .map(|(dependency, tried)| (dependency.clone(), tried.believed.clone()))
             .collect()
+    }
+
+    /// Whether something that is believed to be reached was not at the last try: the next one decides,
+    /// and should not wait.
+    pub fn is_in_doubt(&self) -> bool {
+        self.tried
+            .values()
+            .any(|tried| tried.failed && tried.believed.is_ok())
     }
 
     /// One lost packet is no news: what was reached is believed to be until it fails twice.
@@ -142,5 +150,20 @@ mod tests {
         );
         // What is not wanted any more is forgotten.
         assert_eq!(reach.look([&open]).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_reached_is_in_doubt_once_and_then_not_reached() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = local(listener.local_addr().unwrap().port());
+        let mut reach = Reach::default();
+        assert_eq!(reach.look([&service]).await[&service], Ok(()));
+        assert!(!reach.is_in_doubt());
+        drop(listener);
+        reach.note(service.clone(), Err("it is gone".into()));
+        assert!(reach.is_in_doubt());
+        assert_eq!(reach.tried[&service].believed, Ok(()));
+        assert!(reach.look([&service]).await[&service].is_err());
+        assert!(!reach.is_in_doubt());
     }
 }

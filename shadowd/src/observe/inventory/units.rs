@@ -19,6 +19,8 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 /// How long one call may take.
 const CALL_WITHIN: Duration = Duration::from_secs(3);
+/// More units that trigger one are not looked at.
+const TRIGGERS_MAX: usize = 8;
 
 /// Why a unit is not known.
 #[derive(Debug, Error)]
@@ -47,6 +49,8 @@ pub struct FoundUnit {
     pub unit: UnitProfile,
     /// It is active.
     pub active: bool,
+    /// Units that start it at their time or on their event: timers, paths, sockets.
+    pub triggered_by: Vec<String>,
 }
 
 /// Asks systemd.
@@ -118,6 +122,7 @@ impl UnitInventory {
         Ok(Some(FoundUnit {
             unit: found,
             active,
+            triggered_by: list(&unit, "TriggeredBy"),
         }))
     }
 
@@ -176,19 +181,36 @@ fn limits(properties: &Properties) -> BTreeMap<String, String> {
     limits.collect()
 }
 
-/// Units with these names, each with why it is not known if it is not.
+/// Units with these names and those that trigger them, each with why it is not known if it is not.
 pub async fn all(
     inventory: &UnitInventory,
     names: &BTreeSet<String>,
     rules: &HashRules,
 ) -> (BTreeMap<String, FoundUnit>, BTreeMap<String, String>) {
     let (mut found, mut unknown) = (BTreeMap::new(), BTreeMap::new());
-    for name in names {
-        match inventory.unit(name, rules).await {
-            Ok(Some(unit)) => drop(found.insert(name.clone(), unit)),
+    let mut wanted = names.clone();
+    while let Some(name) = wanted.pop_first() {
+        match inventory.unit(&name, rules).await {
+            Ok(Some(unit)) => {
+                let triggers = unit.triggered_by.iter().take(TRIGGERS_MAX).cloned();
+                // A trigger is triggered by nothing that is not looked at already.
+                wanted.extend(triggers.filter(|trigger| {
+                    let known = names.contains(trigger) || found.contains_key(trigger);
+                    !known && names.contains(&name)
+                }));
+                found.insert(name, unit);
+            }
             Ok(None) => {}
-            Err(error) => drop(unknown.insert(format!("unit {name}"), error.to_string())),
+            Err(error) => drop(unknown.insert(format!("unit {name}"), explain(&error))),
         }
     }
     (found, unknown)
+}
+
+/// An error with all that led to it.
+fn explain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }

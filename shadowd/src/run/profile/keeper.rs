@@ -36,6 +36,10 @@ use crate::store::profiles::ProfileStore;
 const DIGEST_EVERY: Duration = Duration::from_secs(10);
 /// The host is looked at this often: what breaks is told within two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(4);
+/// Capture may take so long to begin.
+const LOOK_BLIND: Duration = Duration::from_secs(10);
+/// Sooner when something failed that may be nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What was learned is stored this often: a crash costs no more of it.
 const SAVE_EVERY: Duration = Duration::from_secs(600);
 
@@ -96,6 +100,8 @@ pub(super) struct Keeper {
     pub(super) key: [u8; 32],
     pub(super) open: Option<(Digest, BootTime)>,
     pub(super) look_at: BootTime,
+    /// From then on the host is looked at even if capture tells nothing.
+    pub(super) look_blind_at: BootTime,
     pub(super) content: Content,
     pub(super) tell_content_at: BootTime,
     pub(super) save_at: BootTime,
@@ -148,6 +154,7 @@ impl Keeper {
             key,
             open: None,
             look_at: now,
+            look_blind_at: now.after(LOOK_BLIND),
             content: Content::default(),
             tell_content_at: now,
             save_at: now.after(SAVE_EVERY),
@@ -268,9 +275,14 @@ impl Keeper {
     /// What is due: a look at the host, words to the others, the state on the disk.
     pub async fn on_turn(&mut self, observation: &Observation, now: BootTime) {
         self.replica.on_timer(now);
-        if now >= self.look_at {
+        // Before capture has told anything, what is free is not known.
+        let told = observation.host.memory_bytes > 0 || now >= self.look_blind_at;
+        if now >= self.look_at && told {
             self.look(observation, now).await;
-            self.look_at = now.after(LOOK_EVERY);
+            self.look_at = now.after(match self.looker.is_in_doubt() {
+                true => LOOK_AGAIN,
+                false => LOOK_EVERY,
+            });
         }
         self.restore_turn(observation, now).await;
         self.tell_readiness(now);

@@ -1,9 +1,10 @@
 //! One look at this host: what is there of what a profile asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tracing::warn;
 
+use crate::config::pattern::Glob;
 use crate::config::settings::ProfileSettings;
 use crate::decide::profile::learn::Asked;
 use crate::facts::{
@@ -17,6 +18,10 @@ use crate::observe::inventory::{
 use crate::observe::sys::clock_error_ns;
 use crate::run::record::wall_ms;
 
+/// Processors are busy for a second every now and then, and a minute tells what is left of them: so many
+/// looks.
+const LOOKS_OF_A_MINUTE: usize = 15;
+
 /// Looks, and remembers what does not change.
 pub(super) struct Looker {
     files: FileReader,
@@ -24,6 +29,9 @@ pub(super) struct Looker {
     units: Option<UnitInventory>,
     reach: Reach,
     parameters: Vec<String>,
+    /// Files that differ from host to host.
+    ignore: Vec<Glob>,
+    busy: Lately,
 }
 
 impl Looker {
@@ -40,6 +48,8 @@ impl Looker {
             units: None,
             reach: Reach::default(),
             parameters: settings.parameters.clone(),
+            ignore: settings.ignore.clone(),
+            busy: Lately::default(),
         }
     }
 
@@ -52,6 +62,7 @@ impl Looker {
         observation: &Observation,
     ) -> Inventory {
         let mut here = Inventory::default();
+        self.files.begin();
         self.units(asked, &mut here).await;
         self.packages(asked, &mut here);
         self.files(asked, &mut here);
@@ -63,7 +74,7 @@ impl Looker {
         let folders = asked.files.keys().filter_map(|path| path.rsplit_once('/'));
         here.host = HostInventory {
             processors: f64::from(observation.host.processors),
-            busy: observation.host.cpu.unwrap_or_default(),
+            busy: self.busy.mean(observation.host.cpu.unwrap_or_default()),
             memory: observation.host.memory_bytes,
             memory_available: observation.host.memory_available_bytes,
             disks: host::disks(folders.map(|(folder, _)| folder)),
@@ -71,6 +82,11 @@ impl Looker {
             active: std::mem::take(&mut here.host.active),
         };
         here
+    }
+
+    /// Whether the next look should come soon: something failed for the first time.
+    pub fn is_in_doubt(&self) -> bool {
+        self.reach.is_in_doubt()
     }
 
     async fn units(&mut self, asked: &Asked, here: &mut Inventory) {
@@ -92,11 +108,13 @@ impl Looker {
         // A bus that was restarted takes a new connection.
         let all_failed = !asked.units.is_empty() && unknown.len() == asked.units.len();
         here.unknown.extend(unknown);
-        for (name, unit) in found {
-            if unit.active {
+        for (name, mut found) in found {
+            if found.active {
                 here.host.active.insert(name.clone());
             }
-            here.content.units.insert(name, unit.unit);
+            let ignored = |path: &String| self.ignore.iter().any(|glob| glob.matches(path));
+            found.unit.defined_by.retain(|path| !ignored(path));
+            here.content.units.insert(name, found.unit);
         }
         if all_failed {
             self.units = None;
@@ -133,7 +151,6 @@ impl Looker {
     }
 
     fn files(&mut self, asked: &Asked, here: &mut Inventory) {
-        self.files.renew_accounts();
         let content = &here.content.units;
         let unowned = content.values().flat_map(|unit| {
             let programs = unit.programs.iter();
@@ -165,6 +182,21 @@ impl Looker {
     }
 }
 
+/// Readings of the last minute.
+#[derive(Debug, Default)]
+struct Lately(VecDeque<f64>);
+
+impl Lately {
+    /// Their mean, with one more.
+    fn mean(&mut self, reading: f64) -> f64 {
+        if self.0.len() >= LOOKS_OF_A_MINUTE {
+            self.0.pop_front();
+        }
+        self.0.push_back(reading);
+        self.0.iter().sum::<f64>() / self.0.len() as f64
+    }
+}
+
 /// Ports of the group's units on which another unit of this host listens.
 fn taken(asked: &Asked, observation: &Observation) -> BTreeMap<Port, String> {
     let mut taken = BTreeMap::new();
@@ -183,4 +215,22 @@ fn taken(asked: &Asked, observation: &Observation) -> BTreeMap<Port, String> {
         }
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_second_is_little_of_a_minute_and_a_busy_minute_is_all_of_it() {
+        let mut lately = Lately::default();
+        for _ in 0..LOOKS_OF_A_MINUTE {
+            lately.mean(0.1);
+        }
+        assert!(lately.mean(2.0) < 0.3);
+        for _ in 0..LOOKS_OF_A_MINUTE {
+            lately.mean(2.0);
+        }
+        assert!((lately.mean(2.0) - 2.0).abs() < 1e-9);
+    }
 }

@@ -87,6 +87,8 @@ struct Gathering {
     allowed: Allowed,
     wanted: BTreeSet<(String, ValueHash)>,
     found: BTreeMap<ValueHash, Vec<u8>>,
+    /// Those that were asked for last.
+    asked: BTreeSet<ValueHash>,
     until: BootTime,
     ask_at: BootTime,
     /// How often was asked.
@@ -161,6 +163,11 @@ impl Provisioner {
             && gathering.wanted.iter().any(|(_, wanted)| *wanted == hash)
         {
             gathering.found.insert(hash, bytes);
+            // When all that was asked for is here, the next ones are asked for at once.
+            let mut asked = gathering.asked.iter();
+            if asked.all(|hash| gathering.found.contains_key(hash)) {
+                gathering.ask_at = BootTime::default();
+            }
         }
     }
 
@@ -193,6 +200,7 @@ impl Provisioner {
             acts,
             allowed: allowed(rules),
             found: BTreeMap::new(),
+            asked: BTreeSet::new(),
             until: now.after(CONTENTS_WITHIN),
             ask_at: now,
             tries: 0,
@@ -211,6 +219,7 @@ impl Provisioner {
         if due {
             gathering.ask_at = now.after(ASK_EVERY);
             gathering.tries = tries.saturating_add(1);
+            gathering.asked = missing.iter().map(|(_, hash)| *hash).collect();
         }
         self.gathering = Some(gathering);
         match due {

@@ -338,6 +338,13 @@ impl Learner {
         for seen in self.sightings.values_mut() {
             seen.forget(now.saturating_sub(self.rules.forget));
         }
+        // What triggers a unit of the group, such as a timer, has no process that could be seen.
+        for name in here.units.keys() {
+            if !self.sightings.contains_key(name) && self.sightings.len() < UNITS_MAX {
+                self.sightings
+                    .insert(name.clone(), UnitSightings::default());
+            }
+        }
         let units = here.units.values();
         self.defined_by = units
             .flat_map(|unit| unit.defined_by.iter().cloned())

@@ -254,3 +254,22 @@ fn it_comes_back_from_its_bytes() {
     assert_eq!(again.profile(), bench.learner.profile());
     assert_eq!(again.poll_output(), None);
 }
+
+#[test]
+fn a_timer_belongs_though_it_has_no_process() {
+    let mut bench = Bench::new();
+    let timer = UnitProfile {
+        enabled: "enabled".into(),
+        defined_by: ["/etc/systemd/system/app.timer".to_owned()].into(),
+        ..UnitProfile::default()
+    };
+    bench.here.units.insert("app.timer".into(), timer);
+    let path = "/etc/systemd/system/app.timer".to_owned();
+    bench.here.files.insert(path.clone(), conf(3));
+    bench.pass(600);
+    assert_eq!(bench.versions(), [None]);
+    let content = &bench.learner.profile().content;
+    assert_eq!(content.units["app.timer"].enabled, "enabled");
+    assert!(content.files.contains_key(&path));
+    assert!(bench.learner.asked().units.contains("app.timer"));
+}
