@@ -12,6 +12,7 @@ mod detection;
 mod drill;
 mod explain;
 mod faults;
+mod golden;
 mod groups;
 mod hooks;
 mod input;

@@ -5,9 +5,12 @@ use std::fs;
 use super::bench::{Bench, NOW, fact, hash, profile, signed};
 use super::letter::Body;
 use crate::decide::profile::codec;
-use crate::facts::{FileFact, Name, Place, Profile, Reason, Signed, Version, VersionId};
+use crate::facts::{
+    FileFact, ItemKind, Name, Observation, Place, Profile, Reason, Signed, Version, VersionId,
+};
 use crate::link::signature::sign;
-use crate::serve::protocol::{Code, ProfileQuery, Refusal, RestoreRequest};
+use crate::observe::inventory::HashRules;
+use crate::serve::protocol::{Code, ProfileQuery, Refusal, RestoreRequest, RestoreState};
 use crate::serve::{ProfileAnswer, ProfileQuestion};
 
 fn b() -> Name {
@@ -367,4 +370,73 @@ fn what_was_learned_comes_back_and_what_is_written_otherwise_is_learned_anew() {
         &bench.keeper.rules,
     );
     assert!(anew.profile().content.files.is_empty());
+}
+
+/// What a version would say of a file as it is.
+fn as_it_is(bench: &mut Bench, name: &str, content: &str) -> (String, FileFact) {
+    let (path, _) = bench.write(name, content);
+    let here = crate::observe::inventory::FileReader::new(HashRules {
+        replicated: Vec::new(),
+        secret: Vec::new(),
+        key: [0; 32],
+    })
+    .read_as(&path, Some(true));
+    (path, here.unwrap().unwrap())
+}
+
+/// The contents come from what was kept, the acts are those of a real plan; systemd, which would run
+/// them, is not here.
+#[tokio::test]
+async fn a_wrecked_host_comes_back_from_what_was_kept() {
+    let mut bench = Bench::new();
+    let (edited, gone) = (
+        as_it_is(&mut bench, "app.conf", "golden"),
+        as_it_is(&mut bench, "other.conf", "other"),
+    );
+    let files = profile([edited.clone(), gone.clone()]);
+    let golden = use_version(&mut bench, Reason::First, files);
+    use_version(&mut bench, Reason::GoldenSet(golden), Profile::default());
+    keep_all(&mut bench);
+    fs::write(&edited.0, "wrecked").unwrap();
+    fs::remove_file(&gone.0).unwrap();
+    let question = ProfileQuestion::Restore(RestoreRequest::default());
+    bench.keeper.answer(question, NOW).unwrap();
+    let observation = Observation::default();
+    let dir = bench.folder.0.join("a/provision/web/1");
+    let mut seconds = 0;
+    let report = |bench: &Bench| bench.keeper.restored().unwrap();
+    let lacks_files = |bench: &Bench| {
+        let report = report(bench);
+        let files = report.left.iter();
+        files.filter(|item| item.kind == ItemKind::File).count()
+    };
+    while !dir.join(crate::act::provision::PLAN).exists() {
+        let now = NOW.after(std::time::Duration::from_secs(seconds));
+        bench.keeper.restore_turn(&observation, now).await;
+        bench.keeper.provision(now).await;
+        seconds += 1;
+        assert!(seconds < 10, "no batch was written: {:?}", report(&bench));
+    }
+    assert_eq!(lacks_files(&bench), 2);
+    crate::act::provision::provision(&dir).unwrap();
+    assert_eq!(fs::read(&edited.0).unwrap(), b"golden");
+    assert_eq!(fs::read(&gone.0).unwrap(), b"other");
+    while lacks_files(&bench) > 0 {
+        let now = NOW.after(std::time::Duration::from_secs(seconds));
+        bench.keeper.restore_turn(&observation, now).await;
+        bench.keeper.provision(now).await;
+        seconds += 1;
+        tokio::task::yield_now().await;
+        assert!(
+            seconds < 100_000,
+            "it is still lacking: {:?}",
+            report(&bench)
+        );
+    }
+    // A host that owns the group is restored no more.
+    if report(&bench).state == RestoreState::Running {
+        bench.keeper.on_owner(Some("a".parse().unwrap()));
+        bench.keeper.restore_turn(&observation, NOW).await;
+        assert_eq!(report(&bench).state, RestoreState::Abandoned);
+    }
 }
