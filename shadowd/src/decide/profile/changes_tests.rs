@@ -63,7 +63,7 @@ fn file() -> impl Strategy<Value = FileFact> {
 prop_compose! {
     /// A content of few names, so that two of them share some.
     pub(in super::super) fn content()(
-        units in proptest::collection::btree_map("[abc].service", unit(), 0..4),
+        units in proptest::collection::btree_map("[abc]\\.service", unit(), 0..4),
         files in proptest::collection::btree_map("/etc/[abc]", file(), 0..4),
         packages in proptest::collection::btree_map("[pq]", "[12]", 0..3),
         parameters in proptest::collection::btree_map("[vw]", "[12]", 0..3),

@@ -129,9 +129,9 @@ prop_compose! {
     fn any_profile()(
         content in content(),
         observed in habit(),
-        unit_hours in proptest::collection::btree_map("[abc].service", habit(), 0..3),
+        unit_hours in proptest::collection::btree_map("[abc]\\.service", habit(), 0..3),
         needs in proptest::collection::btree_map(
-            ("[abc].service", proptest::sample::select(&ResourceKind::ALL[..])),
+            ("[abc]\\.service", proptest::sample::select(&ResourceKind::ALL[..])),
             need(),
             0..4,
         ),
