@@ -133,7 +133,9 @@ impl Drop for Learned {
         let undo = format!(
             "rm -rf {DROP_IN} {VARIABLES}; systemctl daemon-reload; systemctl restart {WARM}"
         );
-        let forget = format!("systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro*; {undo}");
+        let forget = format!(
+            "systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro* /var/lib/shadowd/repository; {undo}"
+        );
         let start = format!("systemctl start {DAEMON}");
         for command in [forget, start] {
             for host in self.members() {

@@ -285,7 +285,9 @@ fn journal(lab: &Lab, host: &str) -> String {
 /// Stops every daemon and takes away what it knows of profiles and of what it did for them: who forgets
 /// last would tell the others.
 fn forget(lab: &Lab) -> Result<()> {
-    let forget = format!("systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro*");
+    let forget = format!(
+        "systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro* /var/lib/shadowd/repository"
+    );
     for host in &lab.state().hosts {
         lab.run(&host.name, &["sh", "-c", &forget])?;
     }
