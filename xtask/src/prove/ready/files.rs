@@ -49,7 +49,7 @@ pub const SERVICES: &[Placed] = &[
         "/etc/systemd/system/lab-job.timer",
         0o644,
         "[Unit]\nDescription=Timer of the job\nPartOf=lab-jobs.service\n\n[Timer]\n\
-         OnCalendar=*:*:0/10\nAccuracySec=1s\n",
+         OnCalendar=*:*:0/10\nAccuracySec=1s\n\n[Install]\nWantedBy=lab-jobs.service\n",
     ),
     (
         "/etc/systemd/system/lab-jobs.service",
