@@ -236,7 +236,7 @@ pub const BREAKS: &[Break] = &[
     ),
     broken(
         "no room for another file",
-        "for n in $(seq 80); do : > /opt/lab-app/fill$n; done; true",
+        "for n in $(seq 80); do touch /opt/lab-app/fill$n 2> /dev/null; done; true",
         "rm /opt/lab-app/fill*",
         ("disk", "/opt/lab-app"),
         "of the inodes free",
