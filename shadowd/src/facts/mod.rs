@@ -47,11 +47,11 @@ pub use policy::{
     RememberedOrder,
 };
 pub use profile::{
-    Act, ActKind, Change, Confusion, Content, Dependency, Digest, Digest256, Digest256Error,
-    DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
-    ItemKind, Need, PackageFact, Port, Profile, ProfileStatus, Readiness, ReadinessSummary, Reason,
-    ResourceKind, Scope, Signed, UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId,
-    VersionIdError, is_word,
+    Act, ActKind, Beside, Change, Confusion, Content, Dependency, Digest, Digest256,
+    Digest256Error, DiskInventory, FileFact, FileKind, FilterChain, HOURS, Habit, HostInventory,
+    Hot, HotFile, Hour, Inventory, Item, ItemKind, Need, PackageFact, Passage, Port, Profile,
+    ProfileStatus, Readiness, ReadinessSummary, Reason, ResourceKind, Scope, Signed, UnitDigest,
+    UnitProfile, ValueHash, Verdict, Version, VersionId, VersionIdError, is_word,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

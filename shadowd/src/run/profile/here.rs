@@ -31,6 +31,7 @@ impl Keeper {
                 self.tell_all(&Body::Content(here.content.clone()));
                 self.content = here.content;
             }
+            self.tell_beside(observation, now);
             return;
         }
         let Some((_, version)) = self.current.clone() else {
@@ -42,7 +43,10 @@ impl Keeper {
             .flat_map(|unit| unit.dependencies.iter().cloned())
             .collect();
         let asked = Asked::of(content);
-        let here = self.looker.look(&asked, &dependencies, observation).await;
+        let mut here = self.looker.look(&asked, &dependencies, observation).await;
+        self.beside.look(now);
+        here.resident.clone_from(&self.beside.resident);
+        here.passages = self.passages(&asked.ports, now);
         let modes = self
             .group
             .units
@@ -53,6 +57,7 @@ impl Keeper {
             profile: &version.profile,
             modes: &modes.collect(),
             owner: false,
+            beside: &self.beside.told,
         };
         self.judged(compare(&wanted, &here), now);
     }
@@ -148,6 +153,7 @@ impl Keeper {
                         .note(EventKind::Provisioned, group, now, detail);
                 }
                 self.look_at = now;
+                self.beside.on_read();
             }
         }
     }

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::View;
+use super::beside::Besides;
 use super::letter::Body;
 use super::look::Looker;
 use super::programs::programs;
@@ -83,6 +84,7 @@ pub(super) struct Keeper {
     pub(super) tell_content_at: BootTime,
     pub(super) save_at: BootTime,
     pub(super) provisioner: Provisioner,
+    pub(super) beside: Besides,
     /// Who owns the group, as far as is known.
     pub(super) owner: Option<Name>,
     /// The version in use.
@@ -118,6 +120,7 @@ impl Keeper {
             members,
             key,
             open: None,
+            beside: Besides::default(),
             look_at: now,
             content: Content::default(),
             tell_content_at: now,

@@ -2,6 +2,7 @@
 //! compares this host with them. Nothing waits for it, and it waits for disks, tools and peers.
 
 mod answers;
+mod beside;
 #[cfg(test)]
 pub(crate) mod fuzz;
 mod here;
