@@ -251,7 +251,7 @@ pub const BREAKS: &[Break] = &[
     broken(
         "a dependency whose packets are lost",
         "nft 'table inet cut { chain out { type filter hook output priority 0; \
-         ip daddr 192.0.2.100 tcp dport 9000 drop; } }'",
+         ip daddr 192.0.2.100 tcp dport 9000 drop; }; }'",
         "nft delete table inet cut",
         ("dependency", UPSTREAM),
         "no answer within 2 s",
@@ -259,7 +259,7 @@ pub const BREAKS: &[Break] = &[
     broken(
         "a dependency that refuses",
         "nft 'table inet cut { chain out { type filter hook output priority 0; \
-         ip daddr 192.0.2.100 tcp dport 9000 reject with tcp reset; } }'",
+         ip daddr 192.0.2.100 tcp dport 9000 reject with tcp reset; }; }'",
         "nft delete table inet cut",
         ("dependency", UPSTREAM),
         "refused",
