@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Output;
 
-/// A value that changed so often without lasting is never going to.
+/// A value that changed so often without lasting is restless.
 const RESTLESS: u32 = 8;
+/// What is restless has to last for so many times what it takes: then it is followed as before.
+const CALM: u64 = 4;
 
 /// What became of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(super) enum Settled {
     Lasting,
     /// It changes all the time; told once.
     Restless,
-    /// The same, told already.
+    /// The same, told already: it is left out until it is calm.
     Given,
 }
 
@@ -56,52 +58,41 @@ impl<K: Ord, V> Default for Settling<K, V> {
 impl<K: Ord + Clone, V: Clone + PartialEq> Settling<K, V> {
     /// At `now` the value of `key` is `value`, and `believed` is believed.
     pub fn note(&mut self, key: &K, value: &V, believed: &V, settle: u64, now: u64) -> Settled {
-        if value == believed {
-            let Some(track) = self.tracks.get(key) else {
-                return Settled::Same;
-            };
-            if track.changes > RESTLESS {
-                return Settled::Given;
-            }
-            let after = now.saturating_sub(track.differs_since);
-            self.tracks.remove(key);
-            return Settled::Passing { after };
-        }
-        let Some(track) = self.tracks.get_mut(key) else {
-            let track = Track {
+        let differs = value != believed;
+        let track = match self.tracks.get_mut(key) {
+            Some(track) => track,
+            None if !differs => return Settled::Same,
+            None => self.tracks.entry(key.clone()).or_insert(Track {
                 value: value.clone(),
                 since: now,
                 differs_since: now,
                 changes: 0,
-            };
-            self.tracks.insert(key.clone(), track);
-            return if settle == 0 {
-                self.lasting(key)
-            } else {
-                Settled::Pending
-            };
+            }),
         };
         if track.value != *value {
             track.value = value.clone();
             track.since = now;
-            track.changes += 1;
+            track.changes = track.changes.saturating_add(1);
             if track.changes == RESTLESS {
-                track.changes += 1;
                 return Settled::Restless;
             }
         }
-        if track.changes > RESTLESS {
+        let lasted = now.saturating_sub(track.since);
+        let restless = track.changes >= RESTLESS;
+        if restless && lasted < CALM.saturating_mul(settle) {
             return Settled::Given;
         }
-        match now.saturating_sub(track.since) >= settle {
-            true => self.lasting(key),
-            false => Settled::Pending,
+        if differs && lasted < settle {
+            return Settled::Pending;
         }
-    }
-
-    fn lasting(&mut self, key: &K) -> Settled {
+        let after = now.saturating_sub(track.differs_since);
         self.tracks.remove(key);
-        Settled::Lasting
+        match differs {
+            true => Settled::Lasting,
+            // That it differs all the time was told.
+            false if restless => Settled::Same,
+            false => Settled::Passing { after },
+        }
     }
 
     /// Whether some value is on its way: for less than it takes, and not restless.
@@ -195,5 +186,33 @@ mod tests {
         assert_eq!(told, 1);
         assert!(!settling.is_moving());
         assert_eq!(note(&mut settling, 0, 2_000), Settled::Given);
+    }
+
+    /// After so many changes, the last at 8.
+    fn restless() -> Settling<u8, u32> {
+        let mut settling = Settling::default();
+        let told: Vec<Settled> = (0..=8)
+            .map(|now| note(&mut settling, 1 + now as u32, now))
+            .collect();
+        assert_eq!(told.last(), Some(&Settled::Restless), "{told:?}");
+        settling
+    }
+
+    #[test]
+    fn what_was_restless_is_believed_once_it_lasts_for_longer() {
+        let mut settling = restless();
+        assert_eq!(note(&mut settling, 9, 8 + 239), Settled::Given);
+        assert_eq!(note(&mut settling, 9, 8 + 240), Settled::Lasting);
+        assert_eq!(note(&mut settling, 9, 250), Settled::Pending, "from anew");
+    }
+
+    #[test]
+    fn what_was_restless_and_stays_as_believed_is_followed_again() {
+        let mut settling = restless();
+        assert_eq!(note(&mut settling, 0, 10), Settled::Given);
+        assert_eq!(note(&mut settling, 0, 10 + 239), Settled::Given);
+        assert_eq!(note(&mut settling, 0, 10 + 240), Settled::Same);
+        assert_eq!(note(&mut settling, 5, 260), Settled::Pending);
+        assert!(settling.is_moving());
     }
 }
