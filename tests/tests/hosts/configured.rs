@@ -55,13 +55,18 @@ impl Configured {
     }
 
     fn settled(mut self) -> Result<Self> {
+        self.settle()?;
+        Ok(self)
+    }
+
+    /// Finds out who is active, after what may have moved the group.
+    pub fn settle(&mut self) -> Result<()> {
         let active = self.pair.lab.converge(LONG)?;
         if active != self.pair.active {
             let pair = &mut self.pair;
             std::mem::swap(&mut pair.active, &mut pair.shadow);
         }
-        self.wait_for_short_promises()?;
-        Ok(self)
+        self.wait_for_short_promises()
     }
 
     /// Every host, witnesses too, has it changed: `change` is given what it is, and all hosts.

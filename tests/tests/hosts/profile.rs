@@ -3,17 +3,24 @@
 mod breaks;
 mod workshop;
 
+use std::time::Instant;
+
 use super::configured::Configured;
 use super::*;
 
 /// What is needed is learned within this: three digests of 10 s, a version, and one more for what was
 /// read late, on a busy machine.
 const LEARNED: Duration = Duration::from_secs(150);
+/// A stirred unit needs this to read its files, and capture to tell of it.
+const STIR_EVERY: Duration = Duration::from_secs(15);
 const LEARN: &str = "[group.profile]\nsettle = \"4s\"\n";
 pub(super) const NGINX: &str = "/etc/nginx/nginx.conf";
 /// A drop-in with an environment, and the file that it names.
 const DROP_IN: &str = "/etc/systemd/system/nginx.service.d/profile-test.conf";
 pub(super) const VARIABLES: &str = "/etc/default/profile-test";
+
+/// A JSON pointer (RFC 6901) into the content of a version, and a part of what has to be there.
+type Needed = (String, &'static str);
 
 /// A pair that learns quickly.
 pub(super) struct Learned {
@@ -33,8 +40,10 @@ impl Learned {
     /// The same of a pair that was taken already.
     fn on(pair: Pair, table: &str) -> Result<Self> {
         let configured = Configured::patient_on(pair, |text| format!("{text}\n{table}"))?;
-        let learned = Self { configured };
+        let mut learned = Self { configured };
         learned.prepare()?;
+        // A unit of the active that is restarted moves the group.
+        learned.configured.settle()?;
         Ok(learned)
     }
 
@@ -96,37 +105,45 @@ impl Learned {
     /// Nothing is lacking, of a version that has what the tests break.
     pub(super) fn wait_ready(&self) -> Result<()> {
         let pair = self.pair();
-        let known = |content: &Value| {
-            content["files"][NGINX].is_object()
-                && content["units"][WARM]["environment"]["MODE"].is_string()
-                && content["packages"]["nginx"].is_object()
-        };
-        self.wait_ready_of(known, || {
+        let needs = [
+            (format!("/files/{}", escaped(NGINX)), ""),
+            (format!("/units/{WARM}/environment/MODE"), ""),
+            ("/packages/nginx".to_owned(), ""),
+        ];
+        self.wait_ready_of(&needs, || {
             let reload = ["systemctl", "reload", WARM];
             pair.lab.run(&pair.active, &reload).map(drop)
         })
     }
 
-    /// The same of a version that is `known`; until it is, the active's units are stirred: they may
-    /// have read their files before capture began.
-    fn wait_ready_of(
-        &self,
-        known: impl Fn(&Value) -> bool,
-        stir: impl Fn() -> Result<()>,
-    ) -> Result<()> {
+    /// The same of a version that has all of `needs`; until it does, the active's units are stirred now and
+    /// then: they may have read their files before capture began.
+    fn wait_ready_of(&self, needs: &[Needed], stir: impl Fn() -> Result<()>) -> Result<()> {
         let pair = self.pair();
-        let mut last = Vec::new();
+        let (mut unknown, mut last) = (Vec::new(), Value::Null);
+        let mut stirred: Option<Instant> = None;
         let waited = pair.lab.wait(LEARNED, "the shadow to be ready", || {
             let shown = pair.lab.ask(&pair.shadow, &["profile", "show"])?;
-            let known = known(&shown["content"]);
-            if !known {
+            let lacks = |(at, part): &&Needed| {
+                let there = shown["content"].pointer(at);
+                !there.is_some_and(|value| value.to_string().contains(part))
+            };
+            unknown = needs.iter().filter(lacks).collect();
+            let calm = stirred.is_none_or(|at| at.elapsed() >= STIR_EVERY);
+            if !unknown.is_empty() && calm {
                 stir()?;
+                stirred = Some(Instant::now());
             }
-            last = self.lacks()?;
-            Ok(known && last.is_empty() && self.ready()?["readiness"].is_object())
+            last = self.ready()?;
+            Ok(unknown.is_empty() && last["readiness"].is_object() && self.lacks()?.is_empty())
         });
-        waited.with_context(|| format!("it lacks {last:?}"))
+        waited.with_context(|| format!("it does not know {unknown:?}, and says {last}"))
     }
+}
+
+/// A name as a part of a JSON pointer.
+fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 impl Drop for Learned {

@@ -1,7 +1,5 @@
 //! A shadow on which everything that a profile knows can be broken, and mended again.
 
-use std::time::Instant;
-
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use xtask::prove::ready::files::{APP, APP_PORT, JOBS, PROGRAMS, SERVICES};
 use xtask::prove::ready::scene::{RESOLVER, fetch, place_all, resolver};
@@ -83,32 +81,32 @@ impl Workshop {
         })
     }
 
-    /// Whether a version has everything that is about to be broken.
-    fn knows(content: &Value) -> bool {
+    /// Everything that is about to be broken, where a version has it.
+    fn needs() -> Vec<Needed> {
+        let programs = ["answer", "job"].map(|name| format!("{PROGRAMS}/{name}"));
         let files = [
             NGINX,
             "/etc/nginx/lab.crt",
             "/etc/lab-job.conf",
             "/etc/default/profile-link",
+            &programs[0],
+            &programs[1],
         ];
-        let programs = ["answer", "job"].map(|name| format!("{PROGRAMS}/{name}"));
-        let mut files = files.into_iter().chain(programs.iter().map(String::as_str));
-        let upstream = content["units"][APP]["dependencies"].to_string();
-        files.all(|path| content["files"][path].is_object())
-            && ["nginx", "socat"]
-                .iter()
-                .all(|name| content["packages"][*name].is_object())
-            && [WARM, APP, JOBS, "lab-job.timer"]
-                .iter()
-                .all(|name| content["units"][*name].is_object())
-            && content["units"][WARM]["environment"]["MODE"].is_string()
-            && !content["units"][APP]["ports"].to_string().is_empty()
-            && upstream.contains(NAME)
+        let files = files.map(|path| format!("/files/{}", escaped(path)));
+        let units = [WARM, APP, JOBS, "lab-job.timer"].map(|name| format!("/units/{name}"));
+        let packages = ["nginx", "socat"].map(|name| format!("/packages/{name}"));
+        let whole = files.into_iter().chain(units).chain(packages);
+        let parts = [
+            (format!("/units/{WARM}/environment/MODE"), ""),
+            (format!("/units/{APP}/ports/0"), ""),
+            (format!("/units/{APP}/dependencies"), NAME),
+        ];
+        whole.map(|at| (at, "")).chain(parts).collect()
     }
 
     fn wait_ready(&self) -> Result<()> {
         let pair = self.learned.pair();
-        self.learned.wait_ready_of(Self::knows, || {
+        self.learned.wait_ready_of(&Self::needs(), || {
             let stir = "systemctl reload nginx.service; systemctl start lab-job.service";
             pair.lab.exec(&pair.active, &["sh", "-c", stir])?;
             // It may not answer yet.
