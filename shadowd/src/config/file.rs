@@ -173,6 +173,10 @@ pub struct Provision {
     pub units: Option<Spanned<String>>,
     /// Kernel parameters.
     pub parameters: Option<Spanned<String>>,
+    /// Files that units keep in memory on the active: reading them here.
+    pub cache: Option<Spanned<String>>,
+    /// The packet filter: opening ports that are open on the active.
+    pub firewall: Option<Spanned<String>>,
 }
 
 /// `[group.redundancy]`.

@@ -28,6 +28,10 @@ pub struct ProvisionSettings {
     pub units: Provision,
     /// Kernel parameters.
     pub parameters: Provision,
+    /// Files that units keep in memory on the active: read them here.
+    pub cache: Provision,
+    /// The packet filter: open ports that the active has open.
+    pub firewall: Provision,
 }
 
 /// Profiles of a group.

@@ -47,12 +47,12 @@ pub use policy::{
     RememberedOrder,
 };
 pub use profile::{
-    Act, ActKind, Change, Confusion, Content, Dependency, Digest, Digest256, Digest256Error,
-    DiskInventory, FileFact, FileKind, HOURS, Habit, HostInventory, Hour, Inventory, Item,
-    ItemKind, Listing, Need, PackageFact, Place, Port, Profile, ProfileAccuracy, ProfileStatus,
-    Readiness, ReadinessSummary, Reason, RepositoryStatus, ResourceAccuracy, ResourceKind, Scope,
-    ShellWord, Signed, StoredObject, UnitDigest, UnitProfile, ValueHash, Verdict, Version,
-    VersionId, VersionIdError, is_word,
+    Act, ActKind, Beside, Change, Confusion, Content, Dependency, Digest, Digest256,
+    Digest256Error, DiskInventory, FileFact, FileKind, FilterChain, HOURS, Habit, HostInventory,
+    Hot, HotFile, Hour, Inventory, Item, ItemKind, Listing, Need, PackageFact, Passage, Place,
+    Port, Profile, ProfileAccuracy, ProfileStatus, Readiness, ReadinessSummary, Reason,
+    RepositoryStatus, ResourceAccuracy, ResourceKind, Scope, ShellWord, Signed, StoredObject,
+    UnitDigest, UnitProfile, ValueHash, Verdict, Version, VersionId, VersionIdError, is_word,
 };
 pub use redundancy::{
     Enlistment, ProviderAnswer, ProviderRequest, ProviderState, RedundancyStatus, Restoration,

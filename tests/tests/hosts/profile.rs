@@ -151,7 +151,10 @@ impl Drop for Learned {
         // What was learned here is nothing that others should have to be like: it is forgotten by all at
         // once, or who forgets it last tells the others.
         let undo = format!(
-            "rm -rf {DROP_IN} {VARIABLES}; systemctl daemon-reload; systemctl restart {WARM}"
+            "rm -rf {DROP_IN} {VARIABLES} /run/systemd/system/nginx.service.d \
+             /etc/systemd/system/nginx.service.d/zz-shadowd-limits.conf; \
+             nft delete table inet shut 2>/dev/null; \
+             systemctl daemon-reload; systemctl restart {WARM}"
         );
         let forget = format!(
             "systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro* /var/lib/shadowd/repository; {undo}"
@@ -241,11 +244,16 @@ fn versions_are_the_same_on_both_members() -> Result<()> {
 /// What a policy lets shadowd do.
 const APPLY: &str = "[group.profile]\nsettle = \"4s\"\n\
     replicate = [\"/etc/nginx/*\", \"/etc/default/*\", \"/etc/systemd/system/*\"]\n\
-    [group.profile.provision]\nfiles = \"apply\"\nunits = \"apply\"\nparameters = \"apply\"\n";
+    [group.profile.provision]\nfiles = \"apply\"\nunits = \"apply\"\nparameters = \"apply\"\n\
+    firewall = \"apply\"\ncache = \"apply\"\n";
 /// Breaks what it may mend.
 const SPOIL: &str = "echo '# other' >> /etc/nginx/nginx.conf; \
     echo MODE=two > /etc/default/profile-test; chmod 0600 /etc/default/profile-test; \
-    systemctl stop nginx.service; systemctl mask --quiet nginx.service";
+    systemctl stop nginx.service; systemctl mask --quiet nginx.service; \
+    mkdir -p /run/systemd/system/nginx.service.d; printf '[Service]\\nLimitNOFILE=77\\n' > \
+    /run/systemd/system/nginx.service.d/limit.conf; systemctl daemon-reload";
+/// The rule by which it opens a port.
+const OPENED: &str = "nft insert rule inet shut input tcp dport 80 accept";
 
 /// Where its policy lets it, shadowd mends all of it by itself; each act is on record, can be taken
 /// back, and then stays so until it is told to go on.
@@ -285,9 +293,18 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
     for act in [
         "systemctl unmask nginx.service",
         "systemctl start nginx.service",
+        "systemctl edit nginx.service, with LimitNOFILE=",
     ] {
         ensure!(has(act).is_some(), "{act} is not on record: {acts}");
     }
+    let limit = |host: &str| {
+        let show = ["systemctl", "show", "-P", "LimitNOFILE", WARM];
+        pair.lab.run(host, &show)
+    };
+    ensure!(
+        limit(&pair.shadow)? == limit(&pair.active)?,
+        "another limit"
+    );
     let undo = [
         "shadowctl",
         "profile",
@@ -308,5 +325,40 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
         &pair.shadow,
         &["shadowctl", "profile", "provision", "resume"],
     )?;
-    pair.lab.wait(LONG, "the shadow to be mended again", mended)
+    pair.lab
+        .wait(LONG, "the shadow to be mended again", mended)?;
+    opened_and_closed_again(pair)
+}
+
+/// A port that the packet filter drops is opened by one rule, which goes again when it is undone.
+fn opened_and_closed_again(pair: &Pair) -> Result<()> {
+    let rules = || {
+        let list = ["nft", "list", "table", "inet", "shut"];
+        pair.lab.run(&pair.shadow, &list)
+    };
+    pair.lab.run(&pair.shadow, &["sh", "-c", SHUT])?;
+    let before = rules()?;
+    let mut number = Value::Null;
+    pair.lab.wait(LONG, "the port to be opened", || {
+        let list = ["profile", "provision", "list"];
+        let acts = pair.lab.ask(&pair.shadow, &list)?;
+        let batches = acts["batches"].as_array().cloned().unwrap_or_default();
+        let batch = batches
+            .iter()
+            .find(|batch| batch.to_string().contains(OPENED));
+        number = batch
+            .map(|batch| batch["number"].clone())
+            .unwrap_or_default();
+        Ok(rules()?.matches("shadowd-tcp-80").count() == 1 && number.is_u64())
+    })?;
+    let undo = [
+        "shadowctl",
+        "profile",
+        "provision",
+        "undo",
+        &number.to_string(),
+    ];
+    pair.lab.run(&pair.shadow, &undo)?;
+    pair.lab
+        .wait(LONG, "the rules to be as before", || Ok(rules()? == before))
 }

@@ -6,6 +6,8 @@ mod failover;
 mod forecast;
 mod load;
 mod measure;
+mod profile;
+mod promotion;
 mod report;
 mod syscalls;
 pub mod ticks;
@@ -98,6 +100,19 @@ pub const BENCHES: &[Bench] = &[
         run: |_| forecast::run(),
     },
     Bench {
+        name: "promotion",
+        about: "from a crash to the first answer of a slow cold unit: lacking, provisioned, warmed",
+        run: |args| {
+            let runs = args.failover.runs(5, 1);
+            promotion::run(runs, args.failover.pick(256, 64), args.failover.is_built())
+        },
+    },
+    Bench {
+        name: "profile",
+        about: "what learning and comparing cost, by the number of units: time, memory, bytes stored",
+        run: |args| profile::run(args.failover.pick(5, 1)),
+    },
+    Bench {
         name: "failover",
         about: "outages by crash, unit death, stall and handover, and false promotions: keepalived",
         run: |args| failover::run(&args.failover),
@@ -118,8 +133,13 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let name = args.name.clone().unwrap_or_default();
-    if name != "failover" && args.failover != failover::Args::default() {
-        bail!("`{name}` takes --json only; the other options are those of `failover`");
+    let few = matches!(name.as_str(), "promotion" | "profile");
+    let others = match few {
+        true => args.failover.is_short(),
+        false => args.failover == failover::Args::default(),
+    };
+    if name != "failover" && !others {
+        bail!("`{name}` takes not all of these options: see `cargo xtask bench --help`");
     }
     let members = GROUPS.iter().find(|(group, _)| *group == name);
     let names = members.map_or_else(|| vec![name.as_str()], |(_, names)| names.to_vec());

@@ -6,8 +6,10 @@
 //! acts and the contents of files, each named by its hash. `journal.json` gets a line before each act,
 //! with what undoes it, and one after it with what came of it; what an act replaces is kept in DIR.
 
+mod cache;
 mod confine;
 mod files;
+mod filter;
 mod tools;
 mod undo;
 
@@ -191,6 +193,13 @@ fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
         Act::Enable { unit } => tools::systemctl(&["enable", unit]),
         Act::Disable { unit } => tools::systemctl(&["disable", unit]),
         Act::Start { unit } => tools::systemctl(&["start", unit]),
+        Act::Open {
+            protocol,
+            port,
+            chain,
+            ..
+        } => filter::open(chain, *protocol, *port),
+        Act::Warm { files, .. } => cache::warm(files),
     }
 }
 

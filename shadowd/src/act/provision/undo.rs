@@ -8,8 +8,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActError, Allowed, Entry, Journal, explain, files, journal, tools};
-use crate::facts::Act;
+use super::{ActError, Allowed, Entry, Journal, explain, files, filter, journal, tools};
+use crate::facts::{Act, FilterChain};
 
 /// What undoes an act.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,15 @@ pub enum Undo {
         /// Its version; none when it was not installed.
         version: Option<String>,
     },
+    /// The rules with this comment go.
+    Rule {
+        /// Where they are.
+        chain: FilterChain,
+        /// Their comment.
+        comment: String,
+    },
+    /// Nothing was changed that could be taken back: the kernel drops what it needs no more.
+    Nothing,
     /// `systemctl` with these words.
     Systemctl {
         /// The words.
@@ -80,7 +89,11 @@ impl Undo {
             | Self::Restore { path, .. }
             | Self::Relink { path, .. }
             | Self::Attributes { path, .. } => Some(path),
-            Self::Parameter { .. } | Self::Package { .. } | Self::Systemctl { .. } => None,
+            Self::Parameter { .. }
+            | Self::Package { .. }
+            | Self::Rule { .. }
+            | Self::Nothing
+            | Self::Systemctl { .. } => None,
         }
     }
 }
@@ -117,6 +130,16 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
         Act::Enable { unit } => words(&["disable", unit]),
         Act::Disable { unit } => words(&["enable", unit]),
         Act::Start { unit } => words(&["stop", unit]),
+        Act::Open {
+            protocol,
+            port,
+            chain,
+            ..
+        } => Some(Undo::Rule {
+            chain: chain.clone(),
+            comment: filter::comment(*protocol, *port),
+        }),
+        Act::Warm { .. } => Some(Undo::Nothing),
     })
 }
 
@@ -276,6 +299,8 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
             Some(version) => tools::install(package, Some(version)),
             None => tools::remove(package),
         },
+        Undo::Rule { chain, comment } => filter::close(chain, comment),
+        Undo::Nothing => Ok(()),
         Undo::Systemctl { words } => {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             tools::systemctl(&words)

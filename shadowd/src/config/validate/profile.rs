@@ -95,6 +95,8 @@ impl Source<'_> {
             packages: one("group.profile.provision.packages", &table.packages)?,
             units: one("group.profile.provision.units", &table.units)?,
             parameters: one("group.profile.provision.parameters", &table.parameters)?,
+            cache: one("group.profile.provision.cache", &table.cache)?,
+            firewall: one("group.profile.provision.firewall", &table.firewall)?,
         })
     }
 
@@ -164,6 +166,14 @@ mod tests {
             (
                 "[group.profile.provision]\nfiles = \"yes\"\n",
                 "group.profile.provision.files",
+            ),
+            (
+                "[group.profile.provision]\ncache = \"on\"\n",
+                "group.profile.provision.cache",
+            ),
+            (
+                "[group.profile.provision]\nfirewall = \"\"\n",
+                "group.profile.provision.firewall",
             ),
         ] {
             let error = settings(bad).err().unwrap_or_default();

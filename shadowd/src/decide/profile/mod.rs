@@ -5,8 +5,8 @@
 //! version with another, [`accuracy`] what was expected with what was, and [`codec`] is how a version
 //! is written, and what of foreign bytes is believed. [`lineage`] is how versions follow
 //! each other, [`archive`] says which contents are kept to go
-//! back to a version, [`restore`] when a host is back, and [`roots`]
-//! which paths are none of a group's.
+//! back to a version, [`restore`] when a host is back, [`hot`] which files should be in
+//! memory, and [`roots`] which paths are none of a group's.
 
 pub mod accuracy;
 pub mod archive;
@@ -14,8 +14,10 @@ pub mod changes;
 pub mod codec;
 pub mod digest;
 pub mod expected;
+pub mod firewall;
 #[cfg(test)]
 pub(crate) mod fuzz;
+pub mod hot;
 pub mod learn;
 pub mod lineage;
 pub mod provision;

@@ -71,6 +71,8 @@ const fn policy(provision: &ProvisionSettings, kind: ActKind) -> Provision {
         ActKind::Files => provision.files,
         ActKind::Parameters => provision.parameters,
         ActKind::Units => provision.units,
+        ActKind::Cache => provision.cache,
+        ActKind::Firewall => provision.firewall,
     }
 }
 

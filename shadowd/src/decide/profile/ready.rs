@@ -1,10 +1,12 @@
 //! Compares what a profile asks for with what is on this host.
 
+mod room;
+
 use std::collections::BTreeMap;
 
 use crate::facts::{
-    Act, Content, DiskInventory, FileFact, FileKind, Inventory, Item, ItemKind, Name, Need,
-    Profile, Readiness, ResourceKind, ShellWord, UnitMode, UnitProfile, Verdict,
+    Act, Beside, Content, DiskInventory, FileFact, FileKind, Inventory, Item, ItemKind, Name,
+    Passage, Profile, Readiness, ResourceKind, ShellWord, UnitMode, UnitProfile, Verdict,
 };
 
 /// Less than this is no room: a share of the file system, and bytes.
@@ -31,6 +33,8 @@ pub struct Wanted<'a> {
     pub modes: &'a BTreeMap<Name, UnitMode>,
     /// This host owns the group: its units run, and their ports are theirs.
     pub owner: bool,
+    /// What is so on the active now.
+    pub beside: &'a Beside,
 }
 
 /// Compares.
@@ -53,6 +57,7 @@ pub fn compare(wanted: &Wanted<'_>, here: &Inventory) -> Readiness {
     list.disks();
     list.headroom(wanted);
     list.clock();
+    list.warmth(wanted);
     let mut items = list.items;
     items.sort_by(|one, other| {
         let order = |item: &Item| (std::cmp::Reverse(item.verdict), item.kind);
@@ -165,6 +170,7 @@ impl List<'_> {
         self.environment(name, unit, here);
         self.limits(name, unit, here);
         self.ports(name, unit, active || wanted.owner);
+        self.passages(name, unit, wanted);
     }
 
     /// Files that systemd reads for the unit here alone, such as a drop-in with another command.
@@ -235,6 +241,34 @@ impl List<'_> {
                     );
                 }
                 None => self.ready(ItemKind::Port, subject),
+            }
+        }
+    }
+
+    /// What the active does not let everybody in to may be closed here as well.
+    fn passages(&mut self, name: &str, unit: &UnitProfile, wanted: &Wanted<'_>) {
+        let here = self.here;
+        for port in unit.ports.intersection(&wanted.beside.open) {
+            let subject = format!("{name}: {} {}", port.protocol, port.port);
+            match here.passages.get(port) {
+                Some(Passage::Open) => self.ready(ItemKind::Firewall, subject),
+                Some(Passage::Closed { by, chain, remedy }) => {
+                    let remedy = match chain.clone() {
+                        Some(chain) => Remedy::Either(Act::Open {
+                            unit: name.to_owned(),
+                            protocol: port.protocol,
+                            port: port.port,
+                            chain,
+                        }),
+                        None => Remedy::Operator(remedy.clone()),
+                    };
+                    self.not_ready(ItemKind::Firewall, subject, by.clone(), remedy);
+                }
+                Some(Passage::Unclear(why)) => {
+                    self.cannot_tell(ItemKind::Firewall, subject, why.clone());
+                }
+                // Nothing was found that filters.
+                None => {}
             }
         }
     }
@@ -365,52 +399,6 @@ impl List<'_> {
                     let remedy = Remedy::Operator(format!("df -h {place}; df -i {place}"));
                     self.not_ready(ItemKind::Disk, mount, cause, remedy);
                 }
-            }
-        }
-    }
-
-    fn headroom(&mut self, wanted: &Wanted<'_>) {
-        let (here, active) = (&self.here.host, &self.here.host.active);
-        // What runs here already has what it needs.
-        let sum = |kind: ResourceKind, of: fn(&Need) -> f64| -> f64 {
-            let needs = wanted.profile.needs.iter();
-            needs
-                .filter(|((unit, one), _)| *one == kind && !active.contains(unit))
-                .map(|(_, need)| of(need).max(0.0))
-                .sum()
-        };
-        let cold = wanted.profile.needs.values().any(|need| need.cold);
-        let memory = (here.memory > 0).then_some(here.memory_available as f64);
-        let processors = (here.processors > 0.0).then(|| (here.processors - here.busy).max(0.0));
-        let rooms = [
-            (ItemKind::Memory, ResourceKind::Memory, memory),
-            (ItemKind::Cpu, ResourceKind::Cpu, processors),
-        ];
-        for (item, resource, free) in rooms {
-            let (median, peak) = (
-                sum(resource, |need| need.median),
-                sum(resource, |need| need.peak),
-            );
-            let subject = item.to_string();
-            let Some(free) = free else {
-                self.cannot_tell(item, subject, "the kernel does not tell what is free");
-                continue;
-            };
-            let text = |value: f64| amount(resource, value);
-            let negligible = resource == ResourceKind::Cpu && peak < CPU_ALWAYS;
-            if free >= peak || negligible {
-                self.ready(item, subject);
-            } else if cold && free >= median {
-                let cause = format!(
-                    "{} free; {} are usual, and less than two days were seen",
-                    text(free),
-                    text(median)
-                );
-                self.cannot_tell(item, subject, cause);
-            } else {
-                let cause = format!("{} free, {} expected at the peak", text(free), text(peak));
-                let remedy = Remedy::Operator("stop what else runs here, or add some".into());
-                self.not_ready(item, subject, cause, remedy);
             }
         }
     }

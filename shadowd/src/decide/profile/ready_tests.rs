@@ -1,9 +1,12 @@
 //! Every break of a host is told as what it is, and nothing else is.
 
 use super::*;
-use crate::facts::{Dependency, PackageFact, Port, Protocol, Scope, ValueHash};
+use crate::facts::{
+    Dependency, FilterChain, Hot, HotFile, Need, PackageFact, Port, Protocol, Scope, ValueHash,
+};
 
 const UNIT: &str = "app.service";
+const DATA: &str = "/srv/app/data";
 
 fn port() -> Port {
     Port {
@@ -84,6 +87,8 @@ fn like(profile: &Profile) -> Inventory {
         content: profile.content.clone(),
         reach: [(database(), Ok(()))].into(),
         expiry: [("/etc/app/tls.pem".to_owned(), 90 * 24 * 3_600)].into(),
+        passages: [(port(), Passage::Open)].into(),
+        resident: [(DATA.to_owned(), u64::MAX)].into(),
         ..Inventory::default()
     };
     here.host.processors = 4.0;
@@ -95,6 +100,21 @@ fn like(profile: &Profile) -> Inventory {
     here
 }
 
+/// What the active has open, and in memory.
+fn beside() -> Beside {
+    let hot = HotFile {
+        size: 64 << 20,
+        pieces: u64::MAX,
+    };
+    Beside {
+        hot: Hot {
+            units: [(UNIT.to_owned(), [DATA.to_owned()].into())].into(),
+            files: [(DATA.to_owned(), hot)].into(),
+        },
+        open: [port()].into(),
+    }
+}
+
 fn compared(profile: &Profile, here: &Inventory, mode: UnitMode) -> Readiness {
     let group = "web".parse().unwrap();
     let modes = [(UNIT.parse().unwrap(), mode)].into();
@@ -103,6 +123,7 @@ fn compared(profile: &Profile, here: &Inventory, mode: UnitMode) -> Readiness {
         profile,
         modes: &modes,
         owner: false,
+        beside: &beside(),
     };
     compare(&wanted, here)
 }
@@ -120,7 +141,7 @@ fn a_host_that_is_alike_is_ready() {
     assert_eq!(readiness.score(), 1.0);
     let kinds: std::collections::BTreeSet<ItemKind> =
         readiness.items.iter().map(|item| item.kind).collect();
-    assert_eq!(kinds.len(), 13, "each kind of item is compared");
+    assert_eq!(kinds.len(), 15, "each kind of item is compared");
 }
 
 #[test]
@@ -242,6 +263,12 @@ fn each_break_is_found_alone_and_with_its_cause() {
             K::Port,
             "app.service: tcp 8080",
             "taken by other.service",
+        ),
+        (
+            |h| drop(h.passages.insert(port(), closed())),
+            K::Firewall,
+            "app.service: tcp 8080",
+            "chain input drops it",
         ),
         (
             |h| drop(h.content.packages.remove("app")),
@@ -390,6 +417,74 @@ fn a_secret_is_not_copied_and_a_plain_file_is() {
     };
     assert!(item(CONF).act.is_some());
     assert!(item(SECRET).act.is_none());
+}
+
+fn closed() -> Passage {
+    Passage::Closed {
+        by: "chain input drops it".into(),
+        chain: Some(FilterChain {
+            family: "inet".into(),
+            table: "filter".into(),
+            chain: "input".into(),
+        }),
+        remedy: String::new(),
+    }
+}
+
+#[test]
+fn a_port_that_the_active_does_not_open_to_everybody_may_be_closed() {
+    let profile = profile();
+    let mut here = like(&profile);
+    here.passages.insert(port(), closed());
+    let modes = BTreeMap::new();
+    let told = Beside {
+        open: [].into(),
+        ..beside()
+    };
+    let wanted = Wanted {
+        group: &"web".parse().unwrap(),
+        profile: &profile,
+        modes: &modes,
+        owner: false,
+        beside: &told,
+    };
+    assert_eq!(compare(&wanted, &here).verdict(), Verdict::Ready);
+    // One that is open there and not for sure here proves nothing.
+    let unclear = Passage::Unclear("it depends".into());
+    here.passages.insert(port(), unclear);
+    let readiness = compared(&profile, &here, UnitMode::Cold);
+    assert_eq!(readiness.verdict(), Verdict::CannotTell);
+    assert_eq!(readiness.items[0].kind, ItemKind::Firewall);
+}
+
+#[test]
+fn what_is_cold_is_told_and_read_if_there_is_room_and_keeps_nobody_back() {
+    let profile = profile();
+    let mut here = like(&profile);
+    here.resident.insert(DATA.into(), 1);
+    let item = |here: &Inventory| {
+        let readiness = compared(&profile, here, UnitMode::Cold);
+        assert_eq!(readiness.verdict(), Verdict::Ready);
+        let mut items = readiness.items.into_iter();
+        items.rfind(|item| item.kind == ItemKind::Cache)
+    };
+    let cold = item(&here).unwrap();
+    assert!(cold.cause.starts_with("1 MiB of 64 MiB"), "{}", cold.cause);
+    let Some(Act::Warm { unit, files }) = cold.act else {
+        panic!("{:?}", cold.act);
+    };
+    assert_eq!((unit.as_str(), files[DATA].pieces), (UNIT, u64::MAX << 1));
+    // A quarter of 8 GiB stays available, and 4e8 bytes for the peak.
+    here.host.memory_available = (2 << 30) + 400_000_000 + (62 << 20);
+    let full = item(&here).unwrap();
+    assert!(
+        full.act.is_none() && full.cause.ends_with("no more would fit"),
+        "{full:?}"
+    );
+    here.host.memory_available += 2 << 20;
+    assert!(item(&here).unwrap().act.is_some());
+    here.resident.clear();
+    assert_eq!(item(&here), None, "a file that is not here is told as such");
 }
 
 #[test]

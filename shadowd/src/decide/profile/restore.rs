@@ -42,6 +42,8 @@ pub fn everything(rules: &ProfileSettings) -> ProfileSettings {
             packages: Provision::Apply,
             units: Provision::Apply,
             parameters: Provision::Apply,
+            // Neither is part of a version.
+            ..rules.provision
         },
         ..rules.clone()
     }
@@ -59,7 +61,9 @@ pub fn is_restored(readiness: &Readiness) -> bool {
         | ItemKind::Limit
         | ItemKind::Port
         | ItemKind::Parameter => true,
-        ItemKind::Disk
+        ItemKind::Firewall
+        | ItemKind::Cache
+        | ItemKind::Disk
         | ItemKind::Memory
         | ItemKind::Cpu
         | ItemKind::Dependency

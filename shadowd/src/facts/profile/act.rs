@@ -1,10 +1,12 @@
 //! What shadowd can do about something that is not ready.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FileFact, FileKind};
+use super::{FileFact, FileKind, FilterChain, HotFile};
+use crate::facts::Protocol;
 
 /// One change of this host. Shown as the command that an operator would type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,24 @@ pub enum Act {
         /// The unit.
         unit: String,
     },
+    /// Let connections to a port in, until the rules are loaded again.
+    Open {
+        /// The unit that listens there.
+        unit: String,
+        /// TCP or UDP.
+        protocol: Protocol,
+        /// The port.
+        port: u16,
+        /// Where the rule goes.
+        chain: FilterChain,
+    },
+    /// Read what a unit keeps in memory on the active.
+    Warm {
+        /// The unit, whether or not it runs here.
+        unit: String,
+        /// What of which files, by absolute path.
+        files: BTreeMap<String, HotFile>,
+    },
 }
 
 /// What a policy allows or does not.
@@ -90,6 +110,10 @@ pub enum ActKind {
     Parameters,
     /// Units and their limits.
     Units,
+    /// Files that are read into memory.
+    Cache,
+    /// Rules of the packet filter.
+    Firewall,
 }
 
 impl Act {
@@ -104,6 +128,8 @@ impl Act {
             | Self::Enable { .. }
             | Self::Disable { .. }
             | Self::Start { .. } => ActKind::Units,
+            Self::Warm { .. } => ActKind::Cache,
+            Self::Open { .. } => ActKind::Firewall,
         }
     }
 
@@ -114,7 +140,9 @@ impl Act {
             | Self::Unmask { unit }
             | Self::Enable { unit }
             | Self::Disable { unit }
-            | Self::Start { unit } => Some(unit),
+            | Self::Start { unit }
+            | Self::Open { unit, .. }
+            | Self::Warm { unit, .. } => Some(unit),
             Self::Install { .. }
             | Self::Copy { .. }
             | Self::Own { .. }
@@ -149,6 +177,8 @@ impl Act {
             Self::Limit { .. } => 7,
             Self::Enable { .. } | Self::Disable { .. } => 8,
             Self::Start { .. } => 9,
+            Self::Open { .. } => 10,
+            Self::Warm { .. } => 11,
         }
     }
 }
@@ -200,6 +230,34 @@ impl fmt::Display for Act {
             Self::Enable { unit } => write!(f, "systemctl enable {}", word(unit)),
             Self::Disable { unit } => write!(f, "systemctl disable {}", word(unit)),
             Self::Start { unit } => write!(f, "systemctl start {}", word(unit)),
+            Self::Open {
+                protocol,
+                port,
+                chain,
+                ..
+            } => {
+                let FilterChain {
+                    family,
+                    table,
+                    chain,
+                } = chain;
+                let protocol = protocol.to_string().to_lowercase();
+                write!(
+                    f,
+                    "nft insert rule {family} {table} {chain} {protocol} dport {port} accept"
+                )
+            }
+            Self::Warm { unit, files } => {
+                let bytes = files.values().map(HotFile::bytes);
+                let bytes = bytes.fold(0_u64, u64::saturating_add);
+                let mebibytes = bytes.div_ceil(1 << 20);
+                let first = files.keys().next().map_or("", String::as_str);
+                write!(f, "cat {} >/dev/null", word(first))?;
+                match files.len() {
+                    0 | 1 => write!(f, " ({mebibytes} MiB for {unit})"),
+                    all => write!(f, " and {} more ({mebibytes} MiB for {unit})", all - 1),
+                }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Dependency, Port, ResourceKind};
+use super::{Content, Dependency, Hot, Passage, Port, ResourceKind};
 
 /// What a group's units did in an interval.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,15 @@ pub struct UnitDigest {
     pub reads: BTreeSet<String>,
 }
 
+/// What is so on the owner now and is no part of a version: it comes and goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beside {
+    /// What its units keep in memory.
+    pub hot: Hot,
+    /// Ports of its units that its packet filter lets everybody in to.
+    pub open: BTreeSet<Port>,
+}
+
 /// What is there on a host, of what was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inventory {
@@ -45,6 +54,10 @@ pub struct Inventory {
     pub reach: BTreeMap<Dependency, Result<(), String>>,
     /// Seconds until each certificate among the files expires; below 0 when it has.
     pub expiry: BTreeMap<String, i64>,
+    /// What the packet filter does with connections to the ports; empty where there is none.
+    pub passages: BTreeMap<Port, Passage>,
+    /// Pieces of hot files that are in memory, by path, of those that are here.
+    pub resident: BTreeMap<String, u64>,
     /// The host.
     pub host: HostInventory,
 }

@@ -6,8 +6,10 @@ mod change;
 mod confusion;
 mod content;
 mod digest;
+mod firewall;
 mod habit;
 mod hash;
+mod hot;
 mod readiness;
 mod repository;
 mod status;
@@ -21,9 +23,11 @@ pub use content::{
     Content, Dependency, FileFact, FileKind, Need, PackageFact, Port, Profile, ResourceKind, Scope,
     UnitProfile, ValueHash, is_word,
 };
-pub use digest::{Digest, DiskInventory, HostInventory, Inventory, UnitDigest};
+pub use digest::{Beside, Digest, DiskInventory, HostInventory, Inventory, UnitDigest};
+pub use firewall::{FilterChain, Passage};
 pub use habit::{HOURS, Habit, Hour};
 pub use hash::{Digest256, Digest256Error};
+pub use hot::{Hot, HotFile};
 pub use readiness::{Item, ItemKind, Readiness, Verdict};
 pub use repository::{Listing, Place, RepositoryStatus, StoredObject};
 pub use status::{ProfileStatus, ReadinessSummary};

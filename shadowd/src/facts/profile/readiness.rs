@@ -37,6 +37,11 @@ pub enum ItemKind {
     Certificate,
     /// The clock.
     Clock,
+    /// The packet filter: a port that the active lets everybody in to is open here.
+    Firewall,
+    /// Files that a unit keeps in memory on the active. Always ready: what is read from the disk takes
+    /// longer and is the same, and what is in memory comes and goes.
+    Cache,
 }
 
 impl fmt::Display for ItemKind {
@@ -55,6 +60,8 @@ impl fmt::Display for ItemKind {
             Self::Dependency => "dependency",
             Self::Certificate => "certificate",
             Self::Clock => "clock",
+            Self::Firewall => "firewall",
+            Self::Cache => "cache",
         })
     }
 }
@@ -80,7 +87,7 @@ pub struct Item {
     pub subject: String,
     /// What came of it.
     pub verdict: Verdict,
-    /// Why, in words; empty for what is ready.
+    /// Why, in words; empty for what is ready, unless it could be readier.
     pub cause: String,
     /// What an operator can do about it, as a command or a sentence.
     pub remedy: Option<String>,

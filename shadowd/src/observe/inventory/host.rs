@@ -18,7 +18,7 @@ const VALUE_MAX: usize = 4_096;
 const HOST: &str = "/proc/1/root";
 
 /// Where the host has `folder`, as far as it may be looked at.
-fn on_host(folder: &str) -> String {
+pub(super) fn on_host(folder: &str) -> String {
     let path = format!("{HOST}{folder}");
     match std::fs::metadata(&path) {
         Ok(_) => path,

@@ -7,9 +7,11 @@ mod accounts;
 pub mod certificates;
 mod environment;
 pub mod files;
+pub mod firewall;
 #[cfg(test)]
 pub(crate) mod fuzz;
 pub mod host;
+pub mod hot;
 mod packages;
 pub mod reach;
 pub mod units;

@@ -234,7 +234,7 @@ fn parse_versions(text: &str) -> BTreeMap<String, PackageFact> {
 }
 
 /// What the tool prints, whatever its exit code: it is not 0 when one of many is not known.
-fn output(tool: &'static str, mut command: Command) -> Result<String, PackageError> {
+pub(super) fn output(tool: &'static str, mut command: Command) -> Result<String, PackageError> {
     let failed = |source| PackageError::Run { tool, source };
     command
         .env_clear()

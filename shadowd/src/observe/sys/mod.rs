@@ -1,11 +1,12 @@
 //! The one module of user space that makes system calls itself: what no crate offers.
 //!
 //! `maps` and `programs` are bpf(2): operations on many entries at once, iterators and links (aya
-//! 0.14 has none of them). Here are the boot-time clock, the allocator, inherited descriptors, what
+//! 0.14 has none of them). `resident` is mincore(2). Here are the boot-time clock, the allocator, inherited descriptors, what
 //! a socket dropped, and the runtime's word that a packet socket is ready. Nothing decides; errors go up as the kernel gave them.
 
 mod maps;
 mod programs;
+mod resident;
 
 use std::io;
 use std::mem::size_of_val;
@@ -19,6 +20,7 @@ pub use maps::{call_after, look, read_array, take};
 pub use programs::{
     Runs, attach_group, attach_tracing, iterator, iterator_link, program_runs, records,
 };
+pub use resident::{page_bytes, resident};
 
 use crate::ethernet::socket::PacketSocket;
 use crate::facts::BootTime;

@@ -1,7 +1,7 @@
 //! The decoder of letters, for the fuzzer: any member sends them.
 
 use super::letter::{Body, Letter};
-use crate::facts::{Content, Digest, Signed, ValueHash, VersionId};
+use crate::facts::{Beside, Content, Digest, Hot, HotFile, Signed, ValueHash, VersionId};
 
 /// Plain bytes, as they are once they are unpacked.
 pub(crate) fn letter(bytes: &[u8]) {
@@ -34,6 +34,13 @@ pub(crate) fn letters() -> Vec<Vec<u8>> {
             hash,
         },
         Body::File(vec![9; 20]),
+        Body::Beside(Beside {
+            hot: Hot {
+                units: [("app.service".to_owned(), ["/usr/bin/app".to_owned()].into())].into(),
+                files: [("/usr/bin/app".to_owned(), HotFile { size: 9, pieces: 1 })].into(),
+            },
+            ..Beside::default()
+        }),
     ];
     let letters = bodies.map(|body| Letter {
         group: "web".parse().expect("a name"),

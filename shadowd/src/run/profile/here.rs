@@ -36,12 +36,13 @@ impl Keeper {
                 self.tell_all(&Body::Content(here.content.clone()));
                 self.content = here.content;
             }
+            self.tell_beside(observation, now);
             return;
         }
         let Some((_, version)) = self.current.clone() else {
             return;
         };
-        let readiness = self.compared(&version, observation).await;
+        let readiness = self.compared(&version, observation, now).await;
         self.judged(readiness, now);
     }
 
@@ -50,6 +51,7 @@ impl Keeper {
         &mut self,
         version: &Version,
         observation: &Observation,
+        now: BootTime,
     ) -> Readiness {
         let content = &version.profile.content;
         let units = content.units.values();
@@ -57,7 +59,10 @@ impl Keeper {
             .flat_map(|unit| unit.dependencies.iter().cloned())
             .collect();
         let asked = Asked::of(content);
-        let here = self.looker.look(&asked, &dependencies, observation).await;
+        let mut here = self.looker.look(&asked, &dependencies, observation).await;
+        self.beside.look(now);
+        here.resident.clone_from(&self.beside.resident);
+        here.passages = self.passages(&asked.ports, now);
         let modes = self
             .group
             .units
@@ -68,6 +73,7 @@ impl Keeper {
             profile: &version.profile,
             modes: &modes.collect(),
             owner: false,
+            beside: &self.beside.told,
         };
         compare(&wanted, &here)
     }
@@ -166,6 +172,7 @@ impl Keeper {
                         .note(EventKind::Provisioned, group, now, detail);
                 }
                 self.look_at = now;
+                self.beside.on_read();
             }
         }
     }
@@ -197,6 +204,7 @@ fn lacks(readiness: &Readiness) -> BTreeMap<(String, String), String> {
                 ItemKind::Disk
                 | ItemKind::Memory
                 | ItemKind::Cpu
+                | ItemKind::Cache
                 | ItemKind::Certificate
                 | ItemKind::Clock => String::new(),
                 ItemKind::Unit
@@ -206,6 +214,7 @@ fn lacks(readiness: &Readiness) -> BTreeMap<(String, String), String> {
                 | ItemKind::Limit
                 | ItemKind::Port
                 | ItemKind::Parameter
+                | ItemKind::Firewall
                 | ItemKind::Dependency => item.cause.clone(),
             };
             let what = format!("{} {}", item.kind, item.subject);

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::View;
 use super::answers::accuracy;
+use super::beside::Besides;
 use super::letter::Body;
 use super::look::Looker;
 use super::programs::programs;
@@ -113,6 +114,7 @@ pub(super) struct Keeper {
     pub(super) golden: Option<(VersionId, Arc<Version>)>,
     /// The restore that runs, or the last one.
     pub(super) restore: Option<Restore>,
+    pub(super) beside: Besides,
     /// Who owns the group, as far as is known.
     pub(super) owner: Option<Name>,
     /// The version in use.
@@ -153,6 +155,7 @@ impl Keeper {
             members,
             key,
             open: None,
+            beside: Besides::default(),
             look_at: now,
             look_blind_at: now.after(LOOK_BLIND),
             content: Content::default(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Content, Digest, Name, Signed, ValueHash, VersionId};
+use crate::facts::{Beside, Content, Digest, Name, Signed, ValueHash, VersionId};
 use crate::link::post::LETTER_BYTES_MAX;
 
 /// Packed a little: letters are many and short.
@@ -46,6 +46,8 @@ pub(super) enum Body {
     },
     /// A content that was asked for.
     File(Vec<u8>),
+    /// What is so on the owner now.
+    Beside(Beside),
 }
 
 /// Why bytes are no letter.

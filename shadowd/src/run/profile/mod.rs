@@ -5,6 +5,7 @@ mod answers;
 mod archive;
 #[cfg(test)]
 mod bench;
+mod beside;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

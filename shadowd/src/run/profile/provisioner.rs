@@ -16,8 +16,9 @@ use crate::act::hooks::{End, Hooks, Run};
 use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, content_file, journal};
 use crate::config::pattern::Glob;
 use crate::config::settings::{CommandSettings, ProfileSettings};
+use crate::decide::profile::hot::Pace;
 use crate::decide::profile::provision::{BATCH_BYTES, contents, plan};
-use crate::facts::{Act, BootTime, Name, Readiness, ValueHash};
+use crate::facts::{Act, ActKind, BootTime, Name, Readiness, ValueHash};
 use crate::run::drill::program;
 
 /// A batch is ended after so long: packages have to be fetched and configured.
@@ -37,6 +38,8 @@ const ORDERED_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::f
 const HELD: &str = "held";
 /// Batches whose journals are kept.
 const KEPT: usize = 64;
+/// Of these, such that only read files.
+const KEPT_PASSING: usize = 4;
 
 /// What a turn came to.
 #[derive(Debug)]
@@ -63,6 +66,10 @@ pub(super) struct Provisioner {
     ordered: bool,
     /// Contents that the last batch did without: nobody sent them.
     lost: BTreeSet<ValueHash>,
+    /// When files are read into memory again.
+    pace: Pace,
+    /// The last batch: one that has to be done again has changed nothing.
+    last: Vec<Act>,
 }
 
 /// A batch that systemd carries out, or takes back.
@@ -78,6 +85,8 @@ struct Running {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Do,
+    /// The same as before, which came to nothing.
+    DoAgain,
     Undo,
 }
 
@@ -115,6 +124,8 @@ impl Provisioner {
             retry: RETRY.0,
             ordered: false,
             lost: BTreeSet::new(),
+            pace: Pace::default(),
+            last: Vec::new(),
         }
     }
 
@@ -123,6 +134,7 @@ impl Provisioner {
     pub fn by_order(&mut self, ordered: bool, now: BootTime) {
         self.ordered = ordered;
         self.gathering = None;
+        self.last.clear();
         self.lost.clear();
         self.next_at = now;
         self.retry = self.retries().0;
@@ -184,14 +196,21 @@ impl Provisioner {
                 false => Step::Wait,
             };
         }
-        if let Some(gathering) = self.gathering.take() {
-            return self.gather(gathering, now);
-        }
-        let free = now >= self.next_at && (self.ordered || !self.is_held());
-        let Some(readiness) = readiness.filter(|_| free) else {
+        let gathering = self.gathering.take();
+        // A host that was promoted meanwhile is left as it is.
+        let Some(readiness) = readiness else {
             return Step::Wait;
         };
-        let acts = plan(readiness, rules, is_member);
+        if let Some(gathering) = gathering {
+            return self.gather(gathering, now);
+        }
+        if now < self.next_at || (self.is_held() && !self.ordered) {
+            return Step::Wait;
+        }
+        let mut acts = plan(readiness, rules, is_member);
+        if !self.pace.is_due(now) {
+            acts.retain(|act| act.kind() != ActKind::Cache);
+        }
         if acts.is_empty() {
             return Step::Wait;
         }
@@ -255,7 +274,12 @@ impl Provisioner {
                 return Step::Wait;
             }
         };
-        self.start(dir, Work::Do);
+        if acts.iter().any(|act| act.kind() == ActKind::Cache) {
+            self.pace.read(now);
+        }
+        let again = acts == self.last;
+        self.last = acts;
+        self.start(dir, if again { Work::DoAgain } else { Work::Do });
         Step::Wait
     }
 
@@ -335,6 +359,18 @@ impl Provisioner {
         self.retry = (self.retry * 2).min(self.retries().1);
     }
 
+    /// Whether there is nothing in a batch to take back: files are read again and again, and must not
+    /// take the room of what can be undone.
+    fn is_passing(&self, number: u64) -> bool {
+        let entries = journal(&self.folder.join(number.to_string())).unwrap_or_default();
+        let begun = entries.iter().filter_map(|entry| match entry {
+            Entry::Begin { act, .. } => Some(act.kind()),
+            Entry::End { .. } | Entry::Undone { .. } => None,
+        });
+        let kinds: Vec<ActKind> = begun.collect();
+        !kinds.is_empty() && kinds.iter().all(|kind| *kind == ActKind::Cache)
+    }
+
     /// Plan and contents of a batch, in a folder of its own.
     fn write(
         &self,
@@ -343,7 +379,16 @@ impl Provisioner {
         found: &BTreeMap<ValueHash, Vec<u8>>,
     ) -> io::Result<PathBuf> {
         let numbers = numbers(&self.folder)?;
-        for old in numbers.iter().rev().skip(KEPT - 1) {
+        let passing = numbers
+            .iter()
+            .rev()
+            .filter(|number| self.is_passing(**number));
+        let passing: BTreeSet<u64> = passing.skip(KEPT_PASSING - 1).copied().collect();
+        let rest = numbers
+            .iter()
+            .rev()
+            .filter(|number| !passing.contains(number));
+        for old in rest.skip(KEPT - 1).chain(&passing) {
             fs::remove_dir_all(self.folder.join(old.to_string()))?;
         }
         let next = numbers.last().map_or(1, |last| last + 1);
@@ -402,7 +447,7 @@ impl Provisioner {
                 dir.display()
             )),
         }
-        if failed && what == Work::Do {
+        if failed && what == Work::Do || what == Work::DoAgain {
             self.fall_back(now);
         } else {
             self.retry = self.retries().0;
@@ -467,7 +512,7 @@ fn told(entries: &[Entry], known: usize) -> Vec<String> {
 async fn run(hooks: &Hooks, group: &Name, dir: &Path, what: Work) -> Result<End, String> {
     let dir = dir.to_str().ok_or("the state directory is not UTF-8")?;
     let option = match what {
-        Work::Do => "--provision",
+        Work::Do | Work::DoAgain => "--provision",
         Work::Undo => "--provision-undo",
     };
     let command = CommandSettings {
@@ -488,3 +533,7 @@ async fn run(hooks: &Hooks, group: &Name, dir: &Path, what: Work) -> Result<End,
         .await
         .map_err(|error| crate::act::provision::explain(&error))
 }
+
+#[cfg(test)]
+#[path = "provisioner_tests.rs"]
+mod tests;

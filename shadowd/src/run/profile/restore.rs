@@ -151,7 +151,7 @@ impl Keeper {
             self.end_restore(&mut restore, End::Owner, now);
         } else if now >= restore.look_at && !self.provisioner.is_at_work() {
             let version = Arc::clone(&restore.version);
-            let readiness = self.compared(&version, observation).await;
+            let readiness = self.compared(&version, observation, now).await;
             restore.look_at = now.after(LOOK_EVERY);
             restore.report.ready = readiness.count(Verdict::Ready);
             restore.report.items = readiness.items.len();

@@ -25,8 +25,9 @@ impl Keeper {
             }
             Body::Content(content) if from_owner => self.learner.on_inventory(&content),
             Body::Key(key) if from_owner => self.adopt(key),
+            Body::Beside(beside) if from_owner => self.beside.on_told(beside),
             // The group moved meanwhile: what an earlier owner says is too late.
-            Body::Digest(_) | Body::Content(_) | Body::Key(_) => {}
+            Body::Digest(_) | Body::Content(_) | Body::Key(_) | Body::Beside(_) => {}
             Body::Head { number, id } => self.replica.on_head(from, Place { number, id }, now),
             Body::Ask(id) => self.replica.on_ask(from, id),
             Body::Version(signed) => {

@@ -64,8 +64,38 @@ pub struct Args {
     no_build: bool,
 }
 
+impl Args {
+    /// Whether nothing is said but how long it may take; other benches take that as well.
+    pub fn is_short(&self) -> bool {
+        let short = Self {
+            runs: self.runs,
+            quick: self.quick,
+            no_build: self.no_build,
+            ..Self::default()
+        };
+        *self == short
+    }
+
+    /// One of two, the second when it is to be quick.
+    pub fn pick(&self, usual: u32, quick: u32) -> u32 {
+        if self.quick { quick } else { usual }
+    }
+
+    /// How often something is measured.
+    pub fn runs(&self, usual: u32, quick: u32) -> u32 {
+        self.runs.unwrap_or_else(|| self.pick(usual, quick))
+    }
+
+    /// Whether the binaries that are there are taken.
+    pub fn is_built(&self) -> bool {
+        self.no_build
+    }
+}
+
 /// What `--help` adds.
 pub const HELP: &str = "\
+`promotion` takes --runs, --quick and --no-build, `profile` --quick, all others --json alone.
+
 A bench needs root. `failover` boots two hosts, a witness and a client in namespaces of their own and takes
 about two hours with its defaults; the longest parts are starvation and loss (an hour), and what was
 measured is printed also when it is interrupted.
