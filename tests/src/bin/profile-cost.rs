@@ -38,10 +38,7 @@ fn main() -> Result<()> {
 
 fn measure(units: usize) -> Result<Value> {
     let before = resident()?;
-    let mut learner = Learner::new(Rules {
-        settle: 600,
-        forget: 8 * 24 * 3_600,
-    });
+    let mut learner = fresh();
     let here = content(units);
     let mut second = 1_700_000_000;
     for number in 0..DIGESTS {
@@ -107,6 +104,14 @@ fn measure(units: usize) -> Result<Value> {
         "learned_bytes": learned_bytes(&learner),
         "refused": learner.refused(),
     }))
+}
+
+/// A learner by the usual rules.
+fn fresh() -> Learner {
+    Learner::new(Rules {
+        settle: 600,
+        forget: 8 * 24 * 3_600,
+    })
 }
 
 /// What the store keeps of a learner.

@@ -18,6 +18,7 @@ const UNSAFE_PLACES: &[&str] = &[
     "shadowd/src/observe/sys/mod.rs",
     "shadowd/src/observe/sys/maps.rs",
     "shadowd/src/observe/sys/programs.rs",
+    "shadowd/src/observe/sys/resident.rs",
     "shadowd/src/act/sys.rs",
     "tests/src/load/sys.rs",
 ];
