@@ -5,6 +5,12 @@ use super::NGINX;
 /// What the small service connects to.
 const UPSTREAM: &str = "tcp upstream.lab.test:9000";
 
+/// A packet filter that drops what is not let in.
+const SHUT: &str = "nft add table inet shut; nft add chain inet shut input \
+    '{ type filter hook input priority 10; policy accept; }'; \
+    nft add rule inet shut input iifname lo accept; \
+    nft add rule inet shut input tcp dport '{ 80, 443 }' drop";
+
 /// A break of the shadow: what is done, what undoes it, what is told.
 pub struct Break {
     pub what: &'static str,
@@ -123,6 +129,14 @@ pub const BREAKS: &[Break] = &[
         "cp /run/kept /var/lib/dpkg/status",
         ("package", "nginx"),
         "1.0-1 here",
+    ),
+    // After some others: which ports are open on the active is told each half minute.
+    broken(
+        "a closed port",
+        SHUT,
+        "nft delete table inet shut",
+        ("firewall", "nginx.service: tcp 80"),
+        "chain input of table inet shut drops it",
     ),
     broken(
         "another group",
