@@ -3,6 +3,7 @@
 //! A proof counts what it saw, fails on missing data, and has a way of running in which it must
 //! find what it looks for.
 
+mod crew;
 pub mod ready;
 pub mod wire;
 

@@ -4,14 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::files::{APP_PORT, PAGE_PORT};
 use crate::lab::VIP_V4;
-use crate::prove::wire::place;
+use crate::prove::crew::Crew;
 
 /// A burst comes this often, and lasts so long.
 const BURST_EVERY: Duration = Duration::from_secs(60);
@@ -53,10 +52,9 @@ pub struct Tally {
 
 /// Asks until it is ended or dropped.
 pub struct Load {
-    stop: Arc<AtomicBool>,
     /// What was answered so far.
     pub tally: Arc<Tally>,
-    threads: Vec<JoinHandle<Result<()>>>,
+    crew: Crew,
 }
 
 impl Load {
@@ -65,20 +63,15 @@ impl Load {
     /// # Errors
     /// The namespace is not there.
     pub fn start(client: &str) -> Result<Self> {
-        let (stop, tally) = (Arc::<AtomicBool>::default(), Arc::<Tally>::default());
-        let mut threads = Vec::new();
+        let (mut crew, tally) = (Crew::default(), Arc::<Tally>::default());
         for pace in PACES {
-            let (stop, tally) = (Arc::clone(&stop), Arc::clone(&tally));
-            threads.push(place::inside(client, move || {
-                ask(&pace, &stop, &tally);
+            let counted = Arc::clone(&tally);
+            crew.start(client, move |stop| {
+                ask(&pace, stop, &counted);
                 Ok(())
-            })?);
+            })?;
         }
-        Ok(Self {
-            stop,
-            tally,
-            threads,
-        })
+        Ok(Self { tally, crew })
     }
 
     /// Ends it.
@@ -86,20 +79,7 @@ impl Load {
     /// # Errors
     /// A client ended before.
     pub fn finish(mut self) -> Result<()> {
-        self.stop.store(true, Ordering::SeqCst);
-        for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(ended) => ended?,
-                Err(_) => bail!("a client panicked"),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.crew.finish()
     }
 }
 

@@ -11,7 +11,8 @@ mod load;
 mod watch;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -30,6 +31,8 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const TELL_EVERY: Duration = Duration::from_secs(60);
 /// A bare host is ready after so long, or never.
 const READY_WITHIN: Duration = Duration::from_secs(420);
+/// What is not known yet is stirred this often: a unit needs time to read its files.
+pub const STIR_EVERY: Duration = Duration::from_secs(5);
 /// Events that a healthy state never makes.
 const ALARMING: [&str; 2] = ["not_ready", "provisioned"];
 
@@ -146,11 +149,14 @@ pub fn wait_ready(
     (active, shadow): (&str, &str),
 ) -> Result<Duration> {
     let begin = Instant::now();
-    let mut lacks = Vec::new();
+    let (mut lacks, mut stirred) = (Vec::new(), None::<Instant>);
     let waited = lab.wait(READY_WITHIN, "the bare host to be ready", || {
         let unknown = scene.unknown(shadow)?;
         if !unknown.is_empty() {
-            scene.stir(active)?;
+            if stirred.is_none_or(|at| at.elapsed() >= STIR_EVERY) {
+                scene.stir(active)?;
+                stirred = Some(Instant::now());
+            }
             lacks = unknown;
             return Ok(false);
         }
@@ -169,12 +175,13 @@ pub fn wait_ready(
 /// Asks the shadow, whoever that is, while things happen to both.
 fn watch(lab: &Lab, scene: &Scene<'_>, length: Duration) -> Result<Report> {
     let begin = Instant::now();
-    let (over, last) = (AtomicBool::new(false), Mutex::new("nothing".to_owned()));
+    let ((running, over), last) = (channel(), Mutex::new("nothing".to_owned()));
     let mut events = Events::begin(lab)?;
     let mut watch = Watch::default();
     let mut told = begin;
     let (done, stopped) = std::thread::scope(|scope| {
-        let acting = scope.spawn(|| happen(lab, scene, &over, &last));
+        let last = &last;
+        let acting = scope.spawn(move || happen(lab, scene, &over, last));
         while begin.elapsed() < length && !acting.is_finished() && !interrupt::requested() {
             let after = last.lock().map(|last| last.clone()).unwrap_or_default();
             ask(lab, begin.elapsed(), &mut watch, &after);
@@ -187,7 +194,7 @@ fn watch(lab: &Lab, scene: &Scene<'_>, length: Duration) -> Result<Report> {
             }
             std::thread::sleep(ASK_EVERY);
         }
-        over.store(true, Ordering::SeqCst);
+        drop(running);
         acting.join().unwrap_or_else(|_| {
             let panicked = "what happens to the hosts panicked".to_owned();
             (Vec::new(), Some(panicked))
@@ -203,21 +210,18 @@ fn watch(lab: &Lab, scene: &Scene<'_>, length: Duration) -> Result<Report> {
     })
 }
 
-/// What happens to the hosts, one thing after the other; why it ended early, if it did.
+/// What happens to the hosts, one thing after the other, until nobody holds the other end of `over`; why
+/// it ended early, if it did.
 fn happen(
     lab: &Lab,
     scene: &Scene<'_>,
-    over: &AtomicBool,
+    over: &Receiver<()>,
     last: &Mutex<String>,
 ) -> (Vec<(Act, u64)>, Option<String>) {
     let mut done: Vec<(Act, u64)> = Vec::new();
     for act in ROUND.into_iter().cycle() {
-        let begin = Instant::now();
-        while begin.elapsed() < activity::EVERY {
-            if over.load(Ordering::SeqCst) {
-                return (done, None);
-            }
-            std::thread::sleep(Duration::from_millis(100));
+        if over.recv_timeout(activity::EVERY) != Err(RecvTimeoutError::Timeout) {
+            return (done, None);
         }
         if let Ok(mut last) = last.lock() {
             *last = act.to_string();

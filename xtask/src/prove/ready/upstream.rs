@@ -4,15 +4,16 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::net::{TcpListener, UdpSocket};
-use std::sync::Arc;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::CLIENT_V4;
-use crate::prove::wire::place;
+use crate::prove::crew::Crew;
 
 /// The name of the service.
 pub const NAME: &str = "upstream.lab.test";
@@ -30,10 +31,7 @@ const TYPE_AND_CLASS: usize = 4;
 const TYPE_A: [u8; 2] = [0, 1];
 
 /// Runs until it is dropped.
-pub struct Upstream {
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Result<()>>>,
-}
+pub struct Upstream(Crew);
 
 impl Upstream {
     /// Begins in this network namespace.
@@ -41,23 +39,17 @@ impl Upstream {
     /// # Errors
     /// The namespace is not there. A port that is taken is told at the end.
     pub fn start(namespace: &str) -> Result<Self> {
-        let stop = Arc::<AtomicBool>::default();
-        let (word, names) = (Arc::clone(&stop), Arc::clone(&stop));
-        let threads = vec![
-            place::inside(namespace, move || say(&word))?,
-            place::inside(namespace, move || name(&names))?,
-        ];
-        Ok(Self { stop, threads })
+        let mut crew = Crew::default();
+        crew.start(namespace, say)?;
+        crew.start(namespace, name)?;
+        Ok(Self(crew))
     }
 }
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        for thread in self.threads.drain(..) {
-            if let Ok(Err(error)) = thread.join() {
-                eprintln!("the upstream service ended: {error:#}");
-            }
+        if let Err(error) = self.0.finish() {
+            eprintln!("the upstream service ended: {error:#}");
         }
     }
 }
@@ -69,7 +61,14 @@ fn say(stop: &AtomicBool) -> Result<()> {
         match listener.accept() {
             // Whoever only tries whether it can connect reads nothing.
             Ok((mut stream, _)) => drop(stream.write_all(format!("{WORD}\n").as_bytes())),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(TURN / 20),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut waiting = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+                let turn = PollTimeout::try_from(TURN).unwrap_or(PollTimeout::ZERO);
+                match poll(&mut waiting, turn) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno).context("cannot wait for clients"),
+                }
+            }
             Err(error) => return Err(error).context("cannot accept"),
         }
     }

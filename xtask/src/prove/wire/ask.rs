@@ -8,16 +8,16 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use nix::errno::Errno;
 use socket2::Socket;
 
 use super::frames::{self, Ends, Mac};
 use super::place;
 use crate::lab::{CLIENT_V4, CLIENT_V6, VIP_V4, VIP_V6};
+use crate::prove::crew::Crew;
 
 /// Everybody is asked this often.
 const PERIOD: Duration = Duration::from_millis(2);
@@ -44,10 +44,9 @@ pub struct Tally {
 
 /// Asks until it is ended or dropped.
 pub struct Asker {
-    stop: Arc<AtomicBool>,
     /// What was asked so far.
     pub tally: Arc<Tally>,
-    threads: Vec<JoinHandle<Result<()>>>,
+    crew: Crew,
 }
 
 impl Asker {
@@ -56,23 +55,17 @@ impl Asker {
     /// # Errors
     /// The namespace is not there.
     pub fn start(client: &str, members: Vec<Mac>) -> Result<Self> {
-        let (stop, tally) = (Arc::<AtomicBool>::default(), Arc::<Tally>::default());
-        let (ended, counted) = (Arc::clone(&stop), Arc::clone(&tally));
-        let mut threads = vec![place::inside(client, move || {
-            Raw::open(members)?.run(&ended, &counted)
-        })?];
+        let (mut crew, tally) = (Crew::default(), Arc::<Tally>::default());
+        let counted = Arc::clone(&tally);
+        crew.start(client, move |stop| Raw::open(members)?.run(stop, &counted))?;
         for vip in [IpAddr::from(VIP_V4), IpAddr::from(VIP_V6)] {
-            let (ended, counted) = (Arc::clone(&stop), Arc::clone(&tally));
-            threads.push(place::inside(client, move || {
-                pages(vip, &ended, &counted);
+            let counted = Arc::clone(&tally);
+            crew.start(client, move |stop| {
+                pages(vip, stop, &counted);
                 Ok(())
-            })?);
+            })?;
         }
-        Ok(Self {
-            stop,
-            tally,
-            threads,
-        })
+        Ok(Self { tally, crew })
     }
 
     /// Ends it.
@@ -80,20 +73,7 @@ impl Asker {
     /// # Errors
     /// It ended before, with an error: then nobody asked.
     pub fn finish(mut self) -> Result<()> {
-        self.stop.store(true, Ordering::SeqCst);
-        for thread in self.threads.drain(..) {
-            match thread.join() {
-                Ok(ended) => ended?,
-                Err(_) => bail!("the client panicked"),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Asker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.crew.finish()
     }
 }
 
