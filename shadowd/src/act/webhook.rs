@@ -4,9 +4,6 @@
 //! are not followed: a message goes where the configuration says. Addresses and headers may hold
 //! secrets and appear in no error. This module decides neither what is sent nor when.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,10 +19,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::config::secret::{self, SecretError};
 use crate::config::settings::WebhookSettings;
-
-/// A longer header file (bytes) is not one.
-const MAX_HEADER_BYTES: u64 = 8192;
 
 /// Why a message did not arrive.
 #[derive(Debug, Error)]
@@ -39,28 +34,9 @@ pub enum WebhookError {
     /// The server refused, or answered with something else than success.
     #[error("the server answered {0}")]
     Answer(StatusCode),
-    /// The header file cannot be read.
-    #[error("cannot read {}", .path.display())]
-    HeaderFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The header file can be read or written by others, or belongs to somebody else.
-    #[error(
-        "{} has mode {mode:o} and belongs to user {owner}: it holds a secret, so make it root's and \
-         `chmod 600` it", .path.display()
-    )]
-    OpenHeaderFile {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-        /// Its owner.
-        owner: u32,
-    },
+    /// The header file is not read.
+    #[error(transparent)]
+    HeaderFile(#[from] SecretError),
     /// The header file holds something else than one header line.
     #[error("{} does not hold one line `Name: value`", .path.display())]
     NotAHeader {
@@ -83,8 +59,7 @@ impl WebhookError {
             }
             Self::Unreached(_)
             | Self::Late
-            | Self::HeaderFile { .. }
-            | Self::OpenHeaderFile { .. }
+            | Self::HeaderFile(_)
             | Self::NotAHeader { .. }
             | Self::NoRoots => true,
         }
@@ -177,25 +152,8 @@ fn client() -> Result<Arc<rustls::ClientConfig>, WebhookError> {
     Ok(Arc::new(config))
 }
 
-/// Read anew each time, so that a token can be changed without a restart.
 fn secret_header(path: &Path) -> Result<Header, WebhookError> {
-    let unreadable = |source| WebhookError::HeaderFile {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
-    let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
-    let own = nix::unistd::geteuid().as_raw();
-    if mode & 0o077 != 0 || (owner != 0 && owner != own) {
-        let path = path.to_owned();
-        return Err(WebhookError::OpenHeaderFile { path, mode, owner });
-    }
-    let mut text = String::new();
-    file.take(MAX_HEADER_BYTES)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
-    header(&text).ok_or_else(|| WebhookError::NotAHeader {
+    header(&secret::read(path)?).ok_or_else(|| WebhookError::NotAHeader {
         path: path.to_owned(),
     })
 }
@@ -286,14 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_others_may_read_is_not_used() {
+    fn a_header_is_read_from_a_file_and_shown_by_nothing() {
         let path = std::env::temp_dir().join(format!("shadowd-header-{}", std::process::id()));
         std::fs::write(&path, "Authorization: Bearer sesame\n").unwrap();
-        let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-        mode(0o640);
-        let open = secret_header(&path).unwrap_err().to_string();
-        assert!(open.contains("640") && open.contains("chmod 600"), "{open}");
-        mode(0o600);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        let open = secret_header(&path).unwrap_err();
+        assert!(matches!(open, WebhookError::HeaderFile(_)), "{open}");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         let (name, value) = secret_header(&path).unwrap();
         assert_eq!(
             (name.as_str(), value.to_str().unwrap()),

@@ -15,6 +15,7 @@ mod policy;
 mod profile;
 mod redundancy;
 mod repository;
+pub mod secret;
 pub mod settings;
 pub mod several;
 mod validate;

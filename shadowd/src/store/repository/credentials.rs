@@ -4,42 +4,20 @@
 //! no log, no error and no other place. Nobody else is asked for keys: no metadata service, no
 //! profile of the AWS tools.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 
-/// A longer file (bytes) is not one.
-const MAX_BYTES: u64 = 8_192;
+use crate::config::secret::{self, SecretError};
 
 /// Why there are no keys.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The file cannot be read.
-    #[error("cannot read the credentials {}: {why}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// The file can be read or written by others, or belongs to somebody else.
-    #[error(
-        "{} has mode {mode:o} and belongs to user {owner}: it holds a secret, so make it root's and \
-         `chmod 600` it", .path.display()
-    )]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-        /// Its owner.
-        owner: u32,
-    },
+    /// The file is not read.
+    #[error(transparent)]
+    File(#[from] SecretError),
     /// The file holds something else.
     #[error(
         "{} does not hold the lines `access_key_id = ...` and `secret_access_key = ...`",
@@ -107,22 +85,7 @@ impl CredentialProvider for Credentials {
 }
 
 fn from_file(path: &Path) -> Result<AwsCredential, CredentialsError> {
-    let unreadable = |error: io::Error| CredentialsError::Unreadable {
-        path: path.to_owned(),
-        why: error.to_string(),
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let meta = file.metadata().map_err(unreadable)?;
-    let (mode, owner) = (meta.mode() & 0o7777, meta.uid());
-    let own = nix::unistd::geteuid().as_raw();
-    if mode & 0o077 != 0 || (owner != 0 && owner != own) {
-        let path = path.to_owned();
-        return Err(CredentialsError::Open { path, mode, owner });
-    }
-    let mut text = String::new();
-    file.take(MAX_BYTES)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    let text = secret::read(path)?;
     parse(&text).ok_or_else(|| CredentialsError::Unfit {
         path: path.to_owned(),
     })
@@ -169,22 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_not_used() {
+    fn a_file_without_keys_is_told_without_what_it_says() {
         let name = format!("shadowd-s3-credentials-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
-        let lines = "access_key_id = AKIA\nsecret_access_key = sesame\n";
-        std::fs::write(&path, lines).unwrap();
-        let mode = |mode| std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
-        mode(0o644);
-        let open = from_file(&path).unwrap_err().to_string();
-        assert!(open.contains("644") && open.contains("chmod 600"), "{open}");
-        mode(0o600);
+        std::fs::write(&path, "access_key_id = AKIA\nsecret_access_key = sesame\n").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         assert_eq!(from_file(&path).unwrap().key_id, "AKIA");
         std::fs::write(&path, "sesame").unwrap();
         let unfit = from_file(&path).unwrap_err().to_string();
         assert!(unfit.contains("access_key_id") && !unfit.contains("sesame"));
         std::fs::remove_file(&path).unwrap();
         let gone = from_file(&path).unwrap_err();
-        assert!(matches!(gone, CredentialsError::Unreadable { .. }));
+        assert!(matches!(gone, CredentialsError::File(_)), "{gone}");
     }
 }
