@@ -21,6 +21,8 @@ pub enum Fault {
     Stall(usize),
     /// All but the failover thread waits long for its turns.
     Starve(usize),
+    /// The member finds out that it lacks something of the group's profile: it goes last.
+    Unready(usize),
     /// The daemon is stopped cleanly and started again.
     Stop(usize),
     /// The daemon is restarted cleanly.
@@ -307,7 +309,7 @@ impl Plan {
     fn fault(members: usize, hosts: usize, rng: &mut ChaCha8Rng) -> Fault {
         let host = rng.random_range(0..hosts);
         let member = host % members;
-        match rng.random_range(0..22) {
+        match rng.random_range(0..23) {
             0 => Fault::Crash(host),
             1 => Fault::Kill(host),
             2 => Fault::Stall(host),
@@ -326,6 +328,7 @@ impl Plan {
             16 | 17 => Fault::Restart(host),
             18 => Fault::Lend,
             19 => Fault::Starve(member),
+            20 => Fault::Unready(member),
             _ => Fault::Handover,
         }
     }

@@ -20,6 +20,7 @@ impl World {
             Fault::Kill(host) => self.hosts[host].end_daemon(self.now),
             Fault::Stall(host) => self.hosts[host].stalled = true,
             Fault::Starve(host) => self.input(host, Input::Starved(true)),
+            Fault::Unready(host) => self.input(host, Input::Readiness(false)),
             Fault::Stop(host) => self.stop(host),
             Fault::Reconfigure(host) => {
                 self.hosts[host].configure(&self.plan, true);
@@ -122,6 +123,7 @@ impl World {
                 self.turn(host);
             }
             Fault::Starve(host) => self.input(host, Input::Starved(false)),
+            Fault::Unready(host) => self.input(host, Input::Readiness(true)),
             Fault::Unit(host) => self.warm(host, true),
             Fault::Link(host) => self.link(host, true),
             Fault::Isolate(_)
