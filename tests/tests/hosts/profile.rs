@@ -5,14 +5,15 @@ mod workshop;
 
 use std::time::Instant;
 
+use xtask::prove::ready::STIR_EVERY;
+
+use self::breaks::SHUT;
 use super::configured::Configured;
 use super::*;
 
 /// What is needed is learned within this: three digests of 10 s, a version, and one more for what was
 /// read late, on a busy machine.
 const LEARNED: Duration = Duration::from_secs(150);
-/// A stirred unit needs this to read its files, and capture to tell of it.
-const STIR_EVERY: Duration = Duration::from_secs(15);
 const LEARN: &str = "[group.profile]\nsettle = \"4s\"\n";
 pub(super) const NGINX: &str = "/etc/nginx/nginx.conf";
 /// A drop-in with an environment, and the file that it names.
@@ -327,7 +328,46 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
     )?;
     pair.lab
         .wait(LONG, "the shadow to be mended again", mended)?;
+    learned.hears_later()?;
     opened_and_closed_again(pair)
+}
+
+/// The active's nginx is told something more.
+const TELL: &str = "sed -i 's/add_header X-Host/add_header X-Told later; &/' /etc/nginx/nginx.conf; \
+    systemctl reload nginx.service";
+
+impl Learned {
+    /// What the active's unit is told later, the one that runs on the shadow knows as well.
+    fn hears_later(&self) -> Result<()> {
+        let (lab, active) = (&self.pair().lab, &self.pair().active);
+        let before = lab.run(active, &["cat", NGINX])?;
+        let known = self.is_known_later();
+        for host in self.members() {
+            lab.write_file(&host, NGINX, &before)?;
+            lab.run(&host, &["systemctl", "reload", WARM])?;
+        }
+        known
+    }
+
+    fn is_known_later(&self) -> Result<()> {
+        let (lab, shadow) = (&self.pair().lab, &self.pair().shadow);
+        let began = lab.run(shadow, &["systemctl", "show", "-P", "MainPID", WARM])?;
+        lab.run(&self.pair().active, &["sh", "-c", TELL])?;
+        lab.wait(LEARNED, "the shadow's unit to know it", || {
+            let said = lab.exec(shadow, &["curl", "-sI", "http://127.0.0.1/stats"])?;
+            let knows = String::from_utf8_lossy(&said.stdout).contains("X-Told: later");
+            Ok(knows && self.lacks()?.is_empty())
+        })?;
+        let acts = lab.ask(shadow, &["profile", "provision", "list"])?;
+        let act = "systemctl reload-or-restart nginx.service";
+        ensure!(
+            acts.to_string().contains(act),
+            "{act} is not on record: {acts}"
+        );
+        let runs = lab.run(shadow, &["systemctl", "show", "-P", "MainPID", WARM])?;
+        ensure!(runs == began, "it was not reloaded but started anew");
+        Ok(())
+    }
 }
 
 /// A port that the packet filter drops is opened by one rule, which goes again when it is undone.

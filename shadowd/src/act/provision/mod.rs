@@ -193,6 +193,8 @@ fn perform(act: &Act, dir: &Path) -> Result<(), ActError> {
         Act::Enable { unit } => tools::systemctl(&["enable", unit]),
         Act::Disable { unit } => tools::systemctl(&["disable", unit]),
         Act::Start { unit } => tools::systemctl(&["start", unit]),
+        Act::Reload { unit } => tools::systemctl(&["reload-or-restart", unit]),
+        Act::Restart { unit } => tools::systemctl(&["restart", unit]),
         Act::Open {
             protocol,
             port,

@@ -139,7 +139,8 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
             chain: chain.clone(),
             comment: filter::comment(*protocol, *port),
         }),
-        Act::Warm { .. } => Some(Undo::Nothing),
+        // What a unit reads is brought back by other acts.
+        Act::Reload { .. } | Act::Restart { .. } | Act::Warm { .. } => Some(Undo::Nothing),
     })
 }
 

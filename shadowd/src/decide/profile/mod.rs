@@ -6,7 +6,7 @@
 //! is written, and what of foreign bytes is believed. [`lineage`] is how versions follow
 //! each other, [`archive`] says which contents are kept to go
 //! back to a version, [`restore`] when a host is back, [`hot`] which files should be in
-//! memory, and [`roots`] which paths are none of a group's.
+//! memory, [`loaded`] which contents units run with, and [`roots`] which paths are none of a group's.
 
 pub mod accuracy;
 pub mod archive;
@@ -20,6 +20,7 @@ pub(crate) mod fuzz;
 pub mod hot;
 pub mod learn;
 pub mod lineage;
+pub mod loaded;
 pub mod provision;
 pub mod ready;
 pub mod replica;

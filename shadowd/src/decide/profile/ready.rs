@@ -161,6 +161,8 @@ impl List<'_> {
         } else if warm && !active {
             let remedy = Remedy::Either(Act::Start { unit: name.into() });
             self.not_ready(ItemKind::Unit, name, "it is warm and does not run", remedy);
+        } else if let Some((cause, act)) = self.outdated(name, unit, wanted).filter(|_| warm) {
+            self.not_ready(ItemKind::Unit, name, cause, Remedy::Either(act));
         } else {
             self.ready(ItemKind::Unit, name);
         }
@@ -171,6 +173,31 @@ impl List<'_> {
         self.limits(name, unit, here);
         self.ports(name, unit, active || wanted.owner);
         self.passages(name, unit, wanted);
+    }
+
+    /// Whether the unit runs with what a file said before it became what it is on the active, and what
+    /// helps. A file that is not as on the active is told by itself, and comes first.
+    fn outdated(
+        &self,
+        name: &str,
+        unit: &UnitProfile,
+        wanted: &Wanted<'_>,
+    ) -> Option<(String, Act)> {
+        let (here, there) = (&self.here.content.files, &wanted.profile.content.files);
+        let is_settled = |path: &&String| {
+            let (here, there) = (here.get(*path), there.get(*path));
+            here.is_some() && here.map(|fact| &fact.kind) == there.map(|fact| &fact.kind)
+        };
+        let outdated = self.here.outdated.get(name)?.iter().filter(is_settled);
+        let outdated: Vec<&String> = outdated.collect();
+        let mut defining = outdated
+            .iter()
+            .filter(|path| unit.defined_by.contains(**path));
+        let (path, act) = match defining.next() {
+            Some(path) => (path, Act::Restart { unit: name.into() }),
+            None => (outdated.first()?, Act::Reload { unit: name.into() }),
+        };
+        Some((format!("it runs with what {path} said before"), act))
     }
 
     /// Files that systemd reads for the unit here alone, such as a drop-in with another command.

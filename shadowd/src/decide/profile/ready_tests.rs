@@ -213,6 +213,44 @@ fn what_commands_wrote_for_a_unit_is_compared_by_its_effect_alone() {
 }
 
 #[test]
+fn a_warm_unit_that_knows_an_older_content_is_told_to_read_it_again() {
+    let mut profile = profile();
+    let defined_by = "/etc/systemd/system/app.service";
+    let unit = profile.content.units.get_mut(UNIT).unwrap();
+    unit.defined_by.insert(defined_by.into());
+    profile
+        .content
+        .files
+        .insert(defined_by.into(), regular(5, true));
+    let judged = |change: fn(&mut Inventory), mode: UnitMode| {
+        let mut here = like(&profile);
+        here.host.active.insert(UNIT.into());
+        let outdated = here.outdated.entry(UNIT.into()).or_default();
+        outdated.insert(CONF.into());
+        change(&mut here);
+        let items = compared(&profile, &here, mode).items.into_iter();
+        let mut units = items.filter(|item| item.kind == ItemKind::Unit && item.act.is_some());
+        units.next()
+    };
+    let (unit, warm) = (|| UNIT.to_owned(), UnitMode::Warm);
+    let told = judged(|_| (), warm).expect("it is told");
+    assert_eq!(told.cause, format!("it runs with what {CONF} said before"));
+    assert_eq!(told.act, Some(Act::Reload { unit: unit() }));
+    let defined = |here: &mut Inventory| {
+        let outdated = here.outdated.get_mut(UNIT).unwrap();
+        outdated.insert("/etc/systemd/system/app.service".into());
+    };
+    let told = judged(defined, warm).expect("it is told");
+    assert_eq!(told.act, Some(Act::Restart { unit: unit() }));
+    assert_eq!(judged(|_| (), UnitMode::Cold), None);
+    // First the file has to be the active's.
+    assert_eq!(
+        judged(|here| *file(here, CONF) = regular(9, true), warm),
+        None
+    );
+}
+
+#[test]
 fn each_break_is_found_alone_and_with_its_cause() {
     use ItemKind as K;
     let breaks: Vec<Break> = vec![

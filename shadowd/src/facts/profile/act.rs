@@ -78,6 +78,16 @@ pub enum Act {
         /// The unit.
         unit: String,
     },
+    /// Have a warm unit read its configuration again.
+    Reload {
+        /// The unit.
+        unit: String,
+    },
+    /// Start a warm unit anew: its environment or its definition is another.
+    Restart {
+        /// The unit.
+        unit: String,
+    },
     /// Let connections to a port in, until the rules are loaded again.
     Open {
         /// The unit that listens there.
@@ -127,7 +137,9 @@ impl Act {
             | Self::Unmask { .. }
             | Self::Enable { .. }
             | Self::Disable { .. }
-            | Self::Start { .. } => ActKind::Units,
+            | Self::Start { .. }
+            | Self::Reload { .. }
+            | Self::Restart { .. } => ActKind::Units,
             Self::Warm { .. } => ActKind::Cache,
             Self::Open { .. } => ActKind::Firewall,
         }
@@ -141,6 +153,8 @@ impl Act {
             | Self::Enable { unit }
             | Self::Disable { unit }
             | Self::Start { unit }
+            | Self::Reload { unit }
+            | Self::Restart { unit }
             | Self::Open { unit, .. }
             | Self::Warm { unit, .. } => Some(unit),
             Self::Install { .. }
@@ -176,7 +190,7 @@ impl Act {
             Self::Unmask { .. } => 6,
             Self::Limit { .. } => 7,
             Self::Enable { .. } | Self::Disable { .. } => 8,
-            Self::Start { .. } => 9,
+            Self::Start { .. } | Self::Reload { .. } | Self::Restart { .. } => 9,
             Self::Open { .. } => 10,
             Self::Warm { .. } => 11,
         }
@@ -230,6 +244,8 @@ impl fmt::Display for Act {
             Self::Enable { unit } => write!(f, "systemctl enable {}", word(unit)),
             Self::Disable { unit } => write!(f, "systemctl disable {}", word(unit)),
             Self::Start { unit } => write!(f, "systemctl start {}", word(unit)),
+            Self::Reload { unit } => write!(f, "systemctl reload-or-restart {}", word(unit)),
+            Self::Restart { unit } => write!(f, "systemctl restart {}", word(unit)),
             Self::Open {
                 protocol,
                 port,

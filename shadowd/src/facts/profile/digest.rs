@@ -58,6 +58,8 @@ pub struct Inventory {
     pub passages: BTreeMap<Port, Passage>,
     /// Pieces of hot files that are in memory, by path, of those that are here.
     pub resident: BTreeMap<String, u64>,
+    /// Files of which units that run know an earlier content, by unit.
+    pub outdated: BTreeMap<String, BTreeSet<String>>,
     /// The host.
     pub host: HostInventory,
 }
@@ -79,6 +81,8 @@ pub struct HostInventory {
     pub clock_error_ns: Option<u64>,
     /// Units that are active now.
     pub active: BTreeSet<String>,
+    /// When systemd saw the state of each change last, µs since 1970: a start or a reload.
+    pub changed_at: BTreeMap<String, u64>,
 }
 
 /// What a file system has left.

@@ -49,6 +49,8 @@ pub struct FoundUnit {
     pub unit: UnitProfile,
     /// It is active.
     pub active: bool,
+    /// When its state changed last, µs since 1970: it was started, or told to read its configuration.
+    pub changed_at: u64,
     /// Units that start it at their time or on their event: timers, paths, sockets.
     pub triggered_by: Vec<String>,
 }
@@ -122,6 +124,7 @@ impl UnitInventory {
         Ok(Some(FoundUnit {
             unit: found,
             active,
+            changed_at: number(&unit, "StateChangeTimestamp").unwrap_or_default(),
             triggered_by: list(&unit, "TriggeredBy"),
         }))
     }
@@ -154,6 +157,10 @@ fn text(properties: &Properties, name: &str) -> Option<String> {
     String::try_from(properties.get(name)?.clone()).ok()
 }
 
+fn number(properties: &Properties, name: &str) -> Option<u64> {
+    u64::try_from(properties.get(name)?.clone()).ok()
+}
+
 fn list(properties: &Properties, name: &str) -> Vec<String> {
     let value = properties.get(name).cloned();
     value
@@ -171,8 +178,7 @@ fn environment_files(properties: &Properties) -> Vec<(String, bool)> {
 
 fn limits(properties: &Properties) -> BTreeMap<String, String> {
     let limits = UnitProfile::LIMITS.iter().filter_map(|name| {
-        let number = u64::try_from(properties.get(*name)?.clone()).ok()?;
-        let text = match number {
+        let text = match number(properties, name)? {
             u64::MAX => "infinity".to_owned(),
             number => number.to_string(),
         };

@@ -63,6 +63,7 @@ impl Keeper {
         self.beside.look(now);
         here.resident.clone_from(&self.beside.resident);
         here.passages = self.passages(&asked.ports, now);
+        here.outdated = self.loaded.outdated(content, &here);
         let modes = self
             .group
             .units

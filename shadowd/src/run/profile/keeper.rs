@@ -22,6 +22,7 @@ use crate::decide::profile::archive::Archive;
 use crate::decide::profile::codec;
 use crate::decide::profile::digest::{self, Of, merge};
 use crate::decide::profile::learn::{Learner, Rules};
+use crate::decide::profile::loaded::Loaded;
 use crate::decide::profile::replica::Replica;
 use crate::decide::profile::repository::Repository;
 use crate::facts::{
@@ -115,6 +116,7 @@ pub(super) struct Keeper {
     /// The restore that runs, or the last one.
     pub(super) restore: Option<Restore>,
     pub(super) beside: Besides,
+    pub(super) loaded: Loaded,
     /// Who owns the group, as far as is known.
     pub(super) owner: Option<Name>,
     /// The version in use.
@@ -156,6 +158,7 @@ impl Keeper {
             key,
             open: None,
             beside: Besides::default(),
+            loaded: Loaded::default(),
             look_at: now,
             look_blind_at: now.after(LOOK_BLIND),
             content: Content::default(),
@@ -251,6 +254,7 @@ impl Keeper {
 
     /// Capture has told of an interval.
     pub fn on_observation(&mut self, observation: &Observation, local_second: u64, now: BootTime) {
+        self.loaded.on_observation(observation);
         if !self.owns() || !self.rules.learn {
             return;
         }

@@ -80,6 +80,7 @@ impl Looker {
             disks: host::disks(folders.map(|(folder, _)| folder)),
             clock_error_ns: clock_error_ns(),
             active: std::mem::take(&mut here.host.active),
+            changed_at: std::mem::take(&mut here.host.changed_at),
         };
         here
     }
@@ -111,6 +112,7 @@ impl Looker {
         for (name, mut found) in found {
             if found.active {
                 here.host.active.insert(name.clone());
+                here.host.changed_at.insert(name.clone(), found.changed_at);
             }
             let ignored = |path: &String| self.ignore.iter().any(|glob| glob.matches(path));
             found.unit.defined_by.retain(|path| !ignored(path));

@@ -6,7 +6,7 @@ use super::NGINX;
 const UPSTREAM: &str = "tcp upstream.lab.test:9000";
 
 /// A packet filter that drops what is not let in.
-const SHUT: &str = "nft add table inet shut; nft add chain inet shut input \
+pub const SHUT: &str = "nft add table inet shut; nft add chain inet shut input \
     '{ type filter hook input priority 10; policy accept; }'; \
     nft add rule inet shut input iifname lo accept; \
     nft add rule inet shut input tcp dport '{ 80, 443 }' drop";
