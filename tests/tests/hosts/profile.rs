@@ -152,7 +152,7 @@ impl Drop for Learned {
         // What was learned here is nothing that others should have to be like: it is forgotten by all at
         // once, or who forgets it last tells the others.
         let undo = format!(
-            "rm -rf {DROP_IN} {VARIABLES} /run/systemd/system/nginx.service.d \
+            "rm -rf {DROP_IN} {VARIABLES} /etc/systemd/system.control/nginx.service.d \
              /etc/systemd/system/nginx.service.d/zz-shadowd-limits.conf; \
              nft delete table inet shut 2>/dev/null; \
              systemctl daemon-reload; systemctl restart {WARM}"
@@ -250,9 +250,8 @@ const APPLY: &str = "[group.profile]\nsettle = \"4s\"\n\
 /// Breaks what it may mend.
 const SPOIL: &str = "echo '# other' >> /etc/nginx/nginx.conf; \
     echo MODE=two > /etc/default/profile-test; chmod 0600 /etc/default/profile-test; \
-    systemctl stop nginx.service; systemctl mask --quiet nginx.service; \
-    mkdir -p /run/systemd/system/nginx.service.d; printf '[Service]\\nLimitNOFILE=77\\n' > \
-    /run/systemd/system/nginx.service.d/limit.conf; systemctl daemon-reload";
+    systemctl set-property nginx.service TasksMax=77; \
+    systemctl stop nginx.service; systemctl mask --quiet nginx.service";
 /// The rule by which it opens a port.
 const OPENED: &str = "nft insert rule inet shut input tcp dport 80 accept";
 
@@ -294,12 +293,12 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
     for act in [
         "systemctl unmask nginx.service",
         "systemctl start nginx.service",
-        "systemctl edit nginx.service, with LimitNOFILE=",
+        "systemctl edit nginx.service, with TasksMax=",
     ] {
         ensure!(has(act).is_some(), "{act} is not on record: {acts}");
     }
     let limit = |host: &str| {
-        let show = ["systemctl", "show", "-P", "LimitNOFILE", WARM];
+        let show = ["systemctl", "show", "-P", "TasksMax", WARM];
         pair.lab.run(host, &show)
     };
     ensure!(

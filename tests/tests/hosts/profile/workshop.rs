@@ -168,18 +168,8 @@ fn tell(learned: &Learned, breaks: &[Break], ready: &dyn Fn() -> Result<()>) -> 
     Ok(())
 }
 
-/// Those that need nothing but nginx.
-const USUAL: usize = 14;
-
 #[test]
 fn a_shadow_tells_what_it_lacks() -> Result<()> {
-    let learned = Learned::new()?;
-    tell(&learned, &BREAKS[..USUAL], &|| learned.wait_ready())
-}
-
-#[test]
-#[ignore = "takes 7 minutes, and what it needs was not learned within 150 s in one of three runs, for an unknown reason"]
-fn a_shadow_with_more_on_it_tells_what_it_lacks() -> Result<()> {
     let workshop = Workshop::new()?;
     ensure!(BREAKS.len() >= 25, "{} breaks", BREAKS.len());
     tell(&workshop.learned, BREAKS, &|| workshop.wait_ready())
