@@ -26,6 +26,8 @@ type Needed = (String, &'static str);
 /// A pair that learns quickly.
 pub(super) struct Learned {
     configured: Configured,
+    /// What nginx has, for when it is over.
+    nginx: String,
 }
 
 impl Learned {
@@ -41,7 +43,9 @@ impl Learned {
     /// The same of a pair that was taken already.
     fn on(pair: Pair, table: &str) -> Result<Self> {
         let configured = Configured::patient_on(pair, |text| format!("{text}\n{table}"))?;
-        let mut learned = Self { configured };
+        let pair = &configured.pair;
+        let nginx = pair.lab.run(&pair.active, &["cat", NGINX])?;
+        let mut learned = Self { configured, nginx };
         learned.prepare()?;
         // A unit of the active that is restarted moves the group.
         learned.configured.settle()?;
@@ -160,6 +164,9 @@ impl Drop for Learned {
         let forget = format!(
             "systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro* /var/lib/shadowd/repository; {undo}"
         );
+        for host in self.members() {
+            let _ = self.pair().lab.write_file(&host, NGINX, &self.nginx);
+        }
         let start = format!("systemctl start {DAEMON}");
         for command in [forget, start] {
             for host in self.members() {
@@ -305,14 +312,7 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
         limit(&pair.shadow)? == limit(&pair.active)?,
         "another limit"
     );
-    let undo = [
-        "shadowctl",
-        "profile",
-        "provision",
-        "undo",
-        &copied.to_string(),
-    ];
-    pair.lab.run(&pair.shadow, &undo)?;
+    learned.undo(&copied)?;
     pair.lab.wait(LONG, "the batch to be undone", || {
         Ok(read(&pair.shadow, NGINX)?.trim_end() == spoiled.trim_end()
             && !learned.lacks()?.is_empty())
@@ -328,7 +328,7 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
     pair.lab
         .wait(LONG, "the shadow to be mended again", mended)?;
     learned.hears_later()?;
-    opened_and_closed_again(pair)
+    opened_and_closed_again(&learned)
 }
 
 /// The active's nginx is told something more.
@@ -341,11 +341,28 @@ impl Learned {
         let (lab, active) = (&self.pair().lab, &self.pair().active);
         let before = lab.run(active, &["cat", NGINX])?;
         let known = self.is_known_later();
-        for host in self.members() {
-            lab.write_file(&host, NGINX, &before)?;
-            lab.run(&host, &["systemctl", "reload", WARM])?;
-        }
-        known
+        lab.write_file(active, NGINX, &before)?;
+        lab.run(active, &["systemctl", "reload", WARM])?;
+        known?;
+        lab.wait(LEARNED, "the shadow to be as before", || {
+            let shadow = &self.pair().shadow;
+            Ok(lab.run(shadow, &["cat", NGINX])? == before && self.lacks()?.is_empty())
+        })
+    }
+
+    /// Takes a batch back, once nothing is under way.
+    fn undo(&self, batch: &Value) -> Result<()> {
+        let command = format!("shadowctl profile provision undo {batch}");
+        let (lab, shadow) = (&self.pair().lab, &self.pair().shadow);
+        lab.wait(LONG, "the batch to be taken back", || {
+            let output = lab.exec(shadow, &["sh", "-c", &command])?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            ensure!(
+                output.status.success() || said.contains("under way"),
+                "{said}"
+            );
+            Ok(output.status.success())
+        })
     }
 
     fn is_known_later(&self) -> Result<()> {
@@ -370,7 +387,8 @@ impl Learned {
 }
 
 /// A port that the packet filter drops is opened by one rule, which goes again when it is undone.
-fn opened_and_closed_again(pair: &Pair) -> Result<()> {
+fn opened_and_closed_again(learned: &Learned) -> Result<()> {
+    let pair = learned.pair();
     let rules = || {
         let list = ["nft", "list", "table", "inet", "shut"];
         pair.lab.run(&pair.shadow, &list)
@@ -390,14 +408,7 @@ fn opened_and_closed_again(pair: &Pair) -> Result<()> {
             .unwrap_or_default();
         Ok(rules()?.matches("shadowd-tcp-80").count() == 1 && number.is_u64())
     })?;
-    let undo = [
-        "shadowctl",
-        "profile",
-        "provision",
-        "undo",
-        &number.to_string(),
-    ];
-    pair.lab.run(&pair.shadow, &undo)?;
+    learned.undo(&number)?;
     pair.lab
         .wait(LONG, "the rules to be as before", || Ok(rules()? == before))
 }
