@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Metric, Outcome};
 use crate::build;
 use crate::command::spawn;
-use crate::lab::{COLD, CONFIG, DAEMON, Fault, Lab, Options, VIP_V4, target};
+use crate::lab::{CONFIG, DAEMON, Fault, GROUP, Lab, Options, VIP_V4, target};
 use crate::setup::{self, Part};
 
 /// How long anything may take on a busy machine.
@@ -183,18 +183,26 @@ impl Bench<'_> {
             lab.write_file(host, CONFIG, &format!("{text}{PROFILE}"))?;
             lab.run(host, &["systemctl", "restart", DAEMON])?;
         }
-        let active = lab.converge(LONG)?;
-        lab.run(&active, &["systemctl", "restart", COLD])?;
+        lab.converge(LONG)?;
+        // The owner's unit runs as it was: where the group goes it starts as it is now.
+        let active = self.settled()?;
+        let shadow = self.shadow_of(&active)?;
+        let hand_over = ["shadowctl", "failover", "handover", GROUP, "--to", &shadow];
+        lab.run(&active, &hand_over)?;
         lab.converge(LONG).map(drop)
+    }
+
+    fn shadow_of(&self, active: &str) -> Result<String> {
+        let mut members = self.lab.state().members().map(|host| host.name.clone());
+        let shadow = members.find(|host| host != active);
+        shadow.context("a lab of one host")
     }
 
     /// One crash of the owner.
     fn once(&self, case: Case) -> Result<Run> {
         let lab = self.lab;
         let active = self.settled()?;
-        let mut members = lab.state().members().map(|host| host.name.clone());
-        let shadow = members.find(|host| *host != active);
-        let shadow = shadow.context("a lab of one host")?;
+        let shadow = self.shadow_of(&active)?;
         let right = service::answer(lab, &active)?;
         self.make(case, &shadow)
             .with_context(|| format!("{case:?} on host {shadow}"))?;
