@@ -421,7 +421,7 @@ async fn wrong_keys_are_told_without_a_secret_and_right_ones_are_used_at_once() 
     std::fs::remove_file(&file).unwrap();
     let absent = |host: &Host| {
         let error = host.status().error;
-        error.is_some_and(|error| error.contains("cannot read the credentials"))
+        error.is_some_and(|error| error.contains("cannot read ") && error.contains(".credentials"))
     };
     a.until("it is told", absent).await;
     server.credentials(&pair.folder.0);
