@@ -278,7 +278,7 @@ impl Keeper {
 
     /// What shadowd did on this host.
     fn acts(&self) -> Result<ProfileActs, Refusal> {
-        let batches = self.provisioner.batches().map_err(|error| {
+        let batches = self.provisioner.batches.list().map_err(|error| {
             let message = format!("what was done cannot be read: {error}");
             Refusal::new(Code::Failed, message, "see `journalctl -u shadowd`")
         })?;
@@ -287,7 +287,7 @@ impl Keeper {
             acts: lines(&entries),
         });
         Ok(ProfileActs {
-            held: self.provisioner.is_held(),
+            held: self.provisioner.batches.is_held(),
             batches: batches.collect(),
         })
     }
@@ -298,7 +298,11 @@ impl Keeper {
                 Err("a restore of this host is under way".to_owned())
             }
             ActOrder::Undo { batch } => self.provisioner.undo(batch),
-            ActOrder::Resume => self.provisioner.resume().map_err(|error| error.to_string()),
+            ActOrder::Resume => self
+                .provisioner
+                .batches
+                .resume()
+                .map_err(|error| error.to_string()),
         };
         done.map_err(|why| {
             let remedy = "see `shadowctl profile provision list`";

@@ -3,6 +3,7 @@
 
 mod answers;
 mod archive;
+mod batches;
 #[cfg(test)]
 mod bench;
 mod beside;

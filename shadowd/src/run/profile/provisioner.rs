@@ -2,9 +2,6 @@
 //! tells what came of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::warn;
 
+use super::batches::{Batches, told};
 use crate::act::hooks::{End, Hooks, Run};
-use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, content_file, journal};
+use crate::act::provision::{Allowed, Entry, journal};
 use crate::config::pattern::Glob;
 use crate::config::settings::{CommandSettings, ProfileSettings};
 use crate::decide::profile::hot::Pace;
@@ -34,13 +32,6 @@ const REST: Duration = Duration::from_secs(5);
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(600));
 /// The same while an operator waits. No closer: each try is a batch, and only so many are kept.
 const ORDERED_RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
-/// The file that says that an operator wants nothing more to be done.
-const HELD: &str = "held";
-/// Batches whose journals are kept.
-const KEPT: usize = 64;
-/// Of these, such that only read files.
-const KEPT_PASSING: usize = 4;
-
 /// What a turn came to.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -56,7 +47,7 @@ pub(super) enum Step {
 pub(super) struct Provisioner {
     group: Name,
     /// Where batches are kept.
-    folder: PathBuf,
+    pub batches: Batches,
     hooks: Arc<Hooks>,
     gathering: Option<Gathering>,
     running: Option<Running>,
@@ -115,7 +106,7 @@ impl Gathering {
 impl Provisioner {
     pub fn new(group: Name, state_dir: &Path, now: BootTime) -> Self {
         Self {
-            folder: state_dir.join("provision").join(group.as_str()),
+            batches: Batches::new(&group, state_dir),
             group,
             hooks: Arc::default(),
             gathering: None,
@@ -204,7 +195,7 @@ impl Provisioner {
         if let Some(gathering) = gathering {
             return self.gather(gathering, now);
         }
-        if now < self.next_at || (self.is_held() && !self.ordered) {
+        if now < self.next_at || (self.batches.is_held() && !self.ordered) {
             return Step::Wait;
         }
         let mut acts = plan(readiness, rules, is_member);
@@ -266,7 +257,7 @@ impl Provisioner {
             self.fall_back(now);
             return Step::Wait;
         }
-        let dir = match self.write(&acts, &allowed, &found) {
+        let dir = match self.batches.write(&acts, &allowed, &found) {
             Ok(dir) => dir,
             Err(error) => {
                 warn!(group = %self.group, %error, "a batch of acts cannot be written");
@@ -295,35 +286,7 @@ impl Provisioner {
         });
     }
 
-    /// Whether an operator undid something and wants nothing more to be done.
-    pub fn is_held(&self) -> bool {
-        self.folder.join(HELD).exists()
-    }
-
-    /// Does nothing by itself until [`Self::resume`].
-    ///
-    /// # Errors
-    /// That cannot be noted.
-    pub fn hold(&self) -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)?;
-        fs::write(self.folder.join(HELD), "")
-    }
-
-    /// Goes on after an undo or a restore.
-    ///
-    /// # Errors
-    /// The note that it is held cannot be removed.
-    pub fn resume(&mut self) -> io::Result<()> {
-        match fs::remove_file(self.folder.join(HELD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes a batch back, and does nothing more until [`Self::resume`].
+    /// Takes a batch back, and does nothing more until [`Batches::resume`].
     ///
     /// # Errors
     /// There is no such batch, or another is at work: in words.
@@ -331,85 +294,19 @@ impl Provisioner {
         if self.running.is_some() {
             return Err("other acts are under way".to_owned());
         }
-        let numbers = numbers(&self.folder).map_err(|error| error.to_string())?;
+        let numbers = self.batches.numbers().map_err(|error| error.to_string())?;
         if !numbers.contains(&number) {
             return Err(format!("there is no batch {number}"));
         }
-        self.hold().map_err(|error| error.to_string())?;
+        self.batches.hold().map_err(|error| error.to_string())?;
         self.gathering = None;
-        self.start(self.folder.join(number.to_string()), Work::Undo);
+        self.start(self.batches.dir(number), Work::Undo);
         Ok(())
-    }
-
-    /// The batches that are kept, oldest first, with their journals.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub fn batches(&self) -> io::Result<Vec<(u64, Vec<Entry>)>> {
-        let numbers = numbers(&self.folder)?.into_iter();
-        let batches = numbers.map(|number| {
-            let entries = journal(&self.folder.join(number.to_string()))?;
-            Ok((number, entries))
-        });
-        batches.collect()
     }
 
     fn fall_back(&mut self, now: BootTime) {
         self.next_at = now.after(self.retry);
         self.retry = (self.retry * 2).min(self.retries().1);
-    }
-
-    /// Whether there is nothing in a batch to take back: files are read again and again, and must not
-    /// take the room of what can be undone.
-    fn is_passing(&self, number: u64) -> bool {
-        let entries = journal(&self.folder.join(number.to_string())).unwrap_or_default();
-        let begun = entries.iter().filter_map(|entry| match entry {
-            Entry::Begin { act, .. } => Some(act.kind()),
-            Entry::End { .. } | Entry::Undone { .. } => None,
-        });
-        let kinds: Vec<ActKind> = begun.collect();
-        !kinds.is_empty() && kinds.iter().all(|kind| *kind == ActKind::Cache)
-    }
-
-    /// Plan and contents of a batch, in a folder of its own.
-    fn write(
-        &self,
-        acts: &[Act],
-        allowed: &Allowed,
-        found: &BTreeMap<ValueHash, Vec<u8>>,
-    ) -> io::Result<PathBuf> {
-        let numbers = numbers(&self.folder)?;
-        let passing = numbers
-            .iter()
-            .rev()
-            .filter(|number| self.is_passing(**number));
-        let passing: BTreeSet<u64> = passing.skip(KEPT_PASSING - 1).copied().collect();
-        let rest = numbers
-            .iter()
-            .rev()
-            .filter(|number| !passing.contains(number));
-        for old in rest.skip(KEPT - 1).chain(&passing) {
-            fs::remove_dir_all(self.folder.join(old.to_string()))?;
-        }
-        let next = numbers.last().map_or(1, |last| last + 1);
-        let dir = self.folder.join(next.to_string());
-        // Contents of configuration are nobody's business.
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)?;
-        for (hash, bytes) in found {
-            fs::write(content_file(&dir, hash), bytes)?;
-        }
-        fs::write(
-            dir.join(ALLOWED),
-            serde_json::to_vec(allowed).map_err(io::Error::other)?,
-        )?;
-        fs::write(
-            dir.join(PLAN),
-            serde_json::to_vec(acts).map_err(io::Error::other)?,
-        )?;
-        Ok(dir)
     }
 
     /// What came of the batch: in words, and when the next one may begin.
@@ -464,49 +361,6 @@ fn allowed(rules: &ProfileSettings) -> Allowed {
         replicate: patterns(&rules.replicate),
         secret: patterns(&rules.secret),
     }
-}
-
-/// The numbers of the batches in a folder, in order.
-fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut numbers: Vec<u64> = numbers.collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// A sentence for each act, of what was written after `known` lines.
-fn told(entries: &[Entry], known: usize) -> Vec<String> {
-    let acts = entries.iter().filter_map(|entry| match entry {
-        Entry::Begin { number, act, .. } => Some((*number, act.to_string())),
-        _ => None,
-    });
-    let acts: BTreeMap<usize, String> = acts.collect();
-    let name = |number: &usize| acts.get(number).map(String::as_str).unwrap_or_default();
-    let ends = entries.iter().skip(known).filter_map(|entry| match entry {
-        Entry::Begin { .. } => None,
-        Entry::End {
-            number,
-            failed: None,
-        } => Some(format!("done: {}", name(number))),
-        Entry::Undone {
-            number,
-            failed: None,
-        } => Some(format!("undone: {}", name(number))),
-        Entry::End {
-            number,
-            failed: Some(why),
-        } => Some(format!("failed: {}: {why}", name(number))),
-        Entry::Undone {
-            number,
-            failed: Some(why),
-        } => Some(format!("not undone: {}: {why}", name(number))),
-    });
-    ends.collect()
 }
 
 async fn run(hooks: &Hooks, group: &Name, dir: &Path, what: Work) -> Result<End, String> {

@@ -1,5 +1,8 @@
 //! What is begun, what is not, and what is kept. Nothing here is handed to systemd.
 
+use std::fs;
+
+use super::super::batches::{KEPT, KEPT_PASSING};
 use super::*;
 use crate::config::settings::{Provision, ProvisionSettings};
 use crate::facts::{FileFact, FileKind, HotFile, Item, ItemKind, Verdict};
@@ -105,7 +108,7 @@ async fn files_are_not_read_again_before_it_is_time() {
         .on_turn(Some(&lacking(warm())), policy, soon)
         .await;
     assert!(matches!(step, Step::Wait));
-    assert!(provisioner.running.is_none() && numbers(&provisioner.folder).unwrap().is_empty());
+    assert!(provisioner.running.is_none() && provisioner.batches.numbers().unwrap().is_empty());
 }
 
 #[test]
@@ -114,6 +117,7 @@ fn batches_that_only_read_do_not_take_the_room_of_others() {
     let provisioner = folder.provisioner();
     let batch = |act: &Act| {
         let dir = provisioner
+            .batches
             .write(
                 std::slice::from_ref(act),
                 &allowed(&rules()),
@@ -132,13 +136,13 @@ fn batches_that_only_read_do_not_take_the_room_of_others() {
     for _ in 0..2 * KEPT {
         batch(&warm());
     }
-    let kept = numbers(&provisioner.folder).unwrap();
+    let kept = provisioner.batches.numbers().unwrap();
     assert_eq!(kept.first(), Some(&1), "{kept:?}");
     assert_eq!(kept.len(), 1 + KEPT_PASSING);
     for _ in 0..2 * KEPT {
         batch(&copy());
     }
-    let kept = numbers(&provisioner.folder).unwrap();
+    let kept = provisioner.batches.numbers().unwrap();
     assert_eq!(kept.len(), KEPT);
     assert_eq!(kept.last(), Some(&(1 + 4 * KEPT as u64)));
 }

@@ -63,7 +63,7 @@ impl Keeper {
         let in_use = self.current().map(|(_, current)| &current.profile.content);
         // What shadowd does by itself would go on to the version in use.
         if in_use != Some(content) {
-            self.provisioner.hold().map_err(|error| {
+            self.provisioner.batches.hold().map_err(|error| {
                 let message = format!("that nothing more is to be done cannot be noted: {error}");
                 Refusal::new(Code::Failed, message, "see `journalctl -u shadowd`")
             })?;
@@ -85,7 +85,7 @@ impl Keeper {
             ready: 0,
             items: 0,
             left: Vec::new(),
-            held: self.provisioner.is_held(),
+            held: self.provisioner.batches.is_held(),
         };
         self.restore = Some(Restore {
             version,
@@ -182,7 +182,7 @@ impl Keeper {
         };
         (report.state, report.why) = (state, why.to_owned());
         self.provisioner.by_order(false, now);
-        report.held = self.provisioner.is_held();
+        report.held = self.provisioner.batches.is_held();
         let (number, left) = (report.number, report.left.len());
         let lacking = match end {
             End::Restored => String::new(),
