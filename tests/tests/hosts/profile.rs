@@ -164,8 +164,9 @@ impl Drop for Learned {
         let forget = format!(
             "systemctl stop {DAEMON}; rm -rf /var/lib/shadowd/pro* /var/lib/shadowd/repository; {undo}"
         );
-        for host in self.members() {
-            let _ = self.pair().lab.write_file(&host, NGINX, &self.nginx);
+        // A spare has its own: a test may have told the pair more.
+        for host in [&self.pair().active, &self.pair().shadow] {
+            let _ = self.pair().lab.write_file(host, NGINX, &self.nginx);
         }
         let start = format!("systemctl start {DAEMON}");
         for command in [forget, start] {
