@@ -137,7 +137,11 @@ fn a_starved_active_keeps_the_group() -> Result<()> {
     // Its daemon stands still for most of the time, its kernel answers.
     pair.lab.wait(LONG, "4,000 heartbeats of the shadow", || {
         let role = pair.lab.view(&pair.shadow)?.role;
-        ensure!(role == "shadow", "a starved active was replaced");
+        ensure!(
+            role == "shadow",
+            "a starved active was replaced: {}",
+            pair.why(&pair.shadow)
+        );
         Ok(sent()? >= before + 4_000)
     })?;
     pair.lab.heal(&pair.active)?;

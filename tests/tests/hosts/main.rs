@@ -43,7 +43,7 @@ const TAKEOVER: Duration = Duration::from_secs(20);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The pair, all well. Heals both hosts when dropped, so that one failure does not cause others.
+/// The pair, all well. Heals what is not well when dropped, so that one failure does not cause others.
 struct Pair {
     lab: Lab,
     active: String,
@@ -105,7 +105,8 @@ impl Pair {
         let view = self.lab.view(&now)?;
         ensure!(
             now == self.active && view.epoch == epoch,
-            "the group moved: {now}, {view:?}"
+            "the group moved: {now}, {view:?}\n{}",
+            self.why(&now)
         );
         Ok(())
     }
@@ -116,9 +117,16 @@ impl Pair {
         let newer = self.lab.view(&now)?.epoch;
         ensure!(
             now == self.active && newer >= epoch,
-            "the group moved: {now}"
+            "the group moved: {now}\n{}",
+            self.why(&now)
         );
         Ok(())
+    }
+
+    /// What a host says of its last transition, for messages.
+    fn why(&self, host: &str) -> String {
+        let told = self.lab.run(host, &["shadowctl", "failover", "explain"]);
+        told.unwrap_or_else(|error| format!("nothing explains it: {error:#}"))
     }
 
     fn epoch(&self) -> Result<u64> {
@@ -128,8 +136,10 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        if std::thread::panicking() || self.lab.well().is_err() {
-            for host in [&self.active, &self.shadow] {
+        let broken = std::thread::panicking() || self.lab.well().is_err();
+        for host in [&self.active, &self.shadow] {
+            // A host can be starved and look well.
+            if broken || self.lab.is_unhealed(host) {
                 if let Err(error) = self.lab.heal(host) {
                     eprintln!("host {host} does not heal: {error:#}");
                 }

@@ -20,9 +20,11 @@ pub mod state;
 mod supervise;
 mod tool;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -89,6 +91,8 @@ impl Options {
 pub struct Lab {
     state: State,
     supervisor: Option<Child>,
+    /// Hosts to which this process did something that it did not heal.
+    unhealed: Mutex<BTreeSet<String>>,
 }
 
 impl Lab {
@@ -127,6 +131,7 @@ impl Lab {
                 ..state.clone()
             },
             supervisor: None,
+            unhealed: Mutex::default(),
         };
         lab.boot(options, &state)?;
         if !options.tied {
@@ -174,6 +179,7 @@ impl Lab {
                 ..state
             },
             supervisor: None,
+            unhealed: Mutex::default(),
         })
     }
 
@@ -303,7 +309,17 @@ impl Lab {
     /// # Errors
     /// What shall break is not there, or a step fails.
     pub fn fault(&self, host: &str, fault: &Fault) -> Result<u64> {
+        self.unhealed().insert(host.to_owned());
         fault::inject(self, host, fault)
+    }
+
+    /// Whether something was done to a host by this process and not healed.
+    pub fn is_unhealed(&self, host: &str) -> bool {
+        self.unhealed().contains(host)
+    }
+
+    fn unhealed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.unhealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Undoes what keeps a host from running or being heard, and starts nothing.
@@ -333,6 +349,7 @@ impl Lab {
     /// A step fails, or a unit does not start within 30 seconds.
     pub fn heal_with(&self, host: &str, units: &[&str]) -> Result<()> {
         fault::heal(self, host, units)?;
+        self.unhealed().remove(host);
         for unit in units {
             self.wait(
                 Duration::from_secs(30),

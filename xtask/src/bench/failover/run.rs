@@ -23,6 +23,8 @@ const PHASE: Duration = Duration::from_secs(1);
 const TO_TAKE_OVER: Duration = Duration::from_secs(10);
 /// A client that sends every 2 ms and stands still for longer than this measures the machine.
 const DISTURBED_MS: f64 = 10.0;
+/// A takeover that took longer than this tells why.
+const SLOW_MS: f64 = 60.0;
 /// How long a daemon may take to write its events down.
 const TO_RECORD: Duration = Duration::from_secs(10);
 
@@ -103,14 +105,19 @@ impl Bench<'_> {
             false => None,
         };
         system.heal(lab, &old)?;
-        Ok(Run {
+        let run = Run {
             gains: holding.gains_since(at),
             no_holder_ms: holding.no_holder_ms(),
             dark: !taken,
             offset_ms: offset.as_secs_f64() * 1e3,
             stages,
             ..Run::of(&report, old)
-        })
+        };
+        if system == System::Shadowd && taken && run.outage_ms > SLOW_MS {
+            println!("{:.1} ms, as host {new} explains it:", run.outage_ms);
+            println!("{}", lab.run(&new, &["shadowctl", "failover", "explain"])?);
+        }
+        Ok(run)
     }
 }
 
