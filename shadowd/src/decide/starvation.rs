@@ -7,7 +7,9 @@ use crate::facts::BootTime;
 /// A busy host lets a thread wait for some milliseconds; one whose processor time is limited, or
 /// taken away by its hypervisor, for longer than this.
 const LONG: Duration = Duration::from_millis(60);
-/// A host that was starved is so for at least this long: limits give way at each of their periods.
+/// A wait counts for so many times as long as it took: limits give way at each of their periods.
+const REMEMBERED: u32 = 8;
+/// And for so long at most.
 const LATELY: Duration = Duration::from_secs(2);
 
 /// Follows how long turns are waited for.
@@ -31,7 +33,10 @@ impl Starvation {
     pub fn look(&mut self, waiting: Duration, now: BootTime) -> Option<Change> {
         if waiting >= LONG {
             self.longest = self.longest.max(waiting);
-            let known = self.until.replace(now.after(LATELY));
+            let until = now.after(LATELY.min(waiting * REMEMBERED));
+            let known = self
+                .until
+                .replace(until.max(self.until.unwrap_or_default()));
             return known.is_none().then_some(Change::Begins(waiting));
         }
         self.until.take_if(|until| now >= *until)?;
@@ -58,15 +63,23 @@ mod tests {
         );
         // Told once, and the last long wait counts.
         assert_eq!(starvation.look(ms(95), at(1_045)), None);
-        assert_eq!(starvation.look(ms(0), at(3_044)), None);
+        assert_eq!(starvation.look(ms(61), at(1_145)), None);
+        assert_eq!(starvation.look(ms(0), at(1_804)), None);
         assert_eq!(
-            starvation.look(ms(0), at(3_045)),
+            starvation.look(ms(0), at(1_805)),
             Some(Change::Ends(ms(95)))
         );
         assert_eq!(starvation.look(ms(0), at(9_000)), None);
         assert_eq!(
             starvation.look(ms(70), at(9_100)),
             Some(Change::Begins(ms(70)))
+        );
+        // However long it waited, it is forgotten.
+        assert_eq!(starvation.look(ms(60_000), at(69_100)), None);
+        assert_eq!(starvation.look(ms(0), at(71_099)), None);
+        assert_eq!(
+            starvation.look(ms(0), at(71_100)),
+            Some(Change::Ends(ms(60_000)))
         );
     }
 }

@@ -20,10 +20,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Done, Record, Step};
+use super::ballots::Lease;
 use super::definition::definition;
 use super::handover::Offer;
 use super::health::Retry;
-use super::lease::{Asking, Lease};
+use super::lease::Asking;
 use super::member::Member;
 use super::pause::Pausing;
 use super::policy::Policy;

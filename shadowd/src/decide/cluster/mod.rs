@@ -4,6 +4,8 @@
 //! socket: it asks for that by [`Action`] and is told what came of it by [`Done`].
 
 mod action;
+mod answers;
+mod ballots;
 mod definition;
 mod echo;
 mod explain;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::action::Action;
+use super::ballots::{Lease, longest};
 use super::group::{Active, Cold, Group, LAST_WORDS_REPEATS, LastWords, State, Then, View};
 use super::health::HOLD_AFTER_FAILURE;
-use super::lease::{Lease, longest};
 use crate::facts::{Body, BootTime, Cause, Drain, Epoch, EventKind};
 
 /// A vacancy that somebody named is meant to fill is left to him for so many suspicion times.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::action::Action;
+use super::ballots::longest;
 use super::group::{Active, Cold, Group, State};
-use super::lease::longest;
 use crate::facts::{Body, BootTime, EventKind, KeptPause};
 
 /// No pause is longer.

@@ -23,9 +23,7 @@ const CALM_MIN: Duration = Duration::from_millis(100);
 const CALM_MAX: Duration = Duration::from_secs(10);
 /// A trouble after so many times the calm is a first one again.
 const FORGOTTEN: u32 = 600;
-/// The share of heartbeats that no majority answered is a mean over so many of them.
-const REMEMBERED: u32 = 32;
-/// At most so many of 1,000 heartbeats are not answered, and so many heartbeats in a row are not
+/// At most so many of 1,000 heartbeats get lost, and so many in a row do
 /// with a probability of 1 in 10 million: ln(10^-7) / ln(share).
 const RUNS: [(u32, u32); 6] = [
     (100, 7),
@@ -54,8 +52,6 @@ pub(super) struct Stretch {
     trouble: Option<BootTime>,
     /// Something of the stretch was forgotten since.
     shrunk: bool,
-    /// Heartbeats that no majority answered, of a million.
-    unanswered: u32,
 }
 
 impl Stretch {
@@ -67,7 +63,6 @@ impl Stretch {
             calm: CALM_MIN,
             trouble: None,
             shrunk: false,
-            unanswered: 0,
         }
     }
 
@@ -109,11 +104,8 @@ impl Stretch {
         }
     }
 
-    /// An owner is about to send the next heartbeat; whether a majority answered the last one.
-    pub fn renewed(&mut self, answered: bool, heartbeat: Duration, now: BootTime) {
-        let miss = if answered { 0 } else { 1_000_000 / REMEMBERED };
-        self.unanswered = self.unanswered - self.unanswered / REMEMBERED + miss;
-        let share = self.unanswered / 1_000;
+    /// So many of 1,000 heartbeats get lost ([`super::answers`]).
+    pub fn losses(&mut self, share: u32, heartbeat: Duration, now: BootTime) {
         if share >= CHANCE {
             let run = RUNS.iter().find(|(most, _)| share <= *most);
             let run = run.map_or(u32::MAX / 1_000, |(_, run)| *run);
@@ -197,22 +189,16 @@ mod tests {
     #[test]
     fn a_lossy_link_gets_leases_that_outlast_its_losses() {
         let beat = Duration::from_millis(BEAT);
-        let lossy = |lost_of_100: u64| {
+        let lossy = |share: u32| {
             let mut stretch = Stretch::new(LEASE, at(0));
-            for number in 0..1_000 {
-                let now = at(number * BEAT);
-                // Spread evenly: 37 has no common factor with 100.
-                stretch.beat(now);
-                stretch.renewed(number * 37 % 100 >= lost_of_100, beat, now);
-            }
+            stretch.losses(share, beat, at(1));
             stretch.wanted()
         };
         assert_eq!(lossy(0), LEASE);
-        assert_eq!(lossy(1), LEASE, "chance");
-        let (some, many) = (lossy(10), lossy(26));
-        assert!(some >= beat * 7 && some <= beat * 14, "{some:?}");
-        assert!(many >= beat * 14 && many <= beat * 18, "{many:?}");
-        assert_eq!(lossy(100), LEASE * STRETCH_MAX);
+        assert_eq!(lossy(CHANCE - 1), LEASE, "chance");
+        assert_eq!(lossy(100), beat * 7);
+        assert_eq!(lossy(260), beat * 14);
+        assert_eq!(lossy(1_000), LEASE * STRETCH_MAX);
     }
 
     #[test]

@@ -12,12 +12,10 @@ impl Group {
     pub(super) fn renew_own_vote(&mut self, now: BootTime) {
         if let Some(lease) = &mut self.lease {
             lease.length.beat(now);
-            if matches!(self.state, State::Active(_)) {
-                let heartbeat = self.settings.heartbeat;
-                let answered = lease.answered_since(lease.beat_at);
-                lease.length.renewed(answered, heartbeat, now);
+            match self.state {
+                State::Active(_) => lease.answers.beat(now),
+                _ => lease.answers.end(),
             }
-            lease.beat_at = now;
         }
         let Some(epoch) = self.owned() else { return };
         let wanted = self.wanted_lease();

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::action::{Action, Record};
+use super::ballots::{electorate_of, longest};
 use super::group::Peer;
-use super::lease::{electorate_of, longest};
 use super::voter::{Refused, Voter};
 use crate::config::settings::GroupSettings;
 use crate::facts::{

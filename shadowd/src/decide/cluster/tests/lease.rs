@@ -1,7 +1,7 @@
 //! The lease: asked for, held, lapsed, inherited.
 
 use super::*;
-use crate::decide::cluster::lease::electorate_of;
+use crate::decide::cluster::ballots::electorate_of;
 
 /// `a` (1) and `b` (2) with the witness `w` (3); starts long before its own vote counts.
 pub(super) fn leased() -> Bench {
@@ -34,13 +34,15 @@ const ASKED: Duration =
 
 /// `w` promises what was asked just now, in `epoch`.
 fn promise(bench: &mut Bench, epoch: Epoch) {
+    promise_what_left(bench, epoch, bench.now);
+}
+
+/// `w` promises what was asked at `sent`.
+fn promise_what_left(bench: &mut Bench, epoch: Epoch, sent: BootTime) {
     let message = GroupMessage {
         group: name("web"),
         epoch,
-        body: Body::Promise {
-            sent: bench.now,
-            lease: ASKED,
-        },
+        body: Body::Promise { sent, lease: ASKED },
     };
     let now = bench.now;
     bench.group.on_message(&name("w"), now, &message, None, now);
@@ -107,6 +109,35 @@ fn promises_of_another_epoch_or_from_the_future_are_none() {
     assert_eq!(bench.group.may_answer_until(), held);
     promise(&mut bench, own);
     assert!(bench.group.may_answer_until() > held);
+}
+
+/// The answers to twelve heartbeats: they all come, or every other does.
+fn asks_after(all: bool, late: bool) -> Duration {
+    let mut bench = owner();
+    let own = bench.group.active_epoch().expect("it is active");
+    let mut left = Vec::new();
+    for beat in 0..12 {
+        bench.pass(HEARTBEAT, None);
+        left.extend((all || beat % 2 == 0).then_some(bench.now));
+        if !late {
+            left.drain(..)
+                .for_each(|sent| promise_what_left(&mut bench, own, sent));
+        }
+    }
+    for sent in left {
+        promise_what_left(&mut bench, own, sent);
+    }
+    bench.group.wanted_lease()
+}
+
+#[test]
+fn lost_answers_ask_for_longer_leases_and_late_ones_for_those_that_would_have_held() {
+    assert_eq!(asks_after(true, false), ASKED);
+    let lost = asks_after(false, false);
+    assert!(lost >= HEARTBEAT * 10, "{lost:?}");
+    assert_eq!(asks_after(false, true), lost, "whenever the others come");
+    let late = asks_after(true, true);
+    assert_eq!(late, ASKED * 2, "it lapsed once");
 }
 
 #[test]
