@@ -4,12 +4,13 @@
 //! smallest skew), one instance for each family (VRRPv3 has no other way), no sync group (in it a
 //! member waits until the others want to be master too), and its process as far ahead of others as
 //! shadowd's. The service is checked by a script once a second, which is its shortest interval;
-//! its process tracking works in the machine's first network namespace only.
+//! its process tracking works in the machine's first network namespace only. Its notify scripts
+//! start and stop the unit that runs on the active alone, as shadowd does.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::system::{member_names, members};
-use crate::lab::{Host, Lab, PEER, VIP_V4, VIP_V6};
+use crate::lab::{COLD, Host, Lab, PEER, VIP_V4, VIP_V6};
 
 const CONFIG: &str = "/etc/keepalived/keepalived.conf";
 /// A planned handover is asked for by writing another number than 0 to this file.
@@ -48,10 +49,10 @@ pub fn well(lab: &Lab) -> Result<String> {
         "{VIP_V6} is held by {other:?}, {VIP_V4} by {master:?}"
     );
     for name in member_names(lab) {
-        let wanted = if master[0] == name {
-            "MASTER"
+        let (wanted, cold) = if master[0] == name {
+            ("MASTER", "active")
         } else {
-            "BACKUP"
+            ("BACKUP", "inactive")
         };
         let said = journal(lab, &name)?;
         for instance in ["v4", "v6"] {
@@ -61,6 +62,11 @@ pub fn well(lab: &Lab) -> Result<String> {
                 "instance {instance} on host {name} is {state:?}, not {wanted}"
             );
         }
+        let state = lab.unit_state(&name, COLD)?;
+        ensure!(
+            state == cold,
+            "{COLD} on host {name} is {state}, not {cold}"
+        );
     }
     Ok(master[0].clone())
 }
@@ -88,6 +94,18 @@ pub fn let_go(lab: &Lab, host: &str) -> Result<()> {
 /// The file cannot be written.
 pub fn allow(lab: &Lab, host: &str) -> Result<()> {
     mark(lab, host, "0\n")
+}
+
+/// Takes away what it left on a host.
+///
+/// # Errors
+/// The host cannot be asked to.
+pub fn remove_addresses(lab: &Lab, host: &str) -> Result<()> {
+    for vip in [format!("{VIP_V4}/24"), format!("{VIP_V6}/64")] {
+        // It may hold one of the two only; who waits for them to be gone sees what is left.
+        lab.exec(host, &["ip", "address", "delete", &vip, "dev", "eth0"])?;
+    }
+    Ok(())
 }
 
 fn mark(lab: &Lab, host: &str, text: &str) -> Result<()> {
@@ -135,16 +153,34 @@ fn configuration(own: &Host, members: &[&Host]) -> String {
         ("v6", 52, own.v6.to_string(), v6, format!("{VIP_V6}/64")),
     ];
     for (name, id, source, peers, vip) in families {
+        let notify = match name {
+            "v4" => notify(),
+            _ => String::new(),
+        };
         text.push_str(&format!(
             "vrrp_instance {name} {{\n  state BACKUP\n  nopreempt\n  interface eth0\n\
              \x20 virtual_router_id {id}\n  priority {priority}\n  advert_int {ADVERT_S}\n\
              \x20 unicast_src_ip {source}\n  unicast_peer {{\n    {}\n  }}\n\
              \x20 virtual_ipaddress {{\n    {vip} dev eth0\n  }}\n\
-             \x20 track_script {{\n    web\n  }}\n  track_file {{\n    handover\n  }}\n}}\n",
+             \x20 track_script {{\n    web\n  }}\n  track_file {{\n    handover\n  }}\n{notify}}}\n",
             peers.join("\n    "),
         ));
     }
     text
+}
+
+/// The unit runs where the address is.
+fn notify() -> String {
+    let events = [
+        ("master", "start"),
+        ("backup", "stop"),
+        ("fault", "stop"),
+        ("stop", "stop"),
+    ];
+    let line = |(event, verb)| {
+        format!("  notify_{event} \"/usr/bin/systemctl --no-block {verb} {COLD}\"\n")
+    };
+    events.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde::Serialize;
 
 use super::keepalived;
+use crate::lab::interrupt;
 use crate::lab::{DAEMON, GROUP, Host, Lab, PEER, VIP_V4, VIP_V6, WARM, boot_ns};
 
 /// How long a system may take until all is well, on a busy machine.
@@ -149,8 +150,16 @@ impl System {
             Ok(held?.concat())
         };
         let what = format!("the virtual IPs to be gone after {}", self.name());
-        lab.wait(TO_END, &what, || Ok(left()?.is_empty()))
-            .with_context(|| format!("still held by {:?}", left().unwrap_or_default()))
+        let gone = || lab.wait(TO_END, &what, || Ok(left()?.is_empty()));
+        if self == Self::Keepalived && gone().is_err() {
+            interrupt::check()?;
+            let holders = left()?;
+            println!("keepalived has ended and left its addresses on {holders:?}: removed");
+            holders
+                .iter()
+                .try_for_each(|host| keepalived::remove_addresses(lab, host))?;
+        }
+        gone().with_context(|| format!("still held by {:?}", left().unwrap_or_default()))
     }
 
     /// Asks for a planned handover; gives the moment before, on `CLOCK_BOOTTIME`.
