@@ -4,6 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// The failover loop is real-time, the other threads are not. An allocator with locks (glibc's
+/// arenas) lets the loop wait for a thread that a starved host does not let run: heartbeats stopped
+/// for 400 ms so. This one gives memory of another thread back without a lock.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Keeps a shadow of this host ready, and takes over when the other dies.
 #[derive(Debug, Parser)]

@@ -1,7 +1,7 @@
 //! The latest state of every thread, for the socket to read without disturbing any of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -78,7 +78,7 @@ pub struct Board {
     recorder: Recorder,
     history: History,
     inputs: mpsc::Sender<Input>,
-    failover: RwLock<FailoverView>,
+    failover: RwLock<Arc<FailoverView>>,
     observation: RwLock<Arc<Observation>>,
     capture: RwLock<CaptureStatus>,
     notes: RwLock<Vec<String>>,
@@ -134,16 +134,26 @@ impl Board {
             .unwrap_or_else(PoisonError::into_inner) = receivers;
     }
 
-    /// The failover thread's view.
-    pub fn publish_failover(&self, view: FailoverView) {
+    /// The failover thread's view. False if a reader holds the place: that one may be a thread that
+    /// gets no turn for long, and the loop waits for nobody.
+    pub fn publish_failover(&self, view: FailoverView) -> bool {
+        let mut place = match self.failover.try_write() {
+            Ok(place) => place,
+            Err(TryLockError::Poisoned(place)) => place.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
         if let Some(tap) = &self.tap {
             tap.groups(&view.groups);
         }
         self.drills.see(&view.groups);
-        *self
-            .failover
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = view;
+        *place = Arc::new(view);
+        true
+    }
+
+    /// What the failover thread published last.
+    fn failover(&self) -> Arc<FailoverView> {
+        let view = self.failover.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&view)
     }
 
     /// The capture thread's view.
@@ -162,7 +172,7 @@ impl Board {
 
     /// Who owns each group, if somebody is known to.
     pub fn owners(&self) -> Vec<(Name, Option<Name>)> {
-        let view = self.failover.read().unwrap_or_else(PoisonError::into_inner);
+        let view = self.failover();
         let groups = view.groups.iter();
         groups
             .map(|group| (group.group.clone(), group.active.clone()))
@@ -295,11 +305,7 @@ impl Board {
 
 impl Answers for Board {
     fn status(&self) -> Status {
-        let view = self
-            .failover
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let view = self.failover();
         let mut capture = self
             .capture
             .read()
@@ -313,8 +319,8 @@ impl Answers for Board {
             started: self.started,
             now: as_of(view.at, boot_time()),
             peers: self.peers(&view.peers),
-            groups: view.groups,
-            witnessed: view.witnessed,
+            groups: view.groups.clone(),
+            witnessed: view.witnessed.clone(),
             strangers: self.keyring.strangers(),
             connections: self.keyring.streams(),
             warnings: self.warnings(&capture),

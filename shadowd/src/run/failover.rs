@@ -115,6 +115,7 @@ pub struct Failover {
     board: Arc<Board>,
     handovers: Handovers,
     published: BootTime,
+    unpublished: bool,
     starved: StarvedWatch,
     watchdog: Option<Watchdog>,
 }
@@ -139,6 +140,7 @@ impl Failover {
             board,
             handovers: Handovers::default(),
             published: BootTime::default(),
+            unpublished: false,
             starved,
             watchdog: Watchdog::of_systemd(),
         }
@@ -433,12 +435,12 @@ impl Failover {
         let changed = self
             .groups
             .iter_mut()
-            .fold(false, |any, group| group.take_changed() | any);
+            .fold(self.unpublished, |any, group| group.take_changed() | any);
         if !changed && now.since(self.published) < PUBLISH_EVERY {
             return;
         }
         self.published = now;
-        self.board.publish_failover(FailoverView {
+        let view = FailoverView {
             at: now,
             groups: self
                 .groups
@@ -447,7 +449,8 @@ impl Failover {
                 .collect(),
             witnessed: self.witnessed.iter().map(|one| one.status(now)).collect(),
             peers: self.links.readings(now),
-        });
+        };
+        self.unpublished = !self.board.publish_failover(view);
     }
 
     fn status(&self, group: &GroupRunner, now: BootTime) -> GroupStatus {

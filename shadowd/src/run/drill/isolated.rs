@@ -1,5 +1,6 @@
 //! A drill in a network of its own, beside production.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -149,7 +150,7 @@ impl Drills {
     /// Ends when a drill of the group cannot go on, with the reason.
     async fn disturbed(&self, name: &Name) -> String {
         let (mut seen, mut stopping) = (self.seen.subscribe(), self.stopping.subscribe());
-        let is_over = |groups: &Vec<GroupStatus>| {
+        let is_over = |groups: &Arc<[GroupStatus]>| {
             let group = groups.iter().find(|group| group.group == *name);
             group.is_none_or(|group| objection(group).is_some())
         };

@@ -130,7 +130,7 @@ impl Drills {
         let mut course = self.course(name, !checks.is_empty());
         let began = Instant::now();
         let (mut seen, mut stop) = (self.seen.subscribe(), self.stopping.subscribe());
-        let known = |groups: &Vec<GroupStatus>| loan_of(groups, name, tag).is_some();
+        let known = |groups: &Arc<[GroupStatus]>| loan_of(groups, name, tag).is_some();
         let _ = timeout(KNOWN_WITHIN, seen.wait_for(known)).await;
         let mut asked = None;
         loop {

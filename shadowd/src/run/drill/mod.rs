@@ -41,7 +41,7 @@ pub struct Drills {
     recorder: Recorder,
     inputs: mpsc::Sender<Input>,
     record: Mutex<DrillRecord>,
-    seen: watch::Sender<Vec<GroupStatus>>,
+    seen: watch::Sender<Arc<[GroupStatus]>>,
     stopping: watch::Sender<bool>,
     /// One at a time, on the whole host.
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -99,7 +99,7 @@ impl Drills {
 
     /// What the groups are now.
     pub fn see(&self, groups: &[GroupStatus]) {
-        self.seen.send_replace(groups.to_vec());
+        self.seen.send_replace(groups.into());
     }
 
     /// What came of drills.
@@ -184,7 +184,8 @@ impl Drills {
     }
 
     fn seen(&self, name: &Name) -> Option<GroupStatus> {
-        let groups = self.seen.borrow();
+        // Not held while it is read: the failover loop would wait for that.
+        let groups = Arc::clone(&self.seen.borrow());
         groups.iter().find(|group| group.group == *name).cloned()
     }
 }
