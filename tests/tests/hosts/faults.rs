@@ -130,7 +130,8 @@ fn a_lossy_link_ends_with_one_owner() -> Result<()> {
 fn a_starved_active_keeps_the_group() -> Result<()> {
     let pair = Pair::take()?;
     // A daemon that has just started has the most to do beside its heartbeats.
-    pair.lab.run(&pair.active, &["systemctl", "restart", DAEMON])?;
+    pair.lab
+        .run(&pair.active, &["systemctl", "restart", DAEMON])?;
     let epoch = pair.lab.converge(LONG).and_then(|_| pair.epoch())?;
     // Little enough that threads of usual priority hardly run.
     pair.lab.fault(&pair.active, &Fault::Starve(1))?;

@@ -139,10 +139,9 @@ impl Drop for Pair {
         let broken = std::thread::panicking() || self.lab.well().is_err();
         for host in [&self.active, &self.shadow] {
             // A host can be starved and look well.
-            if broken || self.lab.is_unhealed(host) {
-                if let Err(error) = self.lab.heal(host) {
-                    eprintln!("host {host} does not heal: {error:#}");
-                }
+            let well = !broken && !self.lab.is_unhealed(host);
+            if !well && let Err(error) = self.lab.heal(host) {
+                eprintln!("host {host} does not heal: {error:#}");
             }
         }
     }
