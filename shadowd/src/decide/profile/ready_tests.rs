@@ -207,7 +207,7 @@ fn what_commands_wrote_for_a_unit_is_compared_by_its_effect_alone() {
     let mut here = like(&profile);
     unit(&mut here).defined_by.extend([
         "/etc/systemd/system.control/app.service.d/50-MemoryMax.conf".to_owned(),
-        "/etc/systemd/system/app.service.d/90-shadowd-limits.conf".to_owned(),
+        "/etc/systemd/system/app.service.d/zz-shadowd-limits.conf".to_owned(),
     ]);
     let readiness = compared(&profile, &here, UnitMode::Cold);
     assert_eq!(readiness.verdict(), Verdict::Ready);

@@ -3,9 +3,6 @@
 use super::{List, Remedy, Wanted};
 use crate::facts::{Act, ItemKind, Passage, UnitMode, UnitProfile};
 
-/// Drop-ins that shadowd writes have names that begin so.
-const OWN_DROP_INS: &str = "90-shadowd";
-
 impl List<'_> {
     pub(super) fn unit(&mut self, name: &str, unit: &UnitProfile, wanted: &Wanted<'_>) {
         if let Some(why) = self.unknown(&format!("unit {name}")) {
@@ -176,5 +173,5 @@ impl List<'_> {
 /// itself.
 fn is_by_command(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
-    path.contains("/systemd/system.control/") || name.starts_with(OWN_DROP_INS)
+    path.contains("/systemd/system.control/") || name == UnitProfile::LIMITS_FILE
 }
