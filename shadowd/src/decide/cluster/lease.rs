@@ -39,12 +39,12 @@ impl Group {
             .map_or(Duration::ZERO, |lease| lease.length.wanted())
     }
 
-    /// This process did not run for `late`: from now on a lease outlasts as much, for a while. What
-    /// happens before this member could own the group teaches nothing: a daemon that starts has
-    /// more to do than it will have.
+    /// This process did not run for `late`: from now on a lease outlasts as much, and the time until
+    /// answers come, for a while. What happens before this member could own the group teaches
+    /// nothing: a daemon that starts has more to do than it will have.
     pub(super) fn ran_late(&mut self, late: Duration, now: BootTime) {
         if !matches!(self.state, State::Joining { .. }) {
-            self.stretch_lease(late + self.settings.heartbeat * 2, now);
+            self.stretch_lease(late + self.settings.heartbeat, now);
         }
     }
 

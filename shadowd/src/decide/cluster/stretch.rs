@@ -18,7 +18,7 @@ use crate::facts::BootTime;
 /// A lease is stretched up to so many times the length that is configured.
 pub(super) const STRETCH_MAX: u32 = 16;
 /// Half of a first stretch is forgotten after this.
-const CALM_MIN: Duration = Duration::from_millis(100);
+const CALM_MIN: Duration = Duration::from_millis(50);
 /// And of one that came back again and again after this.
 const CALM_MAX: Duration = Duration::from_secs(10);
 /// A trouble after so many times the calm is a first one again.
@@ -168,7 +168,7 @@ mod tests {
     fn stalls_that_come_back_are_remembered_for_longer_each_time() {
         for (stall, period) in [(100, 150), (100, 1_000), (300, 3_000), (50, 7_000)] {
             let (lapsed, stretch) = lapses(stall, period, 600_000);
-            assert!(lapsed <= 8, "{stall} ms each {period} ms: {lapsed} lapses");
+            assert!(lapsed <= 9, "{stall} ms each {period} ms: {lapsed} lapses");
             assert!(stretch.calm > CALM_MIN || period < 200, "{stretch:?}");
         }
     }
