@@ -287,23 +287,13 @@ fn a_shadow_is_made_ready_by_policy_and_what_was_done_can_be_undone() -> Result<
         .lab
         .run(&pair.shadow, &["stat", "-c", "%a", VARIABLES])?;
     ensure!(mode.trim() == "644", "the mode is {mode}");
-    let acts = pair
-        .lab
-        .ask(&pair.shadow, &["profile", "provision", "list"])?;
-    let batches = acts["batches"].as_array().cloned().unwrap_or_default();
-    let has = |text: &str| {
-        batches
-            .iter()
-            .find(|batch| batch.to_string().contains(text))
-            .map(|batch| batch["number"].clone())
-    };
-    let copied = has("copy /etc/nginx/nginx.conf from the active").context("it was not copied")?;
+    let copied = learned.batch_with("copy /etc/nginx/nginx.conf from the active")?;
     for act in [
         "systemctl unmask nginx.service",
         "systemctl start nginx.service",
         "systemctl edit nginx.service, with TasksMax=",
     ] {
-        ensure!(has(act).is_some(), "{act} is not on record: {acts}");
+        learned.batch_with(act)?;
     }
     let limit = |host: &str| {
         let show = ["systemctl", "show", "-P", "TasksMax", WARM];
@@ -375,15 +365,28 @@ impl Learned {
             let knows = String::from_utf8_lossy(&said.stdout).contains("X-Told: later");
             Ok(knows && self.lacks()?.is_empty())
         })?;
-        let acts = lab.ask(shadow, &["profile", "provision", "list"])?;
-        let act = "systemctl reload-or-restart nginx.service";
-        ensure!(
-            acts.to_string().contains(act),
-            "{act} is not on record: {acts}"
-        );
+        // Files back first, and the unit reads them again: as it was.
+        let told = self.batch_with("systemctl reload-or-restart nginx.service")?;
+        self.undo(&self.batch_with("copy /etc/nginx/nginx.conf from the active")?)?;
+        self.undo(&told)?;
+        lab.wait(LONG, "the shadow's unit to know it no more", || {
+            let said = lab.exec(shadow, &["curl", "-sI", "http://127.0.0.1/stats"])?;
+            Ok(said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("X-Told"))
+        })?;
+        lab.run(shadow, &["shadowctl", "profile", "provision", "resume"])?;
         let runs = lab.run(shadow, &["systemctl", "show", "-P", "MainPID", WARM])?;
         ensure!(runs == began, "it was not reloaded but started anew");
         Ok(())
+    }
+
+    /// The number of the newest batch on the shadow that is on record with this act.
+    fn batch_with(&self, act: &str) -> Result<Value> {
+        let (lab, shadow) = (&self.pair().lab, &self.pair().shadow);
+        let acts = lab.ask(shadow, &["profile", "provision", "list"])?;
+        let mut batches = acts["batches"].as_array().into_iter().flatten().rev();
+        let found = batches.find(|batch| batch.to_string().contains(act));
+        let number = found.map(|batch| batch["number"].clone());
+        number.with_context(|| format!("{act} is not on record: {acts}"))
     }
 }
 

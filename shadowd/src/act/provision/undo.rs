@@ -79,6 +79,11 @@ pub enum Undo {
         /// The words.
         words: Vec<String>,
     },
+    /// `systemctl` with these words, once all else is undone: a unit reads what came back.
+    Reread {
+        /// The words.
+        words: Vec<String>,
+    },
 }
 
 impl Undo {
@@ -93,7 +98,8 @@ impl Undo {
             | Self::Package { .. }
             | Self::Rule { .. }
             | Self::Nothing
-            | Self::Systemctl { .. } => None,
+            | Self::Systemctl { .. }
+            | Self::Reread { .. } => None,
         }
     }
 }
@@ -126,10 +132,10 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
             })
         }
         Act::Limit { unit, .. } => Some(whole(&tools::limits_file(unit), dir, number)?),
-        Act::Unmask { unit } => words(&["mask", unit]),
-        Act::Enable { unit } => words(&["disable", unit]),
-        Act::Disable { unit } => words(&["enable", unit]),
-        Act::Start { unit } => words(&["stop", unit]),
+        Act::Unmask { unit } => systemctl(&["mask", unit]),
+        Act::Enable { unit } => systemctl(&["disable", unit]),
+        Act::Disable { unit } => systemctl(&["enable", unit]),
+        Act::Start { unit } => systemctl(&["stop", unit]),
         Act::Open {
             protocol,
             port,
@@ -139,14 +145,25 @@ pub(super) fn before(act: &Act, dir: &Path, number: usize) -> Result<Option<Undo
             chain: chain.clone(),
             comment: filter::comment(*protocol, *port),
         }),
-        // What a unit reads is brought back by other acts.
-        Act::Reload { .. } | Act::Restart { .. } | Act::Warm { .. } => Some(Undo::Nothing),
+        // What a unit reads is brought back by other acts. One that does not run any more stays so.
+        Act::Reload { unit } => reread(&["try-reload-or-restart", unit]),
+        Act::Restart { unit } => reread(&["try-restart", unit]),
+        Act::Warm { .. } => Some(Undo::Nothing),
     })
 }
 
-fn words(words: &[&str]) -> Option<Undo> {
-    let words = words.iter().map(|word| (*word).to_owned()).collect();
+fn systemctl(words: &[&str]) -> Option<Undo> {
+    let words = owned(words);
     Some(Undo::Systemctl { words })
+}
+
+fn reread(words: &[&str]) -> Option<Undo> {
+    let words = owned(words);
+    Some(Undo::Reread { words })
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// All that is at a path.
@@ -206,12 +223,30 @@ fn installed(package: &str) -> Option<String> {
     text.strip_prefix("installed ").map(str::to_owned)
 }
 
-/// Undoes what the journal in `dir` says was begun, the last first; what was undone already stays so.
+/// Undoes what the journal in `dir` says was begun; what was undone already stays so.
 ///
 /// # Errors
 /// The journal cannot be read or written.
 pub fn undo(dir: &Path) -> io::Result<()> {
     let entries = journal(dir)?;
+    let allowed = Allowed::of(dir)?;
+    let mut journal = Journal::open(dir)?;
+    super::clear_leftovers();
+    for (number, undo) in pending(&entries) {
+        let taken = allowed.check_undo(undo).and_then(|()| {
+            if let Some(path) = undo.path() {
+                files::clear(Path::new(path));
+            }
+            take_back(undo, dir)
+        });
+        let failed = taken.err().map(|error| explain(&error));
+        journal.write(&Entry::Undone { number, failed })?;
+    }
+    Ok(())
+}
+
+/// What is to be undone, the last act first, but units that read again after all that they read.
+fn pending(entries: &[Entry]) -> Vec<(usize, &Undo)> {
     let undone: BTreeSet<usize> = entries
         .iter()
         .filter_map(|entry| match entry {
@@ -222,32 +257,19 @@ pub fn undo(dir: &Path) -> io::Result<()> {
             _ => None,
         })
         .collect();
-    let allowed = Allowed::of(dir)?;
-    let mut journal = Journal::open(dir)?;
-    super::clear_leftovers();
-    for entry in entries.iter().rev() {
-        let Entry::Begin {
+    let begun = entries.iter().rev().filter_map(|entry| match entry {
+        Entry::Begin {
             number,
             undo: Some(undo),
             ..
-        } = entry
-        else {
-            continue;
-        };
-        if undone.contains(number) {
-            continue;
-        }
-        let taken = allowed.check_undo(undo).and_then(|()| {
-            if let Some(path) = undo.path() {
-                files::clear(Path::new(path));
-            }
-            take_back(undo, dir)
-        });
-        let failed = taken.err().map(|error| explain(&error));
-        let number = *number;
-        journal.write(&Entry::Undone { number, failed })?;
-    }
-    Ok(())
+        } => Some((*number, undo)),
+        _ => None,
+    });
+    let mut pending: Vec<_> = begun
+        .filter(|(number, _)| !undone.contains(number))
+        .collect();
+    pending.sort_by_key(|(_, undo)| matches!(undo, Undo::Reread { .. }));
+    pending
 }
 
 fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
@@ -302,9 +324,52 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
         },
         Undo::Rule { chain, comment } => filter::close(chain, comment),
         Undo::Nothing => Ok(()),
-        Undo::Systemctl { words } => {
+        Undo::Systemctl { words } | Undo::Reread { words } => {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             tools::systemctl(&words)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(number: usize, act: Act) -> Entry {
+        let undo = before(&act, Path::new("/nonexistent"), number).unwrap();
+        Entry::Begin { number, act, undo }
+    }
+
+    /// A unit that is told before its files are back would go on with what it has.
+    #[test]
+    fn units_read_again_once_their_files_are_back() {
+        let unit = "nginx.service".to_owned();
+        let path = "/nonexistent/nginx.conf".to_owned();
+        let link = crate::facts::FileFact {
+            kind: crate::facts::FileKind::Link { target: "x".into() },
+            owner: "root".into(),
+            group: "root".into(),
+            mode: 0o777,
+        };
+        let mut entries = vec![
+            begin(0, Act::Copy { path, fact: link }),
+            begin(1, Act::Reload { unit: unit.clone() }),
+            begin(2, Act::Enable { unit: unit.clone() }),
+            begin(3, Act::Restart { unit }),
+        ];
+        let order = |entries: &[Entry]| -> Vec<usize> {
+            pending(entries).iter().map(|(number, _)| *number).collect()
+        };
+        assert_eq!(order(&entries), [2, 0, 3, 1]);
+        let (number, failed) = (0, None);
+        entries.push(Entry::Undone { number, failed });
+        let (number, failed) = (3, Some("it failed".to_owned()));
+        entries.push(Entry::Undone { number, failed });
+        assert_eq!(order(&entries), [2, 3, 1], "what failed is tried again");
+        let told = pending(&entries)[2].1;
+        assert_eq!(
+            *told,
+            reread(&["try-reload-or-restart", "nginx.service"]).unwrap()
+        );
     }
 }
