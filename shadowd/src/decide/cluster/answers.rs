@@ -13,6 +13,9 @@ use crate::facts::BootTime;
 
 /// Heartbeats that may still be answered. Older ones teach nothing: nobody answers at all.
 const OPEN_MAX: usize = 64;
+/// More than so many lost in a row are an outage, which says nothing of the link before and after it:
+/// also where half of all get lost that is one run in 250.
+const RUN_MAX: usize = 8;
 /// The share of lost heartbeats is a mean over so many of them.
 const REMEMBERED: u32 = 32;
 
@@ -50,7 +53,8 @@ impl Answers {
         if (beat.by.count_ones() as usize) < needed {
             return None;
         }
-        for lost in (0..=at).map(|earlier| earlier < at) {
+        let run = if at > RUN_MAX { 1 } else { at };
+        for lost in (0..=run).map(|earlier| earlier < run) {
             let miss = if lost { 1_000_000 / REMEMBERED } else { 0 };
             self.lost = self.lost - self.lost / REMEMBERED + miss;
         }
@@ -103,6 +107,15 @@ mod tests {
             let lost = u32::try_from(lost * 10).unwrap();
             assert!(found.abs_diff(lost) <= 60, "{lost}: {found}");
         }
+    }
+
+    #[test]
+    fn an_outage_is_one_loss() {
+        let mut answers = Answers::default();
+        for number in 1..=30 {
+            answers.beat(at(number));
+        }
+        assert_eq!(answers.on_answer(2, at(30), 1), Some(30));
     }
 
     #[test]

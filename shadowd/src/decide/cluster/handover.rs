@@ -258,7 +258,9 @@ impl Group {
         epoch: Epoch,
         now: BootTime,
     ) {
-        if epoch < self.newest || self.role() != Role::Shadow {
+        // Nobody gives away what is another's.
+        let owns = epoch.owner == self.members[from].id;
+        if !owns || epoch < self.newest || self.role() != Role::Shadow {
             return;
         }
         if transfer.to != self.me.id {

@@ -278,10 +278,16 @@ impl Group {
         self.actions.push_back(Action::Announce { epoch });
     }
 
-    /// What this member was promised is `to`'s now.
-    pub(super) fn transfer_lease(&mut self, epoch: Epoch, to: HostId, now: BootTime) {
+    /// What this member was promised is `to`'s now, who counts on it until `deadline` at most.
+    pub(super) fn transfer_lease(
+        &mut self,
+        epoch: Epoch,
+        to: HostId,
+        deadline: BootTime,
+        now: BootTime,
+    ) {
         if let Some(lease) = &mut self.lease {
-            lease.own.transfer(epoch, to, now);
+            lease.own.hand_on(epoch, to, deadline, now);
             lease.forget();
         }
     }

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use super::action::Action;
+use super::ballots::longest;
 use super::echo::ECHO_AGE;
 use super::group::{Group, State, Then, View};
 use super::handover::Transfer;
 use super::member::Said;
 use super::pause::PAUSE_MAX;
-use super::voter::drift_margin;
+use super::voter::{drift_margin, is_absurd};
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, GroupMessage, Name, Role};
-
-/// Nobody owns a group so often between two heartbeats, not even after years apart.
-const EPOCH_LEAP: u64 = 1 << 32;
 
 /// Until when a lease is inherited of which `left` remained when its message was sent. That was
 /// after `heard`, by this member's clock: counted from there it ends no later than for the voters.
@@ -51,8 +49,7 @@ impl Group {
             }
             return;
         }
-        if message.epoch.counter > self.newest.counter.saturating_add(EPOCH_LEAP) {
-            // Adopting it could leave no epoch for anybody to claim, and no restart would mend it.
+        if is_absurd(message.epoch, self.newest) {
             let from = &self.members[index].name;
             let detail = format!("{from} says epoch {}: not believed", message.epoch.counter);
             self.failure(detail, now);
@@ -74,9 +71,11 @@ impl Group {
                 deadline,
                 drain,
             } => {
+                // No voter promises for longer, whatever the sender says of it.
+                let left = deadline.since(sent).min(longest(&self.settings));
                 let transfer = Transfer {
                     to: *to,
-                    inherited: inherited(deadline.since(sent), heard, now),
+                    inherited: inherited(left, heard, now),
                     drain: *drain,
                 };
                 self.on_transfer(index, transfer, message.epoch, now);

@@ -197,7 +197,7 @@ impl Group {
                 let lasts = self.settings.drain;
                 let drain = drain.and(self.mac).map(|at| Drain { at, lasts });
                 let to = self.members[to].id;
-                self.transfer_lease(dropped, to, now);
+                self.transfer_lease(dropped, to, deadline, now);
                 self.last_words(Body::Transfer {
                     to,
                     deadline,

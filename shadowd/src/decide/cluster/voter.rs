@@ -20,6 +20,15 @@ use crate::facts::{BootTime, Epoch, HostId, KeptPromise};
 /// beyond this bound.
 const DRIFT: u32 = 500;
 
+/// Nobody owns a group so often between two heartbeats, not even after years apart.
+const EPOCH_LEAP: u64 = 1 << 32;
+
+/// Whether no sound member says this epoch to who knows `newest`. Adopting it could leave no epoch for
+/// anybody to claim, and no restart would mend it.
+pub(super) fn is_absurd(epoch: Epoch, newest: Epoch) -> bool {
+    epoch.counter > newest.counter.saturating_add(EPOCH_LEAP)
+}
+
 /// By how much a holder stops before the promise runs out.
 pub(super) fn drift_margin(lease: Duration) -> Duration {
     lease / DRIFT
@@ -144,6 +153,28 @@ impl Voter {
         });
     }
 
+    /// As [`Self::transfer`], by who owned the group itself: until `until` nobody but `to` gets this
+    /// vote. A successor counts on the others' promises until then, and they may last longer than
+    /// this one; one that missed the word would still vote for the former owner.
+    pub fn hand_on(&mut self, epoch: Epoch, to: HostId, until: BootTime, now: BootTime) {
+        if until <= now {
+            return self.transfer(epoch, to, now);
+        }
+        let Some(counter) = epoch.counter.checked_add(1) else {
+            return;
+        };
+        let held = self.held(now);
+        if held.is_some_and(|(held, _)| held.owner != epoch.owner) {
+            // It ran out here before, and somebody else has it.
+            self.quiet_until = self.quiet_until.max(until);
+            return;
+        }
+        let until = held.map_or(until, |(_, held)| held.max(until));
+        let epoch = Epoch { counter, owner: to };
+        self.newest = self.newest.max(epoch);
+        self.promise = Some(Promise { epoch, until });
+    }
+
     /// Until when it keeps the others out for `owner`, in whatever epoch; the past if it does not.
     pub fn promised_to(&self, owner: HostId) -> BootTime {
         let promise = self.promise.filter(|promise| promise.epoch.owner == owner);
@@ -243,5 +274,41 @@ mod tests {
         assert_eq!(voter.promise(epoch(2, 2), LEASE, at(501)), Ok(LEASE));
         voter.release(epoch(2, 2));
         assert_eq!(voter.promise(epoch(3, 3), LEASE, at(501)), Ok(LEASE));
+    }
+
+    /// The former owner keeps itself out for as long as the successor counts on what others promised.
+    #[test]
+    fn who_hands_on_is_bound_for_as_long_as_the_successor_counts_on_it() {
+        let to = HostId::from_bytes([2; 32]);
+        // Its own vote runs out at 530, or has run out.
+        for now in [at(501), at(535)] {
+            let mut voter = voter();
+            assert_eq!(voter.promise(epoch(1, 1), LEASE, at(500)), Ok(LEASE));
+            voter.hand_on(epoch(1, 1), to, at(560), now);
+            let refused = voter.promise(epoch(3, 1), LEASE, at(559)).unwrap_err();
+            assert_eq!(
+                (refused.wait, refused.epoch),
+                (Duration::from_millis(1), epoch(2, 2))
+            );
+            assert_eq!(voter.promise(epoch(2, 2), LEASE, at(540)), Ok(LEASE));
+        }
+        // Somebody else has it: then nobody gets it until the successor counts on it no more.
+        let mut voter = voter();
+        assert_eq!(voter.promise(epoch(2, 3), LEASE, at(500)), Ok(LEASE));
+        voter.hand_on(epoch(1, 1), to, at(560), at(505));
+        assert!(voter.promise(epoch(3, 1), LEASE, at(559)).is_err());
+        assert!(voter.promise(epoch(3, 1), LEASE, at(560)).is_ok());
+        // What is over binds nobody.
+        let mut voter = self::voter();
+        voter.hand_on(epoch(1, 1), to, at(490), at(500));
+        assert!(voter.promise(epoch(3, 1), LEASE, at(500)).is_ok());
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_reaches_is_told_from_one_of_years_apart() {
+        let newest = epoch(7, 1);
+        assert!(!is_absurd(epoch(7 + (1 << 32), 2), newest));
+        assert!(is_absurd(epoch(8 + (1 << 32), 2), newest));
+        assert!(!is_absurd(epoch(u64::MAX, 2), epoch(u64::MAX - 1, 1)));
     }
 }

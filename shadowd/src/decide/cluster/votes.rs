@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::action::Action;
 use super::group::{Group, State};
-use super::voter::Refused;
+use super::voter::{Refused, is_absurd};
 use crate::facts::{Body, BootTime, Epoch, GroupMessage, Name, Role};
 
 impl Group {
@@ -171,6 +171,11 @@ impl Group {
             return;
         }
         self.turn(now);
+        if is_absurd(message.epoch, self.newest) {
+            let detail = format!("{from} says epoch {}: not believed", message.epoch.counter);
+            self.failure(detail, now);
+            return;
+        }
         if let Some(lease) = &mut self.lease {
             lease.ballots[voter].heard = Some(now);
         }

@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::action::{Action, Record};
 use super::ballots::{electorate_of, longest};
 use super::group::Peer;
-use super::voter::{Refused, Voter};
+use super::voter::{Refused, Voter, is_absurd};
 use crate::config::settings::GroupSettings;
 use crate::facts::{
     Body, BootTime, Cause, Epoch, EventKind, GroupMessage, HostId, Name, PolicyWord, Role,
 };
 
-/// Members have another set of voters: said once in this time.
+/// What a member says cannot be: told once in this time.
 const RECORD_AGAIN: Duration = Duration::from_secs(60);
 
 /// One witness of one group.
@@ -73,6 +73,10 @@ impl Witness {
             return;
         }
         let (member, epoch) = (member.clone(), message.epoch);
+        if is_absurd(epoch, self.voter.newest()) {
+            let detail = format!("{from} says epoch {}: not believed", epoch.counter);
+            return self.failure(detail, now);
+        }
         match &message.body {
             Body::Beat {
                 role: Role::Active,
@@ -148,7 +152,9 @@ impl Witness {
     ) -> bool {
         let others = electorate != self.electorate;
         if others && epoch.owner == member.id {
-            self.other_voters(&member.name, now);
+            let name = &member.name;
+            let detail = format!("{name} counts other members or witnesses: no vote for it");
+            self.failure(detail, now);
         }
         others || epoch.owner != member.id
     }
@@ -180,10 +186,9 @@ impl Witness {
         }
     }
 
-    fn other_voters(&mut self, name: &Name, now: BootTime) {
+    fn failure(&mut self, detail: String, now: BootTime) {
         if self.recorded.is_none_or(|at| now.since(at) >= RECORD_AGAIN) {
             self.recorded = Some(now);
-            let detail = format!("{name} counts other members or witnesses: no vote for it");
             self.record(EventKind::Failure, Some(Cause::StepFailed), detail, now);
         }
     }

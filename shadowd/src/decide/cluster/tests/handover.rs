@@ -94,6 +94,21 @@ fn a_new_owner_passes_back_what_the_old_one_has_begun_for_a_bounded_time() {
     }
 }
 
+/// A member that says so of a group it does not own would make two owners.
+#[test]
+fn nobody_gives_away_what_is_anothers() {
+    let mut bench = Bench::shadow(false);
+    let transfer = Body::Transfer {
+        to: id(1),
+        deadline: bench.now.after(Duration::from_secs(3_600)),
+        drain: None,
+    };
+    bench.hear(epoch(1, 3), transfer.clone());
+    assert_eq!(bench.took(), None);
+    bench.hear(epoch(2, 2), transfer);
+    assert!(bench.took().is_some(), "the owner may");
+}
+
 #[test]
 fn connections_outlast_the_cold_units_that_stop_for_a_handover() {
     let mut bench = Bench::active(true);

@@ -1,6 +1,7 @@
 //! The lease: asked for, held, lapsed, inherited.
 
 use super::*;
+use crate::decide::cluster::Witness;
 use crate::decide::cluster::ballots::electorate_of;
 
 /// `a` (1) and `b` (2) with the witness `w` (3); starts long before its own vote counts.
@@ -248,4 +249,78 @@ fn a_member_votes_for_one_at_a_time_and_only_among_its_own_voters() {
     let mut bench = owner();
     bench.hear(epoch(7, 2), ask(electorate()));
     assert!(bench.said(|body| matches!(body, Body::Refuse { .. })));
+}
+
+/// No voter promises for longer, so nobody is to count on more, whatever the former owner says.
+#[test]
+fn no_transfer_lasts_longer_than_a_voter_promises() {
+    let mut bench = leased();
+    bench.hear(epoch(1, 2), active());
+    let sent = BootTime::from_nanos(7_000_000_000);
+    let message = GroupMessage {
+        group: name("web"),
+        epoch: epoch(1, 2),
+        body: Body::Transfer {
+            to: id(1),
+            deadline: sent.after(Duration::from_secs(3_600)),
+            drain: None,
+        },
+    };
+    let (from, now) = (name("b"), bench.now);
+    bench
+        .group
+        .on_message(&from, sent, &message, Some(now), now);
+    let until = bench.group.may_answer_until().expect("it is protected");
+    assert!(until > now && until <= now.after(SUSPECT * 16), "{until:?}");
+}
+
+/// One broken member could else leave no epoch for anybody, through a witness that believes it.
+#[test]
+fn no_witness_is_believed_an_absurd_epoch_and_none_believes_it() {
+    let mut bench = leased();
+    bench.pass(SUSPECT * 17, None);
+    let refused = GroupMessage {
+        group: name("web"),
+        epoch: epoch(u64::MAX, 2),
+        body: Body::Refuse {
+            wait: Duration::ZERO,
+        },
+    };
+    let (from, now) = (name("w"), bench.now);
+    bench.group.on_message(&from, now, &refused, None, now);
+    bench.take();
+    assert!(bench.recorded(EventKind::Failure));
+    bench.actions.clear();
+    while asked(&bench).is_none() {
+        assert!(bench.now < now.after(SUSPECT * 17), "it asks on");
+        bench.pass(HEARTBEAT, None);
+    }
+    let asked = asked(&bench).expect("it asks on");
+    promise(&mut bench, asked);
+    assert_eq!(bench.took(), Some(asked));
+
+    let settings = GroupSettings {
+        protection: Protection::Lease,
+        ..bench.group.settings().clone()
+    };
+    let peer = |text: &str, number| Peer {
+        name: name(text),
+        id: id(number),
+    };
+    let members = vec![peer("a", 1), peer("b", 2)];
+    let me = peer("w", 3);
+    let mut witness = Witness::new(settings, &me, members, &[], Epoch::NONE, bench.now);
+    let now = bench.now.after(SUSPECT * 17);
+    let ask = GroupMessage {
+        group: name("web"),
+        epoch: epoch(u64::MAX, 2),
+        body: Body::Ask {
+            lease: SUSPECT,
+            electorate: electorate(),
+        },
+    };
+    witness.on_message(&name("b"), now, &ask, now);
+    assert_eq!(witness.newest_epoch(), Epoch::NONE);
+    let said = std::iter::from_fn(|| witness.poll_action());
+    assert!(said.into_iter().all(|one| matches!(one, Action::Record(_))));
 }
