@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use crate::facts::{BootTime, DrainStatus, Epoch, Vip};
@@ -54,13 +55,13 @@ impl Drain {
     }
 
     /// Whether nothing is left, or time is over. Never waits.
-    pub async fn ended(&mut self, vips: &[Vip], now: BootTime) -> bool {
+    pub fn ended(&mut self, vips: &[Vip], now: BootTime) -> bool {
         if now >= self.until {
             return true;
         }
         if let Some(look) = self.look.take_if(|look| look.is_finished()) {
             // A look that failed tells nothing: then time ends it.
-            self.left = look.await.ok().flatten();
+            self.left = look.now_or_never().and_then(Result::ok).flatten();
         }
         if now >= self.next_look {
             self.next_look = now.after(LOOK_EVERY);

@@ -3,12 +3,14 @@
 //! Every turn: take one input, let the timers that are due run, carry out what the cores want,
 //! send what they say. Datagrams that wait are always read before a timer may find a peer silent.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::Outcome;
 use super::board::{Board, FailoverView};
 use super::group::{GroupRunner, Outgoing};
 use super::handovers::{HandoverReply, Handovers};
@@ -158,6 +160,9 @@ impl Failover {
             alarm.set(self.next_deadline())?;
             tokio::select! {
                 biased;
+                (group, outcome) = changed_addresses(&mut self.groups) => {
+                    self.groups[group].on_addresses(outcome);
+                }
                 received = self.datagrams.recv() => {
                     match received? {
                         FromPeer::Arrival(arrival) => self.on_arrival(&arrival, boot_time()),
@@ -183,9 +188,14 @@ impl Failover {
                 }
             }
             self.look_for_starvation(boot_time());
-            self.carry_out().await;
+            let changing = self.changing();
+            self.carry_out();
+            let began = self.changing() && !changing;
             self.handovers.answer(&self.groups, boot_time());
-            self.publish(boot_time());
+            // Clients wait for addresses that are about to come, and people for the view of it.
+            if !began {
+                self.publish(boot_time());
+            }
             if let Some(watchdog) = &mut self.watchdog {
                 let now = boot_time();
                 watchdog.feed(self.board.main_silent(now), now);
@@ -423,10 +433,13 @@ impl Failover {
         }
     }
 
-    /// All groups at once: one that waits for the kernel does not hold the others up.
-    async fn carry_out(&mut self) {
-        let groups = self.groups.iter_mut().map(GroupRunner::carry_out);
-        let mut outgoing: Vec<Outgoing> = join_all(groups).await.into_iter().flatten().collect();
+    fn changing(&self) -> bool {
+        self.groups.iter().any(GroupRunner::is_changing)
+    }
+
+    fn carry_out(&mut self) {
+        let groups = self.groups.iter_mut();
+        let mut outgoing: Vec<Outgoing> = groups.flat_map(GroupRunner::carry_out).collect();
         outgoing.extend(self.witnessed.iter_mut().flat_map(WitnessRunner::carry_out));
         self.links.send(outgoing, &mut self.datagrams);
     }
@@ -459,4 +472,17 @@ impl Failover {
             ..group.status(now)
         }
     }
+}
+
+/// What came of the next change of the addresses, and of which group.
+async fn changed_addresses(groups: &mut [GroupRunner]) -> (usize, Outcome) {
+    poll_fn(|context| {
+        for (number, group) in groups.iter_mut().enumerate() {
+            if let Poll::Ready(outcome) = group.poll_addresses(context) {
+                return Poll::Ready((number, outcome));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

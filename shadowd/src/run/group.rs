@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use super::addresses::{Addresses, Change, Outcome};
 use super::drain::Drain;
 use super::guards::GroupGuard;
 use super::jobs::Job;
 use super::provider::ProviderQueue;
 use super::readings::unit_statuses;
 use super::record::Recorder;
-use crate::act::announce::{Announcer, Repeats};
-use crate::act::vip::{VipError, Vips};
+use crate::act::announce::AnnounceError;
+use crate::act::vip::VipError;
 use crate::decide::cluster::{Action, Done, Group, Journaled, Step};
 use crate::facts::{
-    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, Vip, VipStatus,
+    BootTime, Epoch, EventKind, GroupMessage, GroupStatus, Mac, Name, UnitMode, VipStatus,
 };
 use crate::observe::neighbours::Heard;
 use crate::observe::sys::boot_time;
@@ -38,19 +40,13 @@ pub struct Outgoing {
 pub struct GroupRunner {
     /// Its core, and the journal of what reaches it.
     pub core: Journaled,
-    vips: Vips,
-    announcer: Announcer,
-    /// The running series of announcements; none while this host does not hold the addresses.
-    repeats: Option<Repeats>,
-    held: Vec<Vip>,
+    addresses: Addresses,
     units: Vec<UnitReading>,
     jobs: mpsc::Sender<Job>,
     recorder: Recorder,
     guard: Option<GroupGuard>,
     /// Who had the addresses that are about to be taken, and serves its connections until then.
     predecessor: Option<(Mac, BootTime)>,
-    /// Connections of an ownership that was handed on.
-    drain: Option<Drain>,
     /// Where the members on the same link are, and the way to ask their kernels.
     kernels: BTreeMap<Name, IpAddr>,
     probes: mpsc::Sender<IpAddr>,
@@ -66,8 +62,7 @@ impl GroupRunner {
     /// Puts a group together.
     pub fn new(
         core: Group,
-        vips: Vips,
-        announcer: Announcer,
+        addresses: Addresses,
         jobs: mpsc::Sender<Job>,
         recorder: Recorder,
         guard: Option<GroupGuard>,
@@ -77,26 +72,17 @@ impl GroupRunner {
             stored: core.newest_epoch(),
             remembered: 0,
             core: Journaled::new(core, boot_time()),
-            vips,
-            announcer,
-            repeats: None,
-            held: Vec::new(),
+            addresses,
             units: Vec::new(),
             jobs,
             recorder,
             guard,
             predecessor: None,
-            drain: None,
             kernels,
             probes,
             provider: ProviderQueue::default(),
             changed: true,
         }
-    }
-
-    /// The addresses are there already: the daemon before this one paused.
-    pub fn holding(self, held: Vec<Vip>) -> Self {
-        Self { held, ..self }
     }
 
     /// Spares can be created.
@@ -106,7 +92,7 @@ impl GroupRunner {
 
     /// Whether the daemon may end, as far as this group goes.
     pub fn may_end(&self) -> bool {
-        self.core.stopped() || self.core.paused()
+        (self.core.stopped() || self.core.paused()) && !self.addresses.is_busy()
     }
 
     /// The group's name.
@@ -116,10 +102,8 @@ impl GroupRunner {
 
     /// When [`Self::on_timer`] wants to be called next.
     pub fn next_deadline(&self) -> BootTime {
-        let repeats = self.repeats.as_ref().map(Repeats::next_deadline);
-        let drain = self.drain.as_ref().map(Drain::next_deadline);
-        let others = repeats.into_iter().chain(drain);
-        others.fold(self.core.next_deadline(), BootTime::min)
+        let addresses = self.addresses.next_deadline().into_iter();
+        addresses.fold(self.core.next_deadline(), BootTime::min)
     }
 
     /// Time has passed.
@@ -127,10 +111,8 @@ impl GroupRunner {
         if now >= self.core.next_deadline() {
             self.core.on_timer(now);
         }
-        if let Some(repeats) = &mut self.repeats
-            && repeats.poll(now)
-        {
-            self.announce();
+        if let Err(error) = self.addresses.announce_if_due(now) {
+            self.frames(Err(error));
         }
     }
 
@@ -166,8 +148,18 @@ impl GroupRunner {
         }
     }
 
-    /// Carries out everything the core wants; gives what it says to peers.
-    pub async fn carry_out(&mut self) -> Vec<Outgoing> {
+    /// What came of the change of the addresses that is under way; begins the next one.
+    pub fn poll_addresses(&mut self, context: &mut Context<'_>) -> Poll<Outcome> {
+        self.addresses.poll(context)
+    }
+
+    /// Whether a change of the addresses is under way or about to be.
+    pub fn is_changing(&self) -> bool {
+        self.addresses.is_busy()
+    }
+
+    /// Carries out everything the core wants, or begins to; gives what it says to peers. Never waits.
+    pub fn carry_out(&mut self) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
         self.set_guard();
         while let Some(action) = self.core.poll_action() {
@@ -182,27 +174,23 @@ impl GroupRunner {
                 }
                 Action::TakeVips { epoch, .. } => {
                     self.open_guard();
-                    let done = self.take_vips(epoch).await;
-                    self.core.on_done(done, boot_time());
-                    self.set_guard();
+                    self.addresses.change(Change::Take(epoch));
                 }
-                Action::DropVips { epoch } => {
-                    let done = self.drop_vips(epoch).await;
-                    self.core.on_done(done, boot_time());
-                }
+                Action::DropVips { epoch } => self.addresses.change(Change::Drop(epoch)),
                 Action::HandOn {
                     epoch,
                     successor,
                     until,
-                } => {
-                    let done = self.hand_on(epoch, successor, until).await;
-                    self.core.on_done(done, boot_time());
-                }
+                } => self.addresses.change(Change::HandOn {
+                    epoch,
+                    successor,
+                    until,
+                }),
                 Action::PassBack { predecessor, until } => {
                     self.predecessor = Some((predecessor, until));
                 }
                 Action::Probe { member } => self.probe(&member),
-                Action::Announce { .. } => self.repeats = Some(Repeats::new(boot_time())),
+                Action::Announce { .. } => self.addresses.announce_anew(boot_time()),
                 Action::StartUnits { epoch } => self.unit_job(epoch, true),
                 Action::StopUnits { epoch } => self.unit_job(epoch, false),
                 Action::KeepPromise(promise) => {
@@ -223,7 +211,7 @@ impl GroupRunner {
             }
         }
         self.set_guard();
-        self.end_drain(boot_time()).await;
+        self.end_drain(boot_time());
         self.remember_epoch();
         self.remember_policy();
         self.remember_decision();
@@ -267,7 +255,7 @@ impl GroupRunner {
                     self.core.on_kernel_answer(name, now);
                 }
             }
-            Heard::Claim(claim) if self.held.iter().any(|vip| vip.address == claim.vip.address) => {
+            Heard::Claim(claim) if self.is_held(claim.vip.address) => {
                 self.core.on_claim(claim.vip, &printed(claim.mac), now);
                 self.changed = true;
             }
@@ -275,11 +263,23 @@ impl GroupRunner {
         }
     }
 
+    fn is_held(&self, address: IpAddr) -> bool {
+        let mut held = self.addresses.held().iter();
+        held.any(|vip| vip.address == address)
+    }
+
+    /// Removes addresses that were kept for connections which have ended.
+    fn end_drain(&mut self, now: BootTime) {
+        if self.addresses.end_drain(self.core.stopped(), now)
+            && let Some(guard) = &mut self.guard
+        {
+            guard.end_connections();
+        }
+    }
+
     /// An address of this group's interface came or went.
     pub fn on_address(&mut self, address: IpAddr, present: bool, now: BootTime) {
-        let lost = self.held.iter().position(|vip| vip.address == address);
-        if let Some(lost) = lost.filter(|_| !present) {
-            let vip = self.held.remove(lost);
+        if let Some(vip) = self.addresses.on_address(address, present) {
             self.core.on_address_lost(vip, now);
             self.changed = true;
         }
@@ -295,79 +295,83 @@ impl GroupRunner {
         self.core.on_carrier(up && guarded, now);
     }
 
+    /// What came of a change of the addresses. Only what is known to be gone is reported as dropped:
+    /// the others wait for that word.
+    pub fn on_addresses(&mut self, outcome: Outcome) {
+        self.changed = true;
+        let done = match (&outcome.change, &outcome.result) {
+            (Change::Take(epoch), _) => Some(self.taken(*epoch, outcome)),
+            (Change::HandOn { .. }, _) => self.hand_on(outcome.change),
+            (Change::EndDrain { .. }, _) => {
+                self.drained(outcome);
+                None
+            }
+            (Change::Drop(epoch), Ok(())) => {
+                let epoch = *epoch;
+                for vip in self.addresses.given_up() {
+                    self.note(EventKind::VipRemoved, epoch, outcome.at, vip.to_string());
+                }
+                Some(Done::VipsDropped { epoch })
+            }
+            (Change::Drop(epoch), Err(_)) => Some(ended(*epoch, Step::DropVips, outcome.result)),
+        };
+        if let Some(done) = done {
+            self.core.on_done(done, boot_time());
+        }
+    }
+
     /// Addresses first, announcement at once, everything else later: this is the path that clients
     /// wait for.
-    async fn take_vips(&mut self, epoch: Epoch) -> Done {
-        let wanted = self.core.settings().vips.clone();
-        // They are all this host's again, and so are the connections.
-        self.drain = None;
-        let result = self.vips.add(&wanted, epoch).await;
-        let added = boot_time();
-        let held = match &result {
-            Ok(()) => wanted,
-            // Some may be there all the same, and whoever has an address answers for it.
-            Err(_) => self.vips.held(&wanted).await.unwrap_or_default(),
-        };
-        let before = std::mem::replace(&mut self.held, held);
-        let mut repeats = Repeats::new(added);
-        repeats.poll(added);
-        self.repeats = Some(repeats);
-        let frames = self.announce();
-        let announced = boot_time();
-        let group = Some((&self.core.settings().name, epoch));
-        for vip in self.held.iter().filter(|vip| !before.contains(vip)) {
-            self.recorder
-                .note(EventKind::VipAdded, group, added, vip.to_string());
+    fn taken(&mut self, epoch: Epoch, outcome: Outcome) -> Done {
+        let (new, announced) = self.addresses.taken(&outcome);
+        let announced_at = boot_time();
+        for vip in new {
+            self.note(EventKind::VipAdded, epoch, outcome.at, vip.to_string());
         }
-        self.recorder.note(
-            EventKind::Announced,
-            group,
-            announced,
-            format!("{frames} frames"),
-        );
-        self.changed = true;
-        match result {
-            Ok(()) => Done::VipsTaken { epoch },
-            Err(error) => failed(epoch, Step::TakeVips, error),
-        }
+        let frames = self.frames(announced);
+        let detail = format!("{frames} frames");
+        self.note(EventKind::Announced, epoch, announced_at, detail);
+        ended(epoch, Step::TakeVips, outcome.result)
     }
 
     /// Silent at once for all but its connections; without a guard for all.
-    async fn hand_on(&mut self, epoch: Epoch, successor: Mac, until: BootTime) -> Done {
+    fn hand_on(&mut self, change: Change) -> Option<Done> {
+        let Change::HandOn {
+            epoch,
+            successor,
+            until,
+        } = change
+        else {
+            return None;
+        };
         let guard = self.guard.as_mut();
         if !guard.is_some_and(|guard| guard.hand_on(successor, until)) {
-            return self.drop_vips(epoch).await;
+            self.addresses.change_first(Change::Drop(epoch));
+            return None;
         }
-        self.repeats = None;
-        self.changed = true;
         let now = boot_time();
-        let group = Some((&self.core.settings().name, epoch));
         // To the rest of the daemon they are gone: nobody puts them back or defends them.
-        for vip in std::mem::take(&mut self.held) {
+        for vip in self.addresses.given_up() {
             let detail = format!("{vip}, but for its connections");
-            self.recorder
-                .note(EventKind::VipRemoved, group, now, detail);
+            self.note(EventKind::VipRemoved, epoch, now, detail);
         }
-        self.drain = Some(Drain::new(epoch, until, now));
-        Done::VipsDropped { epoch }
+        let drain = Drain::new(epoch, until, now);
+        self.addresses.keep_for_connections(drain);
+        Some(Done::VipsDropped { epoch })
     }
 
-    /// Removes addresses that were kept for connections which have ended.
-    async fn end_drain(&mut self, now: BootTime) {
-        let vips = &self.core.settings().vips;
-        let Some(drain) = &mut self.drain else { return };
-        if !self.core.stopped() && !drain.ended(vips, now).await {
+    fn drained(&mut self, outcome: Outcome) {
+        let Change::EndDrain { epoch, left } = outcome.change else {
             return;
-        }
-        let (epoch, left) = (drain.epoch, drain.left);
-        self.drain = None;
-        if let Some(guard) = &mut self.guard {
-            guard.end_connections();
-        }
-        if let Err(error) = self.vips.remove(vips, epoch).await {
+        };
+        if let Err(error) = outcome.result {
             let why = format!("{:#}", anyhow::Error::from(error));
             warn!(group = %self.name(), why, "addresses of an earlier epoch stay, silent");
-            self.drain = Some(Drain::new(epoch, now.after(REMOVE_AGAIN), now));
+            if !self.core.stopped() {
+                let now = boot_time();
+                let again = Drain::new(epoch, now.after(REMOVE_AGAIN), now);
+                self.addresses.keep_for_connections(again);
+            }
             return;
         }
         let left = match left {
@@ -375,37 +379,21 @@ impl GroupRunner {
             Some(left) => format!("{left} connections were left"),
             None => "its time is over".to_owned(),
         };
-        let group = Some((&self.core.settings().name, epoch));
-        self.recorder.note(EventKind::Drained, group, now, left);
-        self.changed = true;
+        self.note(EventKind::Drained, epoch, boot_time(), left);
     }
 
-    /// Only what is known to be gone is reported as dropped: the others wait for that word.
-    async fn drop_vips(&mut self, epoch: Epoch) -> Done {
-        self.repeats = None;
-        self.changed = true;
-        let vips = self.core.settings().vips.clone();
-        if let Err(error) = self.vips.remove(&vips, epoch).await {
-            return failed(epoch, Step::DropVips, error);
-        }
-        let now = boot_time();
+    fn note(&mut self, kind: EventKind, epoch: Epoch, at: BootTime, detail: String) {
         let group = Some((&self.core.settings().name, epoch));
-        for vip in std::mem::take(&mut self.held) {
-            self.recorder
-                .note(EventKind::VipRemoved, group, now, vip.to_string());
-        }
-        Done::VipsDropped { epoch }
+        self.recorder.note(kind, group, at, detail);
     }
 
-    fn announce(&mut self) -> usize {
-        match self.announcer.announce(&self.held) {
-            Ok(frames) => frames,
-            Err(error) => {
-                let why = format!("{:#}", anyhow::Error::from(error));
-                warn!(group = %self.name(), why, "not announced; the next repeat tries again");
-                0
-            }
-        }
+    /// How many frames announced the addresses.
+    fn frames(&self, announced: Result<usize, AnnounceError>) -> usize {
+        announced.unwrap_or_else(|error| {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            warn!(group = %self.name(), why, "not announced; the next repeat tries again");
+            0
+        })
     }
 
     fn unit_job(&mut self, epoch: Epoch, start: bool) {
@@ -475,14 +463,14 @@ impl GroupRunner {
             .map(|vip| VipStatus {
                 vip: *vip,
                 interface: settings.interface.clone(),
-                held: self.held.contains(vip),
+                held: self.addresses.held().contains(vip),
             })
             .collect();
         status.guard = self
             .guard
             .as_ref()
             .map_or_else(Vec::new, GroupGuard::readings);
-        status.drain = self.drain.as_ref().map(Drain::status);
+        status.drain = self.addresses.drain().map(Drain::status);
         status.units = unit_statuses(&settings.units, &self.units);
         status
     }
@@ -492,7 +480,14 @@ fn printed(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn failed(epoch: Epoch, step: Step, error: VipError) -> Done {
-    let why = format!("{:#}", anyhow::Error::from(error));
-    Done::Failed { epoch, step, why }
+/// What the core is told of addresses that came or went, or did not.
+fn ended(epoch: Epoch, step: Step, result: Result<(), VipError>) -> Done {
+    match (result, step) {
+        (Ok(()), Step::TakeVips) => Done::VipsTaken { epoch },
+        (Ok(()), _) => Done::VipsDropped { epoch },
+        (Err(error), step) => {
+            let why = format!("{:#}", anyhow::Error::from(error));
+            Done::Failed { epoch, step, why }
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //!
 //! A sixth only notes that it gets its turns ([`starved`]).
 
+mod addresses;
 mod board;
 mod capture;
 mod check;

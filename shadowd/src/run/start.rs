@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::addresses::Addresses;
 use super::board::Board;
 use super::failover::{Failover, Input};
 use super::group::GroupRunner;
@@ -210,9 +211,10 @@ impl FailoverStart {
         let kernels = kernels
             .of(settings, &self.settings)
             .context("every interface of a group has its neighbours")?;
-        let runner = GroupRunner::new(core, vips, announcer, jobs, recorder, guard, kernels);
+        let addresses = Addresses::new(vips, settings.vips.clone(), announcer).holding(held);
+        let runner = GroupRunner::new(core, addresses, jobs, recorder, guard, kernels);
         let provider = self.providers[number].clone();
-        Ok(runner.holding(held).with_provider(provider))
+        Ok(runner.with_provider(provider))
     }
 
     fn witness(&self, number: usize, settings: &GroupSettings) -> WitnessRunner {
