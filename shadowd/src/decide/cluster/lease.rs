@@ -20,6 +20,10 @@ use super::group::{Group, State, Then, View};
 use super::voter::drift_margin;
 use crate::facts::{Body, BootTime, Cause, Epoch, EventKind, HostId};
 
+/// An owner that is starved asks for so many times the configured lease. The death of a starved host
+/// may be noticed later: nobody is served well by it.
+const STARVED_STRETCH: u32 = 2;
+
 /// An ask that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Asking {
@@ -46,6 +50,12 @@ impl Group {
         if !matches!(self.state, State::Joining { .. }) {
             self.stretch_lease(late + self.settings.heartbeat, now);
         }
+    }
+
+    /// Threads of this host wait long for their turns, and sooner or later this one does: for a lock, a
+    /// page, a processor that is taken away. Waiting for the first time would move the group.
+    pub(super) fn expect_to_run_late(&mut self, now: BootTime) {
+        self.stretch_lease(self.settings.lease * STARVED_STRETCH, now);
     }
 
     fn stretch_lease(&mut self, needed: Duration, now: BootTime) {

@@ -10,6 +10,9 @@ use crate::facts::{Body, BootTime, Epoch, GroupMessage, Name, Role};
 impl Group {
     /// At each heartbeat, before it leaves: the vote of this member is its own while it owns.
     pub(super) fn renew_own_vote(&mut self, now: BootTime) {
+        if self.starved && self.owned().is_some() {
+            self.expect_to_run_late(now);
+        }
         if let Some(lease) = &mut self.lease {
             lease.length.beat(now);
             match self.state {

@@ -324,3 +324,26 @@ fn no_witness_is_believed_an_absurd_epoch_and_none_believes_it() {
     let said = std::iter::from_fn(|| witness.poll_action());
     assert!(said.into_iter().all(|one| matches!(one, Action::Record(_))));
 }
+
+/// A host that gets no processor time would else lose its group at the first wait of its loop.
+#[test]
+fn a_starved_owner_asks_for_longer_leases_and_a_starved_shadow_does_not() {
+    let mut bench = owner();
+    let own = bench.group.active_epoch().expect("it is active");
+    let mut asks = |starved, beats| {
+        bench.group.on_starved(starved, bench.now);
+        for _ in 0..beats {
+            bench.pass(HEARTBEAT, None);
+            promise(&mut bench, own);
+        }
+        bench.group.wanted_lease()
+    };
+    assert_eq!(asks(false, 2), ASKED);
+    assert_eq!(asks(true, 2), SUSPECT * 2);
+    assert_eq!(asks(false, 80), ASKED, "it is forgotten");
+    let mut bench = leased();
+    bench.hear(epoch(1, 2), active());
+    bench.group.on_starved(true, bench.now);
+    bench.pass(HEARTBEAT * 2, Some((epoch(1, 2), active())));
+    assert_eq!(bench.group.wanted_lease(), ASKED);
+}
