@@ -234,6 +234,7 @@ mod tests {
         let quiet = Endured {
             minutes: 2.5,
             promotions: Vec::new(),
+            regains: 0,
             no_holder_ms: 0.0,
             two_holders_ms: 0.0,
             outage_ms: 4.0,

@@ -216,8 +216,10 @@ impl Seen {
 pub struct Endured {
     /// How long.
     pub minutes: f64,
-    /// Every time a host got the IPv4 address: each is a false promotion.
+    /// Every time a host got the IPv4 address from another one: each is a false promotion.
     pub promotions: Vec<Gain>,
+    /// How often its owner gave it up and took it again: nobody was promoted, and nobody answered.
+    pub regains: u32,
     /// How long no host held it.
     pub no_holder_ms: f64,
     /// How long two hosts held it.
@@ -254,6 +256,7 @@ impl Bench<'_> {
         Ok(Endured {
             minutes: time.as_secs_f64() / 60.0,
             promotions: holding.gains_since(at),
+            regains: holding.regains(),
             no_holder_ms: holding.no_holder_ms(),
             two_holders_ms: holding.two_holders_ms(),
             outage_ms: run.outage_ms,

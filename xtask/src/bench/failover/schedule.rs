@@ -248,9 +248,10 @@ fn told_run(run: &Run) -> String {
 
 fn told_endured(endured: &Endured) -> String {
     format!(
-        "{:.1} min: {} false promotions, two owners for {:.1} s, longest outage {:.1} ms",
+        "{:.1} min: {} false promotions, {} times given up and taken again, two owners for {:.1} s, longest outage {:.1} ms",
         endured.minutes,
         endured.promotions.len(),
+        endured.regains,
         endured.two_holders_ms / 1e3,
         endured.outage_ms
     )

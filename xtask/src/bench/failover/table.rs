@@ -184,11 +184,12 @@ fn endured(results: &Results) -> String {
             if text.is_empty() {
                 let _ = writeln!(
                     text,
-                    "{:<16}{:<12}{:>8}{:>18}{:>14}{:>14}{:>14}{:>20}",
+                    "{:<16}{:<12}{:>8}{:>18}{:>10}{:>14}{:>14}{:>14}{:>20}",
                     "nobody died",
                     "",
                     "minutes",
                     "false promotions",
+                    "regained",
                     "no owner, s",
                     "two owners, s",
                     "no answer, %",
@@ -200,11 +201,12 @@ fn endured(results: &Results) -> String {
             let longest = endured.iter().map(|one| one.outage_ms).fold(0.0, f64::max);
             let _ = writeln!(
                 text,
-                "{:<16}{:<12}{:>8.1}{:>18}{:>14.1}{:>14.1}{:>14.2}{:>20.1}",
+                "{:<16}{:<12}{:>8.1}{:>18}{:>10}{:>14.1}{:>14.1}{:>14.2}{:>20.1}",
                 case.name(),
                 system.name(),
                 sum(|one| one.minutes),
                 sum(|one| one.promotions.len() as f64),
+                sum(|one| f64::from(one.regains)),
                 sum(|one| one.no_holder_ms) / 1e3,
                 sum(|one| one.two_holders_ms) / 1e3,
                 sum(|one| one.failed as f64) / connects * 100.0,

@@ -116,6 +116,9 @@ pub struct Holding {
     held: BTreeSet<String>,
     since_ns: u64,
     gains: Vec<(u64, String)>,
+    /// Who got it last: if that host loses it and gets it again, it has not moved.
+    last: Option<String>,
+    regains: u32,
     none_ns: u64,
     two_ns: u64,
 }
@@ -130,11 +133,13 @@ pub struct Gain {
 }
 
 impl Holding {
-    const fn new(held: BTreeSet<String>, since_ns: u64) -> Self {
+    fn new(held: BTreeSet<String>, since_ns: u64) -> Self {
         Self {
+            last: held.first().filter(|_| held.len() == 1).cloned(),
             held,
             since_ns,
             gains: Vec::new(),
+            regains: 0,
             none_ns: 0,
             two_ns: 0,
         }
@@ -145,7 +150,11 @@ impl Holding {
         if change.added {
             // An address that is only refreshed is announced as new too.
             if self.held.insert(change.host.clone()) {
-                self.gains.push((change.at_ns, change.host.clone()));
+                let before = self.last.replace(change.host.clone());
+                match before.as_ref() == Some(&change.host) {
+                    true => self.regains += 1,
+                    false => self.gains.push((change.at_ns, change.host.clone())),
+                }
             }
         } else {
             self.held.remove(&change.host);
@@ -164,7 +173,7 @@ impl Holding {
         }
     }
 
-    /// The hosts that got the address since `at_ns`, in order.
+    /// The hosts that got the address since `at_ns` from another one, in order.
     pub fn gains_since(&self, at_ns: u64) -> Vec<Gain> {
         let since = self.gains.iter().filter(|(time, _)| *time >= at_ns);
         since
@@ -173,6 +182,11 @@ impl Holding {
                 host: host.clone(),
             })
             .collect()
+    }
+
+    /// How often a host lost it and got it again, and none in between.
+    pub fn regains(&self) -> u32 {
+        self.regains
     }
 
     /// How long no host held it.
@@ -212,13 +226,15 @@ mod tests {
             (30, "a", true),
             (32, "b", false),
             (33, "a", false),
+            (33, "a", true), // it has not moved
+            (33, "a", false),
         ] {
             let (at_ns, host) = (ms * 1_000_000, host.to_owned());
             holding.change(&Change { at_ns, host, added });
         }
         let gains = holding.gains_since(20_000_000);
         assert_eq!((gains.len(), gains[0].after_ms), (1, 10.0));
-        assert_eq!(holding.gains_since(0).len(), 2);
+        assert_eq!((holding.gains_since(0).len(), holding.regains()), (2, 1));
         holding.pass(40_000_000);
         assert_eq!(holding.two_holders_ms(), 7.0);
         assert_eq!(holding.no_holder_ms(), 7.0);
