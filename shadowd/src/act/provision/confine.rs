@@ -25,8 +25,13 @@ pub struct Allowed {
 impl Allowed {
     /// Those of the batch in `dir`.
     pub(super) fn of(dir: &Path) -> io::Result<Self> {
-        match fs::read(dir.join(ALLOWED)) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
+        let path = dir.join(ALLOWED);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                let path = path.display();
+                let remedy = "write the patterns there that files may come to, as configured";
+                io::Error::other(format!("{path} is damaged ({error}): {remedy}"))
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error),
         }

@@ -3,13 +3,18 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, lchown, symlink};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::unistd::{Group, User};
 
 use super::{ActError, content_file};
 use crate::facts::{FileFact, FileKind, ValueHash};
+
+/// The bits of a mode by which a program runs as its owner or group (inode(7)).
+const PRIVILEGE: u32 = 0o6000;
 
 /// Makes `path` what `fact` says; the content of a regular file is in `dir`.
 pub(super) fn copy(path: &str, fact: &FileFact, dir: &Path) -> Result<(), ActError> {
@@ -21,12 +26,16 @@ pub(super) fn copy(path: &str, fact: &FileFact, dir: &Path) -> Result<(), ActErr
     }
     match &fact.kind {
         FileKind::Directory => {
-            fs::create_dir_all(at).map_err(failed)?;
-            lchown(at, Some(user), Some(group)).map_err(failed)?;
-            fs::set_permissions(at, Permissions::from_mode(fact.mode)).map_err(failed)
+            match fs::create_dir(at) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+                _ => Ok(()),
+            }?;
+            let there = Unfollowed::open(at).map_err(failed)?;
+            there.set(user, group, fact.mode).map_err(failed)
         }
         FileKind::Link { target } => link(at, target, (user, group)),
         FileKind::Regular { hash, .. } => {
+            no_privilege(path, fact.mode, 0)?;
             let bytes = fs::read(content_file(dir, hash)).map_err(failed)?;
             if ValueHash::from(blake3::hash(&bytes)) != *hash {
                 let path = path.to_owned();
@@ -105,23 +114,76 @@ pub(super) fn clear(at: &Path) {
 pub(super) fn own(path: &str, owner: &str, of: &str) -> Result<(), ActError> {
     let (user, group) = (user(owner)?, group(of)?);
     let at = Path::new(path);
-    let before = fs::symlink_metadata(at).map_err(|source| failed(at, source))?;
-    lchown(at, Some(user), Some(group)).map_err(|source| failed(at, source))?;
+    let failed = |source| failed(at, source);
+    let before = fs::symlink_metadata(at).map_err(failed)?;
     if before.is_symlink() {
-        return Ok(());
+        return lchown(at, Some(user), Some(group)).map_err(failed);
     }
-    mode(path, before.permissions().mode() & 0o7777)
+    let there = Unfollowed::open(at).map_err(failed)?;
+    let before = there.0.metadata().map_err(failed)?;
+    let mode = before.permissions().mode() & 0o7777;
+    if before.is_file() {
+        no_privilege(path, mode, 0)?;
+    }
+    there.set(user, group, mode).map_err(failed)
 }
 
 pub(super) fn mode(path: &str, mode: u32) -> Result<(), ActError> {
     let at = Path::new(path);
-    let set = || -> io::Result<()> {
-        if fs::symlink_metadata(at)?.is_symlink() {
-            return Err(io::Error::other("it is a link"));
-        }
-        fs::set_permissions(at, Permissions::from_mode(mode))
-    };
-    set().map_err(|source| failed(at, source))
+    let failed = |source| failed(at, source);
+    let there = Unfollowed::open(at).map_err(failed)?;
+    let before = there.0.metadata().map_err(failed)?;
+    if before.is_file() {
+        no_privilege(path, mode, before.permissions().mode())?;
+    }
+    there.set_mode(mode).map_err(failed)
+}
+
+/// Brings a mode back that was there.
+pub(super) fn mode_as_before(path: &str, mode: u32) -> Result<(), ActError> {
+    let at = Path::new(path);
+    let set = Unfollowed::open(at).and_then(|there| there.set_mode(mode));
+    set.map_err(|source| failed(at, source))
+}
+
+/// A program that runs as its owner for everybody who calls it is nothing that another host may bring:
+/// `before` is the mode of what is there.
+fn no_privilege(path: &str, mode: u32, before: u32) -> Result<(), ActError> {
+    match mode & !before & PRIVILEGE {
+        0 => Ok(()),
+        _ => Err(ActError::Privilege {
+            path: path.to_owned(),
+            mode,
+        }),
+    }
+}
+
+/// A file or directory itself: never what a link leads to, also when one is put there meanwhile.
+struct Unfollowed(fs::File);
+
+impl Unfollowed {
+    fn open(at: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits());
+        let file = options.open(at).map_err(|error| {
+            match error.raw_os_error() == Some(Errno::ELOOP as i32) {
+                true => io::Error::other("it is a link"),
+                false => error,
+            }
+        })?;
+        Ok(Self(file))
+    }
+
+    fn set(&self, user: u32, group: u32, mode: u32) -> io::Result<()> {
+        fchown(&self.0, Some(user), Some(group))?;
+        // After the owner: a change of that takes set-user-id away (chown(2)).
+        self.set_mode(mode)
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.0.set_permissions(Permissions::from_mode(mode))
+    }
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> ActError {

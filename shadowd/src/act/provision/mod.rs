@@ -17,6 +17,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Act, ValueHash};
@@ -84,6 +85,17 @@ pub enum ActError {
         /// Where that is.
         real: PathBuf,
     },
+    /// The file would run as its owner for whoever calls it.
+    #[error(
+        "{path} would be set-user-id or set-group-id (mode {mode:04o}), which no other host may bring: \
+         see what it is, and use chmod if it should be"
+    )]
+    Privilege {
+        /// Which.
+        path: String,
+        /// With that mode.
+        mode: u32,
+    },
     /// There is no such user or group.
     #[error("there is no account {name} on this host")]
     Account {
@@ -125,6 +137,7 @@ pub enum ActError {
 /// # Errors
 /// The plan cannot be read, or the journal not be written: nothing more is done.
 pub fn provision(dir: &Path) -> io::Result<()> {
+    let _alone = alone(dir)?;
     let plan = fs::read(dir.join(PLAN))?;
     let acts: Vec<Act> = serde_json::from_slice(&plan).map_err(io::Error::other)?;
     let allowed = Allowed::of(dir)?;
@@ -157,6 +170,21 @@ pub fn provision(dir: &Path) -> io::Result<()> {
         journal.write(&Entry::End { number, failed })?;
     }
     Ok(())
+}
+
+/// One run at a time on a host, whatever group it is for: package managers, their policy of starts and
+/// the file of kernel parameters are the host's. As long as what is given lives; a run that is killed
+/// holds nothing up.
+fn alone(dir: &Path) -> io::Result<Flock<File>> {
+    let batches = dir.ancestors().nth(2).unwrap_or(dir);
+    let folder = || File::open(batches);
+    let locked = Flock::lock(folder()?, FlockArg::LockExclusiveNonblock).or_else(|_| {
+        eprintln!("another run changes this host: waiting until it has ended");
+        Flock::lock(folder()?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
+    });
+    locked.map_err(|error: io::Error| {
+        io::Error::other(format!("{} cannot be locked: {error}", batches.display()))
+    })
 }
 
 /// A run that was killed in the middle of an installation left the host so that no service starts.

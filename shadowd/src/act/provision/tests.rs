@@ -207,3 +207,86 @@ fn nothing_is_put_where_a_package_that_failed_may_belong() {
     assert!(before_package(&copy(beside), Some(&package)).is_ok());
     assert!(before_package(&copy(inside), None).is_ok());
 }
+
+/// A version may make a link, and the next one say that a directory is there: what the link leads to
+/// stays as it is.
+#[test]
+fn no_mode_is_set_through_a_link() {
+    let folder = Folder::new("through");
+    let outside = folder.0.join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
+    let link = folder.etc("link");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    let (path, mode) = (link.clone(), 0o777);
+    let acts = [
+        folder.fact("link", FileKind::Directory, mode),
+        Act::Mode { path, mode },
+    ];
+    let said = failures(&folder.provision(&acts));
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said.iter().all(|why| why.contains("it is a link")),
+        "{said:?}"
+    );
+    assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(fs::read_link(&link).unwrap(), outside);
+}
+
+/// A member that was taken over would else have a shell of root here.
+#[test]
+fn no_other_host_brings_a_program_that_runs_as_its_owner() {
+    let folder = Folder::new("privilege");
+    let plain = folder.etc("plain");
+    fs::write(&plain, "1").unwrap();
+    let mode = |path: &str, mode| Act::Mode {
+        path: path.to_owned(),
+        mode,
+    };
+    let own = |path: &str| Act::Own {
+        path: path.to_owned(),
+        owner: nix::unistd::getuid().to_string(),
+        group: nix::unistd::getgid().to_string(),
+    };
+    let acts = [
+        folder.copy("suid", b"1", 0o4755),
+        folder.copy("sgid", b"1", 0o2755),
+        mode(&plain, 0o4755),
+    ];
+    let said = failures(&folder.provision(&acts));
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(
+        said.iter().all(|why| why.contains("set-user-id")),
+        "{said:?}"
+    );
+    assert!(!Path::new(&folder.etc("suid")).exists());
+    // One that has it keeps it, but gets no other owner by it.
+    fs::set_permissions(&plain, fs::Permissions::from_mode(0o4755)).unwrap();
+    let said = failures(&Folder::new("kept").provision(&[mode(&plain, 0o4711), own(&plain)]));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(fs::metadata(&plain).unwrap().mode() & 0o7777, 0o4711);
+    // Directories may hand their group on.
+    let shared = folder.fact("shared", FileKind::Directory, 0o2775);
+    assert_eq!(failures(&Folder::new("dirs").provision(&[shared])), [""; 0]);
+}
+
+/// Packages, their policy of starts and kernel parameters are the host's, not a group's.
+#[test]
+fn a_run_waits_for_the_one_of_another_group() {
+    let root = Folder::new("alone");
+    let [one, other] = ["web/1", "db/1"].map(|name| root.0.join(name));
+    for dir in [&one, &other] {
+        fs::create_dir_all(dir).unwrap();
+        fs::write(dir.join(PLAN), "[]").unwrap();
+    }
+    let held = alone(&one).unwrap();
+    let run = std::thread::spawn(move || provision(&other).map(|()| other));
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < std::time::Duration::from_millis(100) {
+        assert!(!run.is_finished(), "it did not wait");
+        std::thread::yield_now();
+    }
+    drop(held);
+    let other = run.join().unwrap().unwrap();
+    assert!(journal(&other).unwrap().is_empty());
+}

@@ -43,6 +43,8 @@ pub(super) fn install(package: &str, version: Option<&str>) -> Result<(), ActErr
         "--yes",
         "--quiet",
         "--allow-downgrades",
+        // What it would remove is on no record, and could not be brought back.
+        "--no-remove",
         "--no-install-recommends",
         "-o",
         "Dpkg::Options::=--force-confdef",
@@ -61,11 +63,13 @@ pub(super) fn install(package: &str, version: Option<&str>) -> Result<(), ActErr
     })
 }
 
-/// Removes a package, not its configuration.
+/// Removes a package, not its configuration. One that others need by now stays: apt-get(8) and dnf(8)
+/// would remove those as well.
 pub(super) fn remove(package: &str) -> Result<(), ActError> {
-    match Path::new("/usr/bin/apt-get").exists() {
-        true => run("apt-get", &["remove", "--yes", "--quiet", "--", package]),
-        false => run("dnf", &["remove", "--assumeyes", "--quiet", "--", package]),
+    let named = named(package, None, "")?;
+    match Path::new("/usr/bin/dpkg").exists() {
+        true => run("dpkg", &["--remove", "--", &named]),
+        false => run("rpm", &["--erase", "--", &named]),
     }
 }
 
@@ -269,6 +273,8 @@ mod tests {
             let said = install(package, version).unwrap_err().to_string();
             assert!(said.contains("no package"), "{package} {version:?}: {said}");
         }
+        let said = remove("app-").unwrap_err().to_string();
+        assert!(said.contains("no package"), "{said}");
         for (package, version) in [
             ("libstdc++6", "12.2.0-14"),
             ("g++", "4:12.2.0-3"),

@@ -228,6 +228,7 @@ fn installed(package: &str) -> Option<String> {
 /// # Errors
 /// The journal cannot be read or written.
 pub fn undo(dir: &Path) -> io::Result<()> {
+    let _alone = super::alone(dir)?;
     let entries = journal(dir)?;
     let allowed = Allowed::of(dir)?;
     let mut journal = Journal::open(dir)?;
@@ -314,7 +315,7 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
             lchown(at, Some(*user), Some(*group)).map_err(|source| files::failed(at, source))?;
             match at.is_symlink() {
                 true => Ok(()),
-                false => files::mode(path, *mode),
+                false => files::mode_as_before(path, *mode),
             }
         }
         Undo::Parameter { name, value } => tools::parameter(name, value),

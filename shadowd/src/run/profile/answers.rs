@@ -293,6 +293,11 @@ impl Keeper {
     }
 
     fn order_acts(&mut self, order: ActOrder) -> Result<(), Refusal> {
+        if matches!(order, ActOrder::Undo { .. }) && self.owns() {
+            let message = format!("this host owns group {}", self.group.name);
+            let remedy = "what was done is taken back on a shadow: hand the group over first";
+            return Err(Refusal::new(Code::BadRequest, message, remedy));
+        }
         let done = match order {
             ActOrder::Undo { .. } if self.restore.as_ref().is_some_and(Restore::is_running) => {
                 Err("a restore of this host is under way".to_owned())

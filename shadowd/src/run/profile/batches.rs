@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, content_file, journal};
+use crate::act::provision::{ALLOWED, Allowed, Entry, PLAN, Undo, content_file, journal};
 use crate::facts::{Act, ActKind, Name, ValueHash};
 
 /// The file that says that an operator wants nothing more to be done.
@@ -133,28 +133,38 @@ impl Batches {
             .mode(0o700)
             .create(&dir)?;
         for (hash, bytes) in found {
-            fs::write(content_file(&dir, hash), bytes)?;
+            keep(&content_file(&dir, hash), bytes)?;
         }
-        fs::write(
-            dir.join(ALLOWED),
-            serde_json::to_vec(allowed).map_err(io::Error::other)?,
-        )?;
-        fs::write(
-            dir.join(PLAN),
-            serde_json::to_vec(acts).map_err(io::Error::other)?,
-        )?;
+        let json = |written: serde_json::Result<Vec<u8>>| written.map_err(io::Error::other);
+        keep(&dir.join(ALLOWED), &json(serde_json::to_vec(allowed))?)?;
+        keep(&dir.join(PLAN), &json(serde_json::to_vec(acts))?)?;
+        for folder in [&dir, &self.folder] {
+            fs::File::open(folder)?.sync_all()?;
+        }
         Ok(dir)
     }
+}
+
+/// On the disk before anything is done: what undoes it could not be read else after a power cut.
+fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// A sentence for each act, of what was written after `known` lines.
 pub(super) fn told(entries: &[Entry], known: usize) -> Vec<String> {
     let acts = entries.iter().filter_map(|entry| match entry {
-        Entry::Begin { number, act, .. } => Some((*number, act.to_string())),
+        Entry::Begin { number, act, undo } => Some((*number, (act.to_string(), undo))),
         _ => None,
     });
-    let acts: BTreeMap<usize, String> = acts.collect();
-    let name = |number: &usize| acts.get(number).map(String::as_str).unwrap_or_default();
+    let acts: BTreeMap<usize, (String, &Option<Undo>)> = acts.collect();
+    let act = |number: &usize| acts.get(number);
+    let name = |number: &usize| act(number).map_or("", |(name, _)| name.as_str());
+    let undone = |number: &usize| match act(number) {
+        Some((name, Some(Undo::Nothing))) => format!("nothing to take back: {name}"),
+        _ => format!("undone: {}", name(number)),
+    };
     let ends = entries.iter().skip(known).filter_map(|entry| match entry {
         Entry::Begin { .. } => None,
         Entry::End {
@@ -164,7 +174,7 @@ pub(super) fn told(entries: &[Entry], known: usize) -> Vec<String> {
         Entry::Undone {
             number,
             failed: None,
-        } => Some(format!("undone: {}", name(number))),
+        } => Some(undone(number)),
         Entry::End {
             number,
             failed: Some(why),

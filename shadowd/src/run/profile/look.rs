@@ -1,6 +1,7 @@
 //! One look at this host: what is there of what a profile asks for.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use tracing::warn;
 
@@ -8,7 +9,7 @@ use crate::config::pattern::Glob;
 use crate::config::settings::ProfileSettings;
 use crate::decide::profile::learn::Asked;
 use crate::facts::{
-    Dependency, FileFact, FileKind, HostInventory, Inventory, Observation, Port, Protocol,
+    Dependency, FileFact, FileKind, HostInventory, Inventory, Observation, Port, Protocol, Scope,
 };
 use crate::observe::inventory::certificates;
 use crate::observe::inventory::units::{self, UnitInventory};
@@ -199,6 +200,16 @@ impl Lately {
     }
 }
 
+/// Whether who listens at an address may keep a unit from listening. Only loopback is surely another
+/// address than one that others reach, such as a resolver of the host beside a name server.
+fn is_in_the_way(local: IpAddr, wanted: Scope) -> bool {
+    match wanted {
+        Scope::All => true,
+        Scope::Loopback => local.is_unspecified() || local.is_loopback(),
+        Scope::Own | Scope::Virtual => !local.is_loopback(),
+    }
+}
+
 /// Ports of the group's units on which another unit of this host listens.
 fn taken(asked: &Asked, observation: &Observation) -> BTreeMap<Port, String> {
     let mut taken = BTreeMap::new();
@@ -206,6 +217,7 @@ fn taken(asked: &Asked, observation: &Observation) -> BTreeMap<Port, String> {
         let by = observation.listeners.iter().find(|listener| {
             listener.local_port == port.port
                 && port.protocol == Protocol::Tcp
+                && is_in_the_way(listener.local, port.scope)
                 && !asked.units.contains(&listener.unit)
         });
         if let Some(by) = by {
@@ -222,6 +234,21 @@ fn taken(asked: &Asked, observation: &Observation) -> BTreeMap<Port, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resolver_on_loopback_is_not_in_the_way_of_a_name_server() {
+        let at = |text: &str| text.parse::<IpAddr>().unwrap();
+        let scopes = [Scope::All, Scope::Loopback, Scope::Own, Scope::Virtual];
+        for (local, blocks) in [
+            ("127.0.0.53", [true, true, false, false]),
+            ("::1", [true, true, false, false]),
+            ("0.0.0.0", [true; 4]),
+            ("192.0.2.1", [true, false, true, true]),
+        ] {
+            let found = scopes.map(|scope| is_in_the_way(at(local), scope));
+            assert_eq!(found, blocks, "{local}");
+        }
+    }
 
     #[test]
     fn a_busy_second_is_little_of_a_minute_and_a_busy_minute_is_all_of_it() {

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::super::batches::{KEPT, KEPT_PASSING};
 use super::*;
+use crate::act::provision::Undo;
 use crate::config::settings::{Provision, ProvisionSettings};
 use crate::facts::{FileFact, FileKind, HotFile, Item, ItemKind, Verdict};
 
@@ -145,4 +146,23 @@ fn batches_that_only_read_do_not_take_the_room_of_others() {
     let kept = provisioner.batches.numbers().unwrap();
     assert_eq!(kept.len(), KEPT);
     assert_eq!(kept.last(), Some(&(1 + 4 * KEPT as u64)));
+}
+
+#[test]
+fn taking_back_what_was_only_read_says_that_there_is_nothing() {
+    let begin = |number, act, undo| Entry::Begin { number, act, undo };
+    let undone = |number| Entry::Undone {
+        number,
+        failed: None,
+    };
+    let path = "/etc/app.conf".to_owned();
+    let entries = [
+        begin(0, copy(), Some(Undo::Remove { path })),
+        begin(1, warm(), Some(Undo::Nothing)),
+        undone(1),
+        undone(0),
+    ];
+    let said = told(&entries, 2);
+    assert!(said[0].starts_with("nothing to take back: "), "{said:?}");
+    assert!(said[1].starts_with("undone: "), "{said:?}");
 }
