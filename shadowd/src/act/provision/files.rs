@@ -1,9 +1,10 @@
 //! Files: put in place whole, with their owner and mode, or not at all.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, fchown, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{fchown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -25,14 +26,7 @@ pub(super) fn copy(path: &str, fact: &FileFact, dir: &Path) -> Result<(), ActErr
         fs::create_dir_all(parent).map_err(failed)?;
     }
     match &fact.kind {
-        FileKind::Directory => {
-            match fs::create_dir(at) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
-                _ => Ok(()),
-            }?;
-            let there = Unfollowed::open(at).map_err(failed)?;
-            there.set(user, group, fact.mode).map_err(failed)
-        }
+        FileKind::Directory => directory(at, (user, group), fact.mode).map_err(failed),
         FileKind::Link { target } => link(at, target, (user, group)),
         FileKind::Regular { hash, .. } => {
             no_privilege(path, fact.mode, 0)?;
@@ -44,6 +38,19 @@ pub(super) fn copy(path: &str, fact: &FileFact, dir: &Path) -> Result<(), ActErr
             write(at, &bytes, (user, group), fact.mode)
         }
         FileKind::Unreadable { why } => Err(failed(io::Error::other(why.clone()))),
+    }
+}
+
+/// Makes a directory, or takes the one that is there: no file, and nothing that a link leads to.
+fn directory(at: &Path, (user, group): (u32, u32), mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(at) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }?;
+    let there = Unfollowed::open(at)?;
+    match there.0.metadata()?.is_dir() {
+        true => there.set(user, group, mode),
+        false => Err(io::ErrorKind::NotADirectory.into()),
     }
 }
 
