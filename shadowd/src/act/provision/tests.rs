@@ -229,6 +229,11 @@ fn no_mode_is_set_through_a_link() {
         said.iter().all(|why| why.contains("it is a link")),
         "{said:?}"
     );
+    // Nor does a file get the mode of a directory.
+    fs::write(folder.etc("file"), "1").unwrap();
+    let file = folder.fact("file", FileKind::Directory, 0o2777);
+    let said = failures(&Folder::new("file").provision(&[file]));
+    assert!(said[0].contains("not a directory"), "{said:?}");
     assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o7777, 0o700);
     assert_eq!(fs::read_link(&link).unwrap(), outside);
 }
