@@ -18,6 +18,8 @@ use crate::run::failover::Input;
 const CONTENT_EVERY: Duration = Duration::from_secs(60);
 /// Where the policy wants a proof the failover loop is told again after this: a word does not last.
 const TELL_READY_EVERY: Duration = Duration::from_secs(10);
+/// A comparison that is older proves nothing.
+const PROVES_FOR: Duration = Duration::from_secs(30);
 /// Of what is not ready any more so much is told at once.
 const TOLD_MAX: usize = 10;
 
@@ -109,19 +111,9 @@ impl Keeper {
         self.readiness = Some((now, readiness));
     }
 
-    /// Tells the failover loop whether this host may be promoted as if it were ready. Where the policy
-    /// wants a proof, what nobody can tell is none.
+    /// Tells the failover loop whether this host may be promoted as if it were ready.
     pub(super) fn tell_readiness(&mut self, now: BootTime) {
-        let verdict = self
-            .readiness
-            .as_ref()
-            .map(|(_, readiness)| readiness.verdict());
-        let nothing_to_prove = self.owns() || self.current.is_none();
-        let ready = nothing_to_prove
-            || match self.group.promote_unready {
-                true => verdict != Some(Verdict::NotReady),
-                false => verdict == Some(Verdict::Ready),
-            };
+        let ready = self.is_proven(now);
         let known = |(told, at): (bool, BootTime)| {
             told == ready && (self.group.promote_unready || now < at.after(TELL_READY_EVERY))
         };
@@ -134,6 +126,21 @@ impl Keeper {
             // A loop that is busy is told at the next turn.
             if told.is_ok() {
                 self.told_ready = Some((ready, now));
+            }
+        }
+    }
+
+    /// Where the policy wants a proof, what nobody can tell is none, nor is what was so long ago.
+    fn is_proven(&self, now: BootTime) -> bool {
+        if self.owns() || self.current.is_none() {
+            return true;
+        }
+        let compared = self.readiness.as_ref();
+        let verdict = compared.map(|(at, readiness)| (now.since(*at), readiness.verdict()));
+        match self.group.promote_unready {
+            true => !matches!(verdict, Some((_, Verdict::NotReady))),
+            false => {
+                matches!(verdict, Some((age, Verdict::Ready)) if age < PROVES_FOR)
             }
         }
     }

@@ -243,12 +243,19 @@ impl Keeper {
         whole(&self.common.store(), &self.group.name, id)
     }
 
-    /// Who owns the group now.
+    /// Who owns the group now. What this host has and lacks does not change with that, unless it was or
+    /// will be the owner itself: just when an owner falls silent the last comparison is what counts.
     pub fn on_owner(&mut self, owner: Option<Name>) {
-        if owner != self.owner {
-            self.open = None;
+        if owner == self.owner {
+            return;
+        }
+        let owned = self.owns();
+        self.open = None;
+        self.owner = owner;
+        if owned != self.owns() {
             self.readiness = None;
-            self.owner = owner;
+            // At the next turn, whenever that is.
+            self.look_at = BootTime::default();
         }
     }
 
