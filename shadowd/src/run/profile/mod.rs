@@ -14,6 +14,8 @@ pub(crate) mod fuzz;
 mod here;
 mod keeper;
 mod letter;
+#[cfg(test)]
+mod line_tests;
 mod look;
 mod programs;
 #[cfg(test)]
