@@ -20,11 +20,12 @@ use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
 use super::accuracy::Accuracy;
 use super::changes::changes;
+use super::codec;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
     Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, Need, PackageFact, Port, Profile,
-    ResourceKind, UnitProfile, is_word,
+    ResourceKind, UnitProfile,
 };
 
 /// Units that are followed, dependencies whose hours are, and series.
@@ -393,8 +394,12 @@ impl Learner {
     /// What the content would be if all that is seen now were believed.
     fn picture(&self, here: &Content) -> Content {
         let settle = self.rules.settle;
+        let parameters = here.parameters.iter();
+        let parameters = parameters.filter(|(name, value)| codec::parameter(name, value).is_ok());
         let mut picture = Content {
-            parameters: here.parameters.clone(),
+            parameters: parameters
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             ..Content::default()
         };
         for (name, seen) in &self.sightings {
@@ -402,12 +407,15 @@ impl Learner {
                 continue;
             };
             let unit = seen.profile(unit, settle);
+            // What nobody could be told is in no version, or nobody would believe it.
+            if codec::unit(name, &unit).is_err() {
+                continue;
+            }
             for (program, package) in &unit.programs {
                 let owner = package
                     .as_ref()
                     .and_then(|name| here.packages.get_key_value(name))
-                    // What nobody could be told is in no version, or nobody would believe it.
-                    .filter(|(name, fact)| is_word(name) && is_word(&fact.version));
+                    .filter(|(name, fact)| codec::package(name, fact).is_ok());
                 match owner {
                     Some((name, fact)) => drop(picture.packages.insert(name.clone(), fact.clone())),
                     // What no package owns is compared as a file.
@@ -478,7 +486,8 @@ impl Learner {
 
 impl Content {
     fn add_file(&mut self, path: &str, here: &Self) {
-        if let Some(fact) = here.files.get(path) {
+        let fact = here.files.get(path);
+        if let Some(fact) = fact.filter(|fact| codec::file(path, fact).is_ok()) {
             self.files.insert(path.to_owned(), fact.clone());
         }
     }

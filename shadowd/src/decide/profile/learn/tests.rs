@@ -273,3 +273,32 @@ fn a_timer_belongs_though_it_has_no_process() {
     assert!(content.files.contains_key(&path));
     assert!(bench.learner.asked().units.contains("app.timer"));
 }
+
+#[test]
+fn what_no_version_may_name_is_not_learned_wherever_it_comes_from() {
+    let mut bench = Bench::new();
+    let unit = UnitProfile::default();
+    // A trigger, a unit of the configuration, and one that runs.
+    for name in ["_x.timer", "-x.service", "~x.service"] {
+        bench.here.units.insert(name.into(), unit.clone());
+    }
+    bench.learner.configure(RULES, ["-x.service".to_owned()]);
+    let digest = Digest {
+        local_second: bench.now,
+        seconds: 10,
+        units: [("~x.service".to_owned(), bench.digest.clone())].into(),
+    };
+    bench.learner.on_digest(&digest);
+    let parameters = &mut bench.here.parameters;
+    parameters.insert("net.ipv4.conf.br:0".into(), "1".into());
+    parameters.insert("vm.swappiness".into(), "60".into());
+    bench.here.packages.insert("app".into(), package("1.0 x"));
+    bench.pass(600);
+    assert_eq!(bench.versions(), [None]);
+    let content = &bench.learner.profile().content;
+    let names: Vec<&String> = content.units.keys().collect();
+    assert_eq!(names, [UNIT]);
+    let parameters: Vec<&String> = content.parameters.keys().collect();
+    assert_eq!(parameters, ["vm.swappiness"]);
+    assert!(content.packages.is_empty());
+}
