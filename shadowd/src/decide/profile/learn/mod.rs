@@ -5,6 +5,7 @@
 //! environments) is believed once it has lasted. Either makes a new version, with its reason. What
 //! differs for less is told and forgotten.
 
+mod due;
 mod level;
 mod review;
 mod settle;
@@ -19,12 +20,11 @@ use self::level::Level;
 use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
 use super::accuracy::Accuracy;
-use super::changes::changes;
 use super::codec;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
-    Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, Need, PackageFact, Port, Profile,
+    Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, PackageFact, Port, Profile,
     ResourceKind, UnitProfile,
 };
 
@@ -34,12 +34,8 @@ const DEPENDENCIES_MAX: usize = 1_024;
 const SERIES_MAX: usize = 256;
 /// Outputs that nobody takes are dropped, the oldest first.
 const OUTPUTS_MAX: usize = 256;
-/// A reason names so many changes.
-const REASONS_MAX: usize = 5;
 /// A clock that was ahead by more than this (seconds) was wrong, not adjusted: two days.
 const AHEAD_MAX: u64 = 2 * 24 * 3_600;
-/// Versions wait for what is still on its way, for so many times what it takes to last.
-const OVERDUE: u64 = 3;
 
 /// How much is needed to be believed, seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -428,46 +424,6 @@ impl Learner {
             picture.units.insert(name.clone(), unit);
         }
         picture
-    }
-
-    /// One version for all that settles together.
-    fn make_version(&mut self, now: u64) {
-        let Some(since) = self.due else { return };
-        let moving = self.units.is_moving()
-            || self.packages.is_moving()
-            || self.files.is_moving()
-            || self.parameters.is_moving();
-        if moving && now.saturating_sub(since) < OVERDUE * self.rules.settle {
-            return;
-        }
-        self.due = None;
-        let told = changes(&self.before, &self.profile.content);
-        if told.is_empty() && self.begun {
-            return;
-        }
-        let reason = self.begun.then(|| {
-            let named: Vec<String> = told
-                .iter()
-                .take(REASONS_MAX)
-                .map(ToString::to_string)
-                .collect();
-            match told.len().saturating_sub(named.len()) {
-                0 => named.join("; "),
-                more => format!("{}; {more} more", named.join("; ")),
-            }
-        });
-        self.version(reason, BTreeMap::new());
-    }
-
-    /// A version is due; `changed` are needs that are known better than by their forecasts.
-    fn version(&mut self, reason: Option<String>, changed: BTreeMap<(String, ResourceKind), Need>) {
-        self.begun = true;
-        self.before = self.profile.content.clone();
-        self.profile.needs = self.needs();
-        self.profile.needs.extend(changed);
-        self.needs_at = self.watched;
-        self.levels.clear();
-        self.tell(Output::Version(reason));
     }
 
     fn tell(&mut self, output: Output) {

@@ -1,0 +1,58 @@
+//! When a version is due, and for which reason.
+
+use std::collections::BTreeMap;
+
+use super::{Learner, Output};
+use crate::decide::profile::changes::changes;
+use crate::facts::{Need, ResourceKind};
+
+/// A reason names so many changes.
+const REASONS_MAX: usize = 5;
+/// Versions wait for what is still on its way, for so many times what it takes to last.
+const OVERDUE: u64 = 3;
+
+impl Learner {
+    /// One version for all that settles together.
+    pub(super) fn make_version(&mut self, now: u64) {
+        let Some(since) = self.due else { return };
+        let moving = self.units.is_moving()
+            || self.packages.is_moving()
+            || self.files.is_moving()
+            || self.parameters.is_moving();
+        if moving && now.saturating_sub(since) < OVERDUE * self.rules.settle {
+            return;
+        }
+        self.due = None;
+        let told = changes(&self.before, &self.profile.content);
+        if told.is_empty() && self.begun {
+            return;
+        }
+        let reason = self.begun.then(|| {
+            let named: Vec<String> = told
+                .iter()
+                .take(REASONS_MAX)
+                .map(ToString::to_string)
+                .collect();
+            match told.len().saturating_sub(named.len()) {
+                0 => named.join("; "),
+                more => format!("{}; {more} more", named.join("; ")),
+            }
+        });
+        self.version(reason, BTreeMap::new());
+    }
+
+    /// A version is due; `changed` are needs that are known better than by their forecasts.
+    pub(super) fn version(
+        &mut self,
+        reason: Option<String>,
+        changed: BTreeMap<(String, ResourceKind), Need>,
+    ) {
+        self.begun = true;
+        self.before = self.profile.content.clone();
+        self.profile.needs = self.needs();
+        self.profile.needs.extend(changed);
+        self.needs_at = self.watched;
+        self.levels.clear();
+        self.tell(Output::Version(reason));
+    }
+}
