@@ -1,4 +1,4 @@
-//! Numbers of versions: nobody may use them up, whoever it was.
+//! Lines of versions: no number is used up, whoever wants it, and none is lost.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use super::bench::{Bench, NOW, profile, signed};
 use super::keeper::Keeper;
 use super::letter::Body;
 use crate::decide::profile::codec;
-use crate::facts::{Name, Reason, Signed, Version, VersionId};
+use crate::facts::{Content, Digest, Name, Reason, Signed, UnitProfile, Version, VersionId};
 use crate::link::signature::sign;
+use crate::store::profiles::FILE;
 
 /// A version of this number, signed by whose key is called so.
 fn numbered(bench: &Bench, author: &str, number: u64) -> (Signed, Version) {
@@ -95,4 +96,41 @@ fn a_version_of_one_who_was_a_member_is_in_use_unless_its_number_leaps() {
     assert_eq!(restarted(), Some(2));
     keep("b", 3);
     assert_eq!(restarted(), Some(3));
+}
+
+/// Twenty minutes of a unit that is there.
+fn learn(bench: &mut Bench) {
+    let unit = ("nginx.service".to_owned(), UnitProfile::default());
+    let here = Content {
+        units: [unit].into(),
+        ..Content::default()
+    };
+    for _ in 0..12 {
+        let digest = Digest {
+            seconds: 100,
+            ..Digest::default()
+        };
+        bench.keeper.learner.on_digest(&digest);
+        bench.keeper.learner.on_inventory(&here);
+    }
+    bench.keeper.take_outputs(NOW);
+}
+
+#[test]
+fn a_version_that_the_disk_does_not_take_is_made_when_it_does() {
+    let mut bench = Bench::owning();
+    let file = bench.folder.0.join("a").join(FILE);
+    let disk = rusqlite::Connection::open(file).unwrap();
+    let full = "CREATE TRIGGER no_room BEFORE INSERT ON versions
+                BEGIN SELECT RAISE(ABORT, 'no room'); END";
+    disk.execute_batch(full).unwrap();
+    learn(&mut bench);
+    assert_eq!(head(&bench.keeper), None);
+    disk.execute_batch("DROP TRIGGER no_room").unwrap();
+    learn(&mut bench);
+    assert_eq!(head(&bench.keeper), Some(1));
+    let (_, version) = bench.keeper.current().unwrap();
+    assert_eq!(version.reason, Reason::First);
+    learn(&mut bench);
+    assert_eq!(head(&bench.keeper), Some(1), "once");
 }

@@ -61,11 +61,14 @@ impl Keeper {
             .is_some_and(|(_, version)| version.pinned);
         match reason {
             Some(reason) if pinned => Some(format!("no new version, one is pinned: {reason}")),
-            reason => {
-                let reason = reason.map_or(Reason::First, Reason::Deviation);
+            why => {
+                let reason = why.clone().map_or(Reason::First, Reason::Deviation);
                 let profile = self.learner.profile().clone();
                 if let Err(error) = self.make_version(reason, profile, now) {
                     warn!(group = %self.group.name, error, "no version could be made");
+                    let current = self.current.as_ref();
+                    let in_use = current.map(|(_, version)| &version.profile.content);
+                    self.learner.on_unkept(why, in_use);
                 }
                 None
             }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use self::due::Unkept;
 use self::level::Level;
 use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
@@ -128,6 +129,8 @@ pub struct Learner {
     parameters: Settling<String, Option<String>>,
     /// Something settled and waits for the rest, since then.
     due: Option<u64>,
+    #[serde(skip)]
+    unkept: Option<Unkept>,
     before: Content,
     series: BTreeMap<(String, ResourceKind), Series>,
     /// Whether what is needed has changed for good.
@@ -160,6 +163,7 @@ impl Learner {
             files: Settling::default(),
             parameters: Settling::default(),
             due: None,
+            unkept: None,
             before: Content::default(),
             series: BTreeMap::new(),
             levels: BTreeMap::new(),
@@ -223,7 +227,7 @@ impl Learner {
         self.before = profile.content.clone();
         self.profile = profile;
         self.begun = true;
-        self.due = None;
+        (self.due, self.unkept) = (None, None);
     }
 
     /// What to look for on a host, to compare it or to learn more.

@@ -302,3 +302,31 @@ fn what_no_version_may_name_is_not_learned_wherever_it_comes_from() {
     assert_eq!(parameters, ["vm.swappiness"]);
     assert!(content.packages.is_empty());
 }
+
+#[test]
+fn a_version_that_could_not_be_kept_is_due_again_also_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.pass(600);
+    assert_eq!(bench.versions(), [None]);
+    bench.learner.on_unkept(None, None);
+    bench.pass(60);
+    assert_eq!(bench.versions(), [None], "the first");
+    let in_use = bench.learner.profile().content.clone();
+    bench.here.files.insert(CONF.into(), conf(2));
+    bench.pass(300);
+    let reasons = bench.versions();
+    assert_eq!(reasons.len(), 1);
+    bench.learner.on_unkept(reasons[0].clone(), Some(&in_use));
+    let bytes = postcard::to_stdvec(&bench.learner).expect("it is written");
+    bench.pass(60);
+    assert_eq!(bench.versions(), reasons);
+    bench.learner = postcard::from_bytes(&bytes).expect("it is read");
+    bench.pass(60);
+    assert_eq!(bench.versions(), reasons);
+    // Of what units need the content says nothing.
+    let in_use = bench.learner.profile().content.clone();
+    let needs = Some("cpu of app.service".to_owned());
+    bench.learner.on_unkept(needs.clone(), Some(&in_use));
+    bench.pass(600);
+    assert_eq!(bench.versions(), [needs]);
+}
