@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::facts::{
-    Dependency, FilterChain, Hot, HotFile, Need, PackageFact, Passage, Port, Protocol, Scope,
-    UnitProfile, ValueHash,
+    FilterChain, Hot, HotFile, Need, PackageFact, Passage, Port, Protocol, Scope, UnitProfile,
+    ValueHash,
 };
 
 const UNIT: &str = "app.service";
@@ -182,6 +182,21 @@ fn disk(here: &mut Inventory) -> &mut DiskInventory {
 const CONF: &str = "/etc/app/app.conf";
 const SECRET: &str = "/etc/app/secret";
 const OTHER_COMMAND: &str = "/etc/systemd/system/app.service.d/other.conf";
+
+#[test]
+fn a_dependency_that_nobody_tried_is_not_known_to_be_reached() {
+    let profile = profile();
+    let mut here = like(&profile);
+    here.reach.clear();
+    let readiness = compared(&profile, &here, UnitMode::Cold);
+    let item = &readiness.items[0];
+    let told = (readiness.verdict(), item.kind);
+    assert_eq!(
+        told,
+        (Verdict::CannotTell, ItemKind::Dependency),
+        "{item:?}"
+    );
+}
 
 #[test]
 fn a_little_of_a_processor_is_always_there() {
