@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::keeper::{Keeper, is_of};
 use super::letter::Body;
+use super::look::fresh;
 use super::provisioner::Step;
 use crate::decide::profile::learn::Asked;
 use crate::decide::profile::ready::{Wanted, compare};
@@ -27,10 +28,8 @@ impl Keeper {
     pub(super) async fn look(&mut self, observation: &Observation, now: BootTime) {
         if self.owns() {
             let asked = self.learner.asked();
-            let here = self
-                .looker
-                .look(&asked, &BTreeSet::new(), observation)
-                .await;
+            let told = fresh(observation, self.common.settings.capture.tick, now);
+            let here = self.looker.look(&asked, &BTreeSet::new(), told).await;
             self.learner.on_inventory(&here.content);
             if here.content != self.content || now >= self.tell_content_at {
                 self.tell_content_at = now.after(CONTENT_EVERY);
@@ -61,7 +60,8 @@ impl Keeper {
             .flat_map(|unit| unit.dependencies.iter().cloned())
             .collect();
         let asked = Asked::of(content);
-        let mut here = self.looker.look(&asked, &dependencies, observation).await;
+        let told = fresh(observation, self.common.settings.capture.tick, now);
+        let mut here = self.looker.look(&asked, &dependencies, told).await;
         self.beside.look(now);
         here.resident.clone_from(&self.beside.resident);
         here.passages = self.passages(&asked.ports, now);
