@@ -3,7 +3,7 @@
 //! The canonical bytes are a magic, the number of the format and the version in postcard, whose maps
 //! and sets are in order: one version has one encoding, and its hash is its identity.
 
-use crate::facts::{FileKind, Profile, Version, is_word};
+use crate::facts::{FileFact, FileKind, Need, PackageFact, Profile, UnitProfile, Version, is_word};
 
 /// What every version begins with.
 const MAGIC: &[u8; 4] = b"SHPV";
@@ -107,54 +107,93 @@ pub fn decode(bytes: &[u8]) -> Result<Version, UnreadableVersion> {
 fn sound(profile: &Profile) -> Result<(), UnreadableVersion> {
     let content = &profile.content;
     for (path, fact) in &content.files {
-        plain(path)?;
-        if fact.mode > 0o7777 {
-            let (path, mode) = (path.clone(), fact.mode);
-            return Err(UnreadableVersion::Mode { path, mode });
-        }
-        match &fact.kind {
-            FileKind::Link { target: text } | FileKind::Unreadable { why: text } => short(text)?,
-            FileKind::Regular { .. } | FileKind::Directory => {}
-        }
-        short(&fact.owner)?;
-        short(&fact.group)?;
+        file(path, fact)?;
     }
-    for (name, unit) in &content.units {
-        named(name)?;
-        short(&unit.enabled)?;
-        for path in unit
-            .programs
-            .keys()
-            .chain(&unit.reads)
-            .chain(&unit.defined_by)
-        {
-            plain(path)?;
-        }
-        for dependency in &unit.dependencies {
-            short(&dependency.remote)?;
-        }
-        for text in unit.limits.iter().flat_map(|(name, value)| [name, value]) {
-            one_line(text)?;
-        }
-        for name in unit.environment.keys() {
-            short(name)?;
-        }
+    for (name, one) in &content.units {
+        unit(name, one)?;
     }
-    for (name, package) in &content.packages {
-        named(name)?;
-        named(&package.version)?;
-        short(&package.architecture)?;
+    for (name, one) in &content.packages {
+        package(name, one)?;
     }
     for (name, value) in &content.parameters {
-        parameter(name)?;
-        one_line(value)?;
+        parameter(name, value)?;
     }
     for ((unit, kind), need) in &profile.needs {
-        if !(need.median.is_finite() && need.peak.is_finite()) {
+        if !is_number(need) {
             return Err(UnreadableVersion::Number(format!("{unit}, {kind:?}")));
         }
     }
     Ok(())
+}
+
+/// Whether a need is one.
+pub fn is_number(need: &Need) -> bool {
+    need.median.is_finite() && need.peak.is_finite()
+}
+
+/// A file as a version may have it.
+///
+/// # Errors
+/// No version with it would be believed.
+pub fn file(path: &str, fact: &FileFact) -> Result<(), UnreadableVersion> {
+    plain(path)?;
+    if fact.mode > 0o7777 {
+        let (path, mode) = (path.to_owned(), fact.mode);
+        return Err(UnreadableVersion::Mode { path, mode });
+    }
+    match &fact.kind {
+        FileKind::Link { target: text } | FileKind::Unreadable { why: text } => short(text)?,
+        FileKind::Regular { .. } | FileKind::Directory => {}
+    }
+    short(&fact.owner)?;
+    short(&fact.group)
+}
+
+/// A unit as a version may have it.
+///
+/// # Errors
+/// No version with it would be believed.
+pub fn unit(name: &str, unit: &UnitProfile) -> Result<(), UnreadableVersion> {
+    named(name)?;
+    short(&unit.enabled)?;
+    let paths = unit.programs.keys().chain(&unit.reads);
+    for path in paths.chain(&unit.defined_by) {
+        plain(path)?;
+    }
+    for dependency in &unit.dependencies {
+        short(&dependency.remote)?;
+    }
+    for text in unit.limits.iter().flat_map(|(name, value)| [name, value]) {
+        one_line(text)?;
+    }
+    for name in unit.environment.keys() {
+        short(name)?;
+    }
+    Ok(())
+}
+
+/// A package as a version may have it.
+///
+/// # Errors
+/// No version with it would be believed.
+pub fn package(name: &str, package: &PackageFact) -> Result<(), UnreadableVersion> {
+    named(name)?;
+    named(&package.version)?;
+    short(&package.architecture)
+}
+
+/// A kernel parameter as a version may have it, written with dots or with slashes (sysctl(8)).
+///
+/// # Errors
+/// No version with it would be believed.
+pub fn parameter(name: &str, value: &str) -> Result<(), UnreadableVersion> {
+    short(name)?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    let begins = |c: char| c.is_ascii_alphanumeric();
+    match name.starts_with(begins) && name.chars().all(legal) && !name.contains("..") {
+        true => one_line(value),
+        false => Err(UnreadableVersion::Setting(name.to_owned())),
+    }
 }
 
 /// Whether a path leads where it says.
@@ -180,17 +219,6 @@ fn named(text: &str) -> Result<(), UnreadableVersion> {
     match is_word(text) {
         true => Ok(()),
         false => Err(UnreadableVersion::Name(text.to_owned())),
-    }
-}
-
-/// A kernel parameter, written with dots or with slashes (sysctl(8)).
-fn parameter(name: &str) -> Result<(), UnreadableVersion> {
-    short(name)?;
-    let legal = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    let begins = |c: char| c.is_ascii_alphanumeric();
-    match name.starts_with(begins) && name.chars().all(legal) && !name.contains("..") {
-        true => Ok(()),
-        false => Err(UnreadableVersion::Setting(name.to_owned())),
     }
 }
 

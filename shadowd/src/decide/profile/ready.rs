@@ -3,11 +3,11 @@
 mod room;
 mod units;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::facts::{
-    Act, Beside, Content, DiskInventory, FileFact, FileKind, Inventory, Item, ItemKind, Name,
-    Profile, Readiness, ResourceKind, ShellWord, UnitMode, Verdict,
+    Act, Beside, Content, Dependency, DiskInventory, FileFact, FileKind, Inventory, Item, ItemKind,
+    Name, Profile, Readiness, ResourceKind, ShellWord, UnitMode, Verdict,
 };
 
 /// Less than this is no room: a share of the file system, and bytes.
@@ -51,7 +51,7 @@ pub fn compare(wanted: &Wanted<'_>, here: &Inventory) -> Readiness {
         list.file(path, fact);
     }
     list.parameters(content);
-    list.reach();
+    list.reach(content);
     list.certificates();
     list.disks();
     list.headroom(wanted);
@@ -218,18 +218,20 @@ impl List<'_> {
         }
     }
 
-    fn reach(&mut self) {
-        let here = self.here;
-        for (dependency, reached) in &here.reach {
+    fn reach(&mut self, content: &Content) {
+        let units = content.units.values();
+        let wanted: BTreeSet<&Dependency> = units.flat_map(|unit| &unit.dependencies).collect();
+        for dependency in wanted {
             let (remote, port) = (&dependency.remote, dependency.port);
             let subject = format!("{} {remote}:{port}", dependency.protocol);
-            match reached {
-                Ok(()) => self.ready(ItemKind::Dependency, subject),
-                Err(why) => {
+            match self.here.reach.get(dependency) {
+                Some(Ok(())) => self.ready(ItemKind::Dependency, subject),
+                Some(Err(why)) => {
                     let remedy =
                         Remedy::Operator(format!("look at routes, firewalls and {remote}"));
                     self.not_ready(ItemKind::Dependency, subject, why, remedy);
                 }
+                None => self.cannot_tell(ItemKind::Dependency, subject, "it was not tried lately"),
             }
         }
     }

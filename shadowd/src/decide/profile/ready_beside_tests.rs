@@ -109,7 +109,7 @@ fn a_warm_unit_has_to_run_and_then_needs_no_room() {
     );
     here.host.active.insert(UNIT.into());
     here.host.memory_available = 1 << 20;
-    here.host.busy = 4.0;
+    here.host.busy = Some(4.0);
     here.taken.insert(port(), "app.service".into());
     let readiness = compared(&profile, &here, UnitMode::Warm);
     assert_eq!(

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::facts::{
-    Dependency, FilterChain, Hot, HotFile, Need, PackageFact, Passage, Port, Protocol, Scope,
-    UnitProfile, ValueHash,
+    FilterChain, Hot, HotFile, Need, PackageFact, Passage, Port, Protocol, Scope, UnitProfile,
+    ValueHash,
 };
 
 const UNIT: &str = "app.service";
@@ -93,7 +93,7 @@ fn like(profile: &Profile) -> Inventory {
         ..Inventory::default()
     };
     here.host.processors = 4.0;
-    here.host.busy = 1.0;
+    here.host.busy = Some(1.0);
     here.host.memory = 8 << 30;
     here.host.memory_available = 6 << 30;
     here.host.disks.insert("/".into(), disk);
@@ -184,6 +184,40 @@ const SECRET: &str = "/etc/app/secret";
 const OTHER_COMMAND: &str = "/etc/systemd/system/app.service.d/other.conf";
 
 #[test]
+fn a_dependency_that_nobody_tried_is_not_known_to_be_reached() {
+    let profile = profile();
+    let mut here = like(&profile);
+    here.reach.clear();
+    let readiness = compared(&profile, &here, UnitMode::Cold);
+    let item = &readiness.items[0];
+    let told = (readiness.verdict(), item.kind);
+    assert_eq!(
+        told,
+        (Verdict::CannotTell, ItemKind::Dependency),
+        "{item:?}"
+    );
+}
+
+#[test]
+fn what_capture_tells_no_more_is_not_known() {
+    let profile = profile();
+    let mut here = like(&profile);
+    here.host.busy = None;
+    let kinds = |here: &Inventory| {
+        let readiness = compared(&profile, here, UnitMode::Cold);
+        let items = readiness.items.into_iter();
+        let unknown = items.filter(|item| item.verdict == Verdict::CannotTell);
+        unknown.map(|item| item.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&here), [ItemKind::Cpu], "not idle");
+    here.host.memory = 0;
+    let why = "capture has told nothing".to_owned();
+    here.unknown.insert(Inventory::CAPTURE.into(), why);
+    let all = [ItemKind::Port, ItemKind::Memory, ItemKind::Cpu];
+    assert_eq!(kinds(&here), all);
+}
+
+#[test]
 fn a_little_of_a_processor_is_always_there() {
     let mut profile = profile();
     let need = |peak: f64| Need {
@@ -195,7 +229,7 @@ fn a_little_of_a_processor_is_always_there() {
         let key = (UNIT.into(), ResourceKind::Cpu);
         profile.needs.insert(key, need(peak));
         let mut here = like(&profile);
-        here.host.busy = here.host.processors;
+        here.host.busy = Some(here.host.processors);
         let readiness = compared(&profile, &here, UnitMode::Cold);
         assert_eq!(readiness.verdict(), verdict, "{peak}");
     }
@@ -370,7 +404,12 @@ fn each_break_is_found_alone_and_with_its_cause() {
             "memory",
             "expected at the peak",
         ),
-        (|h| h.host.busy = 3.9, K::Cpu, "cpu", "expected at the peak"),
+        (
+            |h| h.host.busy = Some(3.9),
+            K::Cpu,
+            "cpu",
+            "expected at the peak",
+        ),
         (
             |h| h.host.clock_error_ns = Some(9_000_000_000),
             K::Clock,

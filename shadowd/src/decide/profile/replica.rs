@@ -16,6 +16,10 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// Versions that are wanted at once; more are wanted later.
 const WANTED_MAX: usize = 16;
+/// Of these, what one member alone told of: others are to find room.
+const SHARE_MAX: usize = 4;
+/// What one told of and nobody sends in so many tries, ten minutes, is wanted no longer.
+const ASKS_MAX: u32 = 120;
 /// So many versions before the head are fetched.
 const HISTORY: u64 = 64;
 
@@ -52,6 +56,10 @@ struct Want {
     number: u64,
     /// Who has it, the one to be asked next first.
     from: VecDeque<Name>,
+    /// Who told of it first; none if this host had it before.
+    by: Option<Name>,
+    /// How often it was asked for.
+    asked: u32,
     ask_at: BootTime,
 }
 
@@ -116,9 +124,12 @@ impl Replica {
                 self.tell(to);
             }
         }
+        self.wants
+            .retain(|_, want| want.by.is_none() || want.asked < ASKS_MAX);
         for (id, want) in &mut self.wants {
             if now >= want.ask_at {
                 want.ask_at = now.after(ASK_EVERY);
+                want.asked = want.asked.saturating_add(1);
                 if let Some(to) = want.from.front().cloned() {
                     self.actions.push_back(Action::Ask { to, id: *id });
                 }
@@ -144,8 +155,9 @@ impl Replica {
         let before = place.number.saturating_sub(1);
         let wanted = parent.filter(|_| newest.saturating_sub(before) < HISTORY);
         if let (Some(parent), Some(want)) = (wanted, want) {
+            let by = want.by.as_ref();
             for from in want.from {
-                self.want(parent, before, from, now);
+                self.want(parent, before, (from, by), now);
             }
         }
     }
@@ -154,7 +166,7 @@ impl Replica {
     pub fn on_damage(&mut self, id: VersionId, now: BootTime) {
         let number = self.have.remove(&id).unwrap_or_default();
         for from in self.members.clone() {
-            self.want(id, number, from, now);
+            self.want(id, number, (from, None), now);
         }
     }
 
@@ -181,7 +193,7 @@ impl Replica {
                 self.tell(from.clone());
             }
         } else if mine.is_none_or(|mine| head > mine) {
-            self.want(head.id, head.number, from.clone(), now);
+            self.want(head.id, head.number, (from.clone(), Some(from)), now);
         } else {
             self.tell(from.clone());
         }
@@ -201,7 +213,14 @@ impl Replica {
         }
     }
 
-    fn want(&mut self, id: VersionId, number: u64, from: Name, now: BootTime) {
+    /// `from` has it, and `by` told of it.
+    fn want(
+        &mut self,
+        id: VersionId,
+        number: u64,
+        (from, by): (Name, Option<&Name>),
+        now: BootTime,
+    ) {
         if self.have.contains_key(&id) {
             return;
         }
@@ -211,14 +230,8 @@ impl Replica {
             }
             return;
         }
-        if self.wants.len() >= WANTED_MAX {
-            // The newest first; what is older is found again on the way back.
-            let oldest = self.wants.iter().min_by_key(|(_, want)| want.number);
-            let Some((oldest, _)) = oldest.filter(|(_, want)| want.number < number) else {
-                return;
-            };
-            let oldest = *oldest;
-            self.wants.remove(&oldest);
+        if !self.has_room(number, by) {
+            return;
         }
         self.actions.push_back(Action::Ask {
             to: from.clone(),
@@ -227,9 +240,27 @@ impl Replica {
         let want = Want {
             number,
             from: VecDeque::from([from]),
+            by: by.cloned(),
+            asked: 1,
             ask_at: now.after(ASK_EVERY),
         };
         self.wants.insert(id, want);
+    }
+
+    /// Makes room for one more, in the share of who told of it and among all. The newest first; what is
+    /// older is found again on the way back.
+    fn has_room(&mut self, number: u64, by: Option<&Name>) -> bool {
+        let of = |want: &Want| by.is_some() && want.by.as_ref() == by;
+        let shared = self.wants.values().filter(|want| of(want)).count();
+        let full = shared >= SHARE_MAX;
+        if !full && self.wants.len() < WANTED_MAX {
+            return true;
+        }
+        let wants = self.wants.iter().filter(|(_, want)| !full || of(want));
+        let oldest = wants.min_by_key(|(_, want)| want.number);
+        let oldest = oldest.filter(|(_, want)| want.number < number);
+        let oldest = oldest.map(|(id, _)| *id);
+        oldest.is_some_and(|id| self.wants.remove(&id).is_some())
     }
 }
 

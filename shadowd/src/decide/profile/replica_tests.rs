@@ -221,3 +221,54 @@ fn what_is_kept_no_longer_is_neither_sent_nor_asked_for() {
     host.retain(&BTreeSet::new());
     assert_eq!((host.count(), host.head()), (1, Some(head)));
 }
+
+/// A place that nobody has a version for.
+fn nowhere(number: u64, byte: u8) -> Place {
+    let id = VersionId::from_bytes([byte; 32]);
+    Place { number, id }
+}
+
+#[test]
+fn who_tells_of_versions_that_nobody_has_fills_its_own_share_alone() {
+    let mut world = World::new(1, 3);
+    let (liar, honest) = (world.names[1].clone(), world.names[2].clone());
+    let host = &mut world.hosts[0];
+    for byte in 0..40 {
+        host.on_head(
+            &liar,
+            nowhere(u64::MAX - u64::from(byte % 3), byte),
+            world.now,
+        );
+    }
+    assert!(host.awaited() <= SHARE_MAX, "{}", host.awaited());
+    while host.poll_action().is_some() {}
+    let wanted = nowhere(7, 99);
+    host.on_head(&honest, wanted, world.now);
+    let ask = Action::Ask {
+        to: honest,
+        id: wanted.id,
+    };
+    assert_eq!(host.poll_action(), Some(ask));
+}
+
+#[test]
+fn what_nobody_sends_is_wanted_no_longer_and_what_was_here_is() {
+    let mut world = World::new(1, 2);
+    world.make(0);
+    let liar = world.names[1].clone();
+    let host = &mut world.hosts[0];
+    let lost = host.head().expect("it made one").id;
+    host.on_damage(lost, world.now);
+    host.on_head(&liar, nowhere(9, 99), world.now);
+    assert_eq!(host.awaited(), 2);
+    for _ in 0..=ASKS_MAX {
+        world.now = world.now.after(ASK_EVERY);
+        host.on_timer(world.now);
+        while host.poll_action().is_some() {}
+    }
+    assert_eq!(host.awaited(), 1);
+    assert!(host.wants.contains_key(&lost));
+    // Told of again it is wanted again.
+    host.on_head(&liar, nowhere(9, 99), world.now);
+    assert_eq!(host.awaited(), 2);
+}

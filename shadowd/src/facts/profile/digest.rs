@@ -64,14 +64,19 @@ pub struct Inventory {
     pub host: HostInventory,
 }
 
+impl Inventory {
+    /// What [`Self::unknown`] calls all that rests on what capture tells: listeners, memory, processors.
+    pub const CAPTURE: &str = "capture";
+}
+
 /// What a host has left.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HostInventory {
-    /// Processors, and how many of them are busy.
+    /// Processors; 0 if that is not known.
     pub processors: f64,
-    /// Of these, busy.
-    pub busy: f64,
-    /// Memory, bytes.
+    /// Of these, busy; none if that is not known.
+    pub busy: Option<f64>,
+    /// Memory, bytes; 0 if that is not known.
     pub memory: u64,
     /// Of that, available.
     pub memory_available: u64,

@@ -132,6 +132,8 @@ impl Version {
     pub const BYTES_MAX: usize = 8 << 20;
     /// A higher number is none: a line of one a second is there after a million years.
     pub const NUMBER_MAX: u64 = 1 << 48;
+    /// A line comes no further in years: who leaps further uses up the numbers of all.
+    pub const LEAP_MAX: u64 = 1 << 20;
 }
 
 /// A version as it is stored and sent: its canonical bytes, and its author's signature of them.

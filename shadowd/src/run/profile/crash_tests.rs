@@ -27,7 +27,7 @@ fn replica(store: &ProfileStore) -> Replica {
     let mut replica = Replica::new(Vec::new(), [], NOW);
     for (id, whole) in found(store, &web()) {
         match whole {
-            Some((place, parent)) => replica.on_version(place, parent, NOW),
+            Some(kept) => replica.on_version(kept.place, kept.parent, NOW),
             None => replica.on_damage(id, NOW),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::keeper::{Keeper, is_of};
 use super::letter::Body;
+use super::look::fresh;
 use super::provisioner::Step;
 use crate::decide::profile::learn::Asked;
 use crate::decide::profile::ready::{Wanted, compare};
@@ -18,6 +19,8 @@ use crate::run::failover::Input;
 const CONTENT_EVERY: Duration = Duration::from_secs(60);
 /// Where the policy wants a proof the failover loop is told again after this: a word does not last.
 const TELL_READY_EVERY: Duration = Duration::from_secs(10);
+/// A comparison that is older proves nothing.
+const PROVES_FOR: Duration = Duration::from_secs(30);
 /// Of what is not ready any more so much is told at once.
 const TOLD_MAX: usize = 10;
 
@@ -25,10 +28,8 @@ impl Keeper {
     pub(super) async fn look(&mut self, observation: &Observation, now: BootTime) {
         if self.owns() {
             let asked = self.learner.asked();
-            let here = self
-                .looker
-                .look(&asked, &BTreeSet::new(), observation)
-                .await;
+            let told = fresh(observation, self.common.settings.capture.tick, now);
+            let here = self.looker.look(&asked, &BTreeSet::new(), told).await;
             self.learner.on_inventory(&here.content);
             if here.content != self.content || now >= self.tell_content_at {
                 self.tell_content_at = now.after(CONTENT_EVERY);
@@ -59,7 +60,8 @@ impl Keeper {
             .flat_map(|unit| unit.dependencies.iter().cloned())
             .collect();
         let asked = Asked::of(content);
-        let mut here = self.looker.look(&asked, &dependencies, observation).await;
+        let told = fresh(observation, self.common.settings.capture.tick, now);
+        let mut here = self.looker.look(&asked, &dependencies, told).await;
         self.beside.look(now);
         here.resident.clone_from(&self.beside.resident);
         here.passages = self.passages(&asked.ports, now);
@@ -109,19 +111,9 @@ impl Keeper {
         self.readiness = Some((now, readiness));
     }
 
-    /// Tells the failover loop whether this host may be promoted as if it were ready. Where the policy
-    /// wants a proof, what nobody can tell is none.
+    /// Tells the failover loop whether this host may be promoted as if it were ready.
     pub(super) fn tell_readiness(&mut self, now: BootTime) {
-        let verdict = self
-            .readiness
-            .as_ref()
-            .map(|(_, readiness)| readiness.verdict());
-        let nothing_to_prove = self.owns() || self.current.is_none();
-        let ready = nothing_to_prove
-            || match self.group.promote_unready {
-                true => verdict != Some(Verdict::NotReady),
-                false => verdict == Some(Verdict::Ready),
-            };
+        let ready = self.is_proven(now);
         let known = |(told, at): (bool, BootTime)| {
             told == ready && (self.group.promote_unready || now < at.after(TELL_READY_EVERY))
         };
@@ -134,6 +126,21 @@ impl Keeper {
             // A loop that is busy is told at the next turn.
             if told.is_ok() {
                 self.told_ready = Some((ready, now));
+            }
+        }
+    }
+
+    /// Where the policy wants a proof, what nobody can tell is none, nor is what was so long ago.
+    fn is_proven(&self, now: BootTime) -> bool {
+        if self.owns() || self.current.is_none() {
+            return true;
+        }
+        let compared = self.readiness.as_ref();
+        let verdict = compared.map(|(at, readiness)| (now.since(*at), readiness.verdict()));
+        match self.group.promote_unready {
+            true => !matches!(verdict, Some((_, Verdict::NotReady))),
+            false => {
+                matches!(verdict, Some((age, Verdict::Ready)) if age < PROVES_FOR)
             }
         }
     }

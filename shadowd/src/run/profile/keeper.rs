@@ -124,6 +124,8 @@ pub(super) struct Keeper {
     pub(super) readiness: Option<(BootTime, Readiness)>,
     /// What the failover loop was told of it, and when.
     pub(super) told_ready: Option<(bool, BootTime)>,
+    /// When it was told last that the number of a version leaps.
+    pub(super) leap_told: Option<BootTime>,
 }
 
 impl Keeper {
@@ -172,6 +174,7 @@ impl Keeper {
             current: None,
             readiness: None,
             told_ready: None,
+            leap_told: None,
         };
         keeper.load(now);
         keeper
@@ -217,7 +220,11 @@ impl Keeper {
         let found = found(&self.common.store(), &self.group.name);
         for (id, whole) in found {
             match whole {
-                Some((place, parent)) => self.has(place, parent, now),
+                Some(kept) if self.goes_on(&kept) => self.has(kept.place, kept.parent, now),
+                Some(kept) => {
+                    let number = kept.place.number;
+                    warn!(group = %self.group.name, number, version = %id, "left aside: its number leaps");
+                }
                 None => self.damaged(id, now),
             }
         }
@@ -228,6 +235,13 @@ impl Keeper {
             self.current = Some((place.id, Arc::new(version)));
         }
         self.want_golden(now);
+    }
+
+    /// Whether a version that is kept is in line. A host that is a member no more made versions while it
+    /// was one, but none of them may be in use for its number alone.
+    fn goes_on(&self, kept: &Kept) -> bool {
+        let first = self.replica.head().is_none();
+        !self.leaps(kept.place.number, first || self.is_author(kept.author))
     }
 
     /// This host has a version.
@@ -243,12 +257,19 @@ impl Keeper {
         whole(&self.common.store(), &self.group.name, id)
     }
 
-    /// Who owns the group now.
+    /// Who owns the group now. What this host has and lacks does not change with that, unless it was or
+    /// will be the owner itself: just when an owner falls silent the last comparison is what counts.
     pub fn on_owner(&mut self, owner: Option<Name>) {
-        if owner != self.owner {
-            self.open = None;
+        if owner == self.owner {
+            return;
+        }
+        let owned = self.owns();
+        self.open = None;
+        self.owner = owner;
+        if owned != self.owns() {
             self.readiness = None;
-            self.owner = owner;
+            // At the next turn, whenever that is.
+            self.look_at = BootTime::default();
         }
     }
 
@@ -323,8 +344,16 @@ pub(super) fn is_of(group: &GroupSettings, rules: &ProfileSettings, unit: &str) 
     own || rules.units.iter().any(|glob| glob.matches(unit))
 }
 
-/// A version on the disk: where it belongs and what came before it; none of one that is damaged.
-pub(super) type Found = (VersionId, Option<(Place, Option<VersionId>)>);
+/// A version that is kept: where it belongs, what came before it, and who made it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub place: Place,
+    pub parent: Option<VersionId>,
+    pub author: HostId,
+}
+
+/// A version on the disk; none of one that is damaged.
+pub(super) type Found = (VersionId, Option<Kept>);
 
 /// The versions of a group on the disk, oldest first.
 pub(super) fn found(store: &ProfileStore, group: &Name) -> Vec<Found> {
@@ -335,7 +364,12 @@ pub(super) fn found(store: &ProfileStore, group: &Name) -> Vec<Found> {
     let found = ids.into_iter().map(|id| match whole(store, group, &id) {
         Some((_, version)) => {
             let number = version.number;
-            (id, Some((Place { number, id }, version.parent)))
+            let kept = Kept {
+                place: Place { number, id },
+                parent: version.parent,
+                author: version.author,
+            };
+            (id, Some(kept))
         }
         None => {
             warn!(group = %group, version = %id, "a version is damaged");

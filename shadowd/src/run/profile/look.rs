@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -9,7 +10,8 @@ use crate::config::pattern::Glob;
 use crate::config::settings::ProfileSettings;
 use crate::decide::profile::learn::Asked;
 use crate::facts::{
-    Dependency, FileFact, FileKind, HostInventory, Inventory, Observation, Port, Protocol, Scope,
+    BootTime, Dependency, FileFact, FileKind, HostInventory, Inventory, Observation, Port,
+    Protocol, Scope,
 };
 use crate::observe::inventory::certificates;
 use crate::observe::inventory::units::{self, UnitInventory};
@@ -19,6 +21,9 @@ use crate::observe::inventory::{
 use crate::observe::sys::clock_error_ns;
 use crate::run::record::wall_ms;
 
+/// What capture told of longer ago, or two of its ticks where that is more, says nothing of now: it hangs,
+/// or has ended.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// Processors are busy for a second every now and then, and a minute tells what is left of them: so many
 /// looks.
 const LOOKS_OF_A_MINUTE: usize = 15;
@@ -60,7 +65,7 @@ impl Looker {
         &mut self,
         asked: &Asked,
         dependencies: &BTreeSet<Dependency>,
-        observation: &Observation,
+        observation: Option<&Observation>,
     ) -> Inventory {
         let mut here = Inventory::default();
         self.files.begin();
@@ -71,13 +76,20 @@ impl Looker {
         here.reach = self.reach.look(dependencies).await;
         let now_s = i64::try_from(wall_ms() / 1_000).unwrap_or(i64::MAX);
         here.expiry = certificates::expiry(asked.files.keys(), now_s);
-        here.taken = taken(asked, observation);
+        if observation.is_none() {
+            let why = "capture has told nothing lately".to_owned();
+            here.unknown.insert(Inventory::CAPTURE.to_owned(), why);
+        }
+        here.taken = observation.map_or_else(BTreeMap::new, |told| taken(asked, told));
         let folders = asked.files.keys().filter_map(|path| path.rsplit_once('/'));
+        let host = observation
+            .map(|told| told.host.clone())
+            .unwrap_or_default();
         here.host = HostInventory {
-            processors: f64::from(observation.host.processors),
-            busy: self.busy.mean(observation.host.cpu.unwrap_or_default()),
-            memory: observation.host.memory_bytes,
-            memory_available: observation.host.memory_available_bytes,
+            processors: f64::from(host.processors),
+            busy: self.busy.mean(host.cpu),
+            memory: host.memory_bytes,
+            memory_available: host.memory_available_bytes,
             disks: host::disks(folders.map(|(folder, _)| folder)),
             clock_error_ns: clock_error_ns(),
             active: std::mem::take(&mut here.host.active),
@@ -185,18 +197,31 @@ impl Looker {
     }
 }
 
-/// Readings of the last minute.
+/// What capture told, which it does each `tick`, if that is of now.
+pub(super) fn fresh(
+    observation: &Observation,
+    tick: Duration,
+    now: BootTime,
+) -> Option<&Observation> {
+    let ever = observation.at > BootTime::default();
+    let within = TOLD_WITHIN.max(tick * 2);
+    (ever && now.since(observation.at) < within).then_some(observation)
+}
+
+/// Readings of the last minute, as far as they are known.
 #[derive(Debug, Default)]
-struct Lately(VecDeque<f64>);
+struct Lately(VecDeque<Option<f64>>);
 
 impl Lately {
-    /// Their mean, with one more.
-    fn mean(&mut self, reading: f64) -> f64 {
+    /// Their mean, with one more; none if nothing is known.
+    fn mean(&mut self, reading: Option<f64>) -> Option<f64> {
         if self.0.len() >= LOOKS_OF_A_MINUTE {
             self.0.pop_front();
         }
         self.0.push_back(reading);
-        self.0.iter().sum::<f64>() / self.0.len() as f64
+        let known = self.0.iter().flatten();
+        let (sum, count) = known.fold((0.0, 0_u32), |(sum, count), one| (sum + one, count + 1));
+        (count > 0).then(|| sum / f64::from(count))
     }
 }
 
@@ -253,13 +278,41 @@ mod tests {
     #[test]
     fn a_busy_second_is_little_of_a_minute_and_a_busy_minute_is_all_of_it() {
         let mut lately = Lately::default();
+        assert_eq!(lately.mean(None), None, "nothing is known");
         for _ in 0..LOOKS_OF_A_MINUTE {
-            lately.mean(0.1);
+            lately.mean(Some(0.1));
         }
-        assert!(lately.mean(2.0) < 0.3);
+        assert!(lately.mean(Some(2.0)).unwrap() < 0.3);
         for _ in 0..LOOKS_OF_A_MINUTE {
-            lately.mean(2.0);
+            lately.mean(Some(2.0));
         }
-        assert!((lately.mean(2.0) - 2.0).abs() < 1e-9);
+        assert!((lately.mean(Some(2.0)).unwrap() - 2.0).abs() < 1e-9);
+        assert!((lately.mean(None).unwrap() - 2.0).abs() < 1e-9);
+    }
+
+    #[tokio::test]
+    async fn what_capture_told_long_ago_says_nothing_of_now() {
+        let settings = ProfileSettings::default();
+        let mut looker = Looker::new(&settings, [0; 32]);
+        let at = BootTime::from_nanos(100_000_000_000);
+        let mut told = Observation {
+            at,
+            ..Observation::default()
+        };
+        (told.host.processors, told.host.cpu) = (4, Some(1.0));
+        told.host.memory_bytes = 1 << 30;
+        for (seconds, known) in [(0, true), (9, true), (10, false)] {
+            let now = at.after(Duration::from_secs(seconds));
+            let told = fresh(&told, Duration::from_secs(1), now);
+            let (asked, dependencies) = (Asked::default(), BTreeSet::new());
+            let here = looker.look(&asked, &dependencies, told).await;
+            assert_eq!(here.host.memory > 0, known, "{seconds}");
+            assert_eq!(here.host.processors > 0.0, known, "{seconds}");
+            assert_eq!(!here.unknown.contains_key(Inventory::CAPTURE), known);
+        }
+        let slow = Duration::from_secs(60);
+        assert!(fresh(&told, slow, at.after(slow)).is_some());
+        assert!(fresh(&told, slow, at.after(slow * 2)).is_none());
+        assert!(fresh(&Observation::default(), slow, BootTime::default()).is_none());
     }
 }

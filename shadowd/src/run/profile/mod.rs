@@ -14,8 +14,12 @@ pub(crate) mod fuzz;
 mod here;
 mod keeper;
 mod letter;
+#[cfg(test)]
+mod line_tests;
 mod look;
 mod programs;
+#[cfg(test)]
+mod proof_tests;
 mod provisioner;
 mod repository;
 mod restore;
@@ -351,11 +355,12 @@ struct Thread {
 
 impl Thread {
     async fn turn(&mut self, board: &Board) {
-        let now = boot_time();
         let owners: BTreeMap<Name, Option<Name>> = board.owners().into_iter().collect();
         let observation = board.observation();
         let is_new = observation.at != self.seen.at;
         for keeper in &mut self.keepers {
+            // The one before may have taken long.
+            let now = boot_time();
             keeper.on_owner(owners.get(keeper.name()).cloned().flatten());
             if is_new {
                 keeper.on_observation(&observation, local_second(&observation), now);

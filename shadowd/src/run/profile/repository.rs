@@ -209,7 +209,7 @@ impl Keeper {
             Object::Signed(signed) => match self.here(place) {
                 Some(ours) if ours == signed => Found::Good,
                 Some(_) => Found::Bad("it bears another signature than here".to_owned()),
-                None => match self.placed(&signed, place) {
+                None => match self.placed(&signed, place, now) {
                     Err(why) => Found::Bad(why),
                     Ok(version) => match self.take(&signed, &version, now) {
                         Err(why) => return self.failed(token, Failure::Refused, why, now),
@@ -233,12 +233,13 @@ impl Keeper {
     }
 
     /// A member's version of this group, in its own place.
-    fn placed(&self, signed: &Signed, place: Place) -> Result<Version, String> {
+    fn placed(&mut self, signed: &Signed, place: Place, now: BootTime) -> Result<Version, String> {
         let version = self.believed(signed)?;
-        match version.number == place.number {
-            true => Ok(version),
-            false => Err(format!("it is version {}", version.number)),
+        if version.number != place.number {
+            return Err(format!("it is version {}", version.number));
         }
+        self.in_line(version.number, self.is_owners(version.author), now)?;
+        Ok(version)
     }
 
     fn take(&mut self, signed: &Signed, version: &Version, now: BootTime) -> Result<(), String> {

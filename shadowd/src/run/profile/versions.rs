@@ -1,6 +1,7 @@
 //! Versions: made by the owner, kept by everybody, used as the replica says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -11,11 +12,14 @@ use crate::decide::profile::learn::Output;
 use crate::decide::profile::lineage::{Made, next};
 use crate::decide::profile::replica::Action;
 use crate::facts::{
-    BootTime, Epoch, EventKind, Place, Profile, Reason, Signed, Version, VersionId,
+    BootTime, Epoch, EventKind, HostId, Place, Profile, Reason, Signed, Version, VersionId,
 };
 use crate::link::signature::sign;
 use crate::run::record::wall_ms;
 use crate::store::profiles::MAX_VERSIONS;
+
+/// That numbers leap is told so often: whoever makes them leap may say so all the time.
+const LEAP_TOLD_EVERY: Duration = Duration::from_secs(600);
 
 impl Keeper {
     /// Versions that are due are made; what else was learned is told.
@@ -57,11 +61,14 @@ impl Keeper {
             .is_some_and(|(_, version)| version.pinned);
         match reason {
             Some(reason) if pinned => Some(format!("no new version, one is pinned: {reason}")),
-            reason => {
-                let reason = reason.map_or(Reason::First, Reason::Deviation);
+            why => {
+                let reason = why.clone().map_or(Reason::First, Reason::Deviation);
                 let profile = self.learner.profile().clone();
                 if let Err(error) = self.make_version(reason, profile, now) {
                     warn!(group = %self.group.name, error, "no version could be made");
+                    let current = self.current.as_ref();
+                    let in_use = current.map(|(_, version)| &version.profile.content);
+                    self.learner.on_unkept(why, in_use);
                 }
                 None
             }
@@ -91,6 +98,8 @@ impl Keeper {
         };
         let version = next(before, made);
         let bytes = codec::encode(&version).map_err(|error| error.to_string())?;
+        // What nobody could read again would stand in the way of every version after it.
+        codec::decode(&bytes).map_err(|error| error.to_string())?;
         let signed = sign(&self.common.identity, bytes).map_err(|error| error.to_string())?;
         self.keep(&signed, &version, now)
     }
@@ -125,6 +134,51 @@ impl Keeper {
         self.forget_evicted();
         self.act(now);
         Ok(id)
+    }
+
+    /// Whether a number is too far from the version in use: the highest one would be the last of all. Who
+    /// lacks the whole line has to believe somebody of how far it is; even so half of the numbers are left.
+    pub(super) fn leaps(&self, number: u64, trusted: bool) -> bool {
+        let head = self.replica.head().map_or(0, |head| head.number);
+        let near = head.saturating_add(Version::LEAP_MAX);
+        match trusted {
+            true => number > near.max(Version::NUMBER_MAX / 2),
+            false => number > near,
+        }
+    }
+
+    /// A number that somebody says. Of one that leaps only the owner is believed.
+    ///
+    /// # Errors
+    /// It is no number of a version here.
+    pub(super) fn in_line(
+        &mut self,
+        number: u64,
+        by_owner: bool,
+        now: BootTime,
+    ) -> Result<(), String> {
+        if (1..=Version::NUMBER_MAX).contains(&number) && !self.leaps(number, by_owner) {
+            return Ok(());
+        }
+        let told = self
+            .leap_told
+            .is_some_and(|at| now < at.after(LEAP_TOLD_EVERY));
+        if !told {
+            self.leap_told = Some(now);
+            warn!(group = %self.group.name, number, "a version is refused: its number leaps");
+        }
+        Err(format!("{number} is too far from the version in use"))
+    }
+
+    /// Whether a version is the owner's.
+    pub(super) fn is_owners(&self, author: HostId) -> bool {
+        let owner = self.owner().and_then(|owner| self.members.get(owner));
+        owner == Some(&author)
+    }
+
+    /// Whether a host may make versions of the group: this one, members and spares.
+    pub(super) fn is_author(&self, author: HostId) -> bool {
+        author == self.common.identity.id() || self.members.values().any(|id| *id == author)
     }
 
     /// Of more versions than are kept the oldest have gone from the disk.

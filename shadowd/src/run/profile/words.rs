@@ -28,10 +28,15 @@ impl Keeper {
             Body::Beside(beside) if from_owner => self.beside.on_told(beside),
             // The group moved meanwhile: what an earlier owner says is too late.
             Body::Digest(_) | Body::Content(_) | Body::Key(_) | Body::Beside(_) => {}
-            Body::Head { number, id } => self.replica.on_head(from, Place { number, id }, now),
+            Body::Head { number, id } => {
+                self.in_line(number, from_owner, now)?;
+                self.replica.on_head(from, Place { number, id }, now);
+            }
             Body::Ask(id) => self.replica.on_ask(from, id),
             Body::Version(signed) => {
                 let version = self.believed(&signed)?;
+                let by_owner = from_owner || self.is_owners(version.author);
+                self.in_line(version.number, by_owner, now)?;
                 self.keep(&signed, &version, now)?;
             }
             Body::AskFile { path, hash } => {
@@ -50,8 +55,8 @@ impl Keeper {
     /// A version that a member made, as its signature shows, of this group.
     pub fn believed(&self, signed: &Signed) -> Result<Version, String> {
         let version = codec::decode(&signed.bytes).map_err(|error| error.to_string())?;
-        let (author, own) = (version.author, self.common.identity.id());
-        if author != own && !self.members.values().any(|id| *id == author) {
+        let author = version.author;
+        if !self.is_author(author) {
             return Err(format!("{author} made it, which is no member of the group"));
         }
         if version.group != self.group.name {

@@ -5,6 +5,7 @@
 //! environments) is believed once it has lasted. Either makes a new version, with its reason. What
 //! differs for less is told and forgotten.
 
+mod due;
 mod level;
 mod review;
 mod settle;
@@ -15,16 +16,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use self::due::Unkept;
 use self::level::Level;
 use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
 use super::accuracy::Accuracy;
-use super::changes::changes;
+use super::codec;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
-    Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, Need, PackageFact, Port, Profile,
-    ResourceKind, UnitProfile, is_word,
+    Content, Dependency, Digest, FileFact, FileKind, Habit, Hour, PackageFact, Port, Profile,
+    ResourceKind, UnitProfile,
 };
 
 /// Units that are followed, dependencies whose hours are, and series.
@@ -33,12 +35,8 @@ const DEPENDENCIES_MAX: usize = 1_024;
 const SERIES_MAX: usize = 256;
 /// Outputs that nobody takes are dropped, the oldest first.
 const OUTPUTS_MAX: usize = 256;
-/// A reason names so many changes.
-const REASONS_MAX: usize = 5;
 /// A clock that was ahead by more than this (seconds) was wrong, not adjusted: two days.
 const AHEAD_MAX: u64 = 2 * 24 * 3_600;
-/// Versions wait for what is still on its way, for so many times what it takes to last.
-const OVERDUE: u64 = 3;
 
 /// How much is needed to be believed, seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +129,8 @@ pub struct Learner {
     parameters: Settling<String, Option<String>>,
     /// Something settled and waits for the rest, since then.
     due: Option<u64>,
+    #[serde(skip)]
+    unkept: Option<Unkept>,
     before: Content,
     series: BTreeMap<(String, ResourceKind), Series>,
     /// Whether what is needed has changed for good.
@@ -163,6 +163,7 @@ impl Learner {
             files: Settling::default(),
             parameters: Settling::default(),
             due: None,
+            unkept: None,
             before: Content::default(),
             series: BTreeMap::new(),
             levels: BTreeMap::new(),
@@ -226,7 +227,7 @@ impl Learner {
         self.before = profile.content.clone();
         self.profile = profile;
         self.begun = true;
-        self.due = None;
+        (self.due, self.unkept) = (None, None);
     }
 
     /// What to look for on a host, to compare it or to learn more.
@@ -393,8 +394,12 @@ impl Learner {
     /// What the content would be if all that is seen now were believed.
     fn picture(&self, here: &Content) -> Content {
         let settle = self.rules.settle;
+        let parameters = here.parameters.iter();
+        let parameters = parameters.filter(|(name, value)| codec::parameter(name, value).is_ok());
         let mut picture = Content {
-            parameters: here.parameters.clone(),
+            parameters: parameters
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             ..Content::default()
         };
         for (name, seen) in &self.sightings {
@@ -402,12 +407,15 @@ impl Learner {
                 continue;
             };
             let unit = seen.profile(unit, settle);
+            // What nobody could be told is in no version, or nobody would believe it.
+            if codec::unit(name, &unit).is_err() {
+                continue;
+            }
             for (program, package) in &unit.programs {
                 let owner = package
                     .as_ref()
                     .and_then(|name| here.packages.get_key_value(name))
-                    // What nobody could be told is in no version, or nobody would believe it.
-                    .filter(|(name, fact)| is_word(name) && is_word(&fact.version));
+                    .filter(|(name, fact)| codec::package(name, fact).is_ok());
                 match owner {
                     Some((name, fact)) => drop(picture.packages.insert(name.clone(), fact.clone())),
                     // What no package owns is compared as a file.
@@ -420,46 +428,6 @@ impl Learner {
             picture.units.insert(name.clone(), unit);
         }
         picture
-    }
-
-    /// One version for all that settles together.
-    fn make_version(&mut self, now: u64) {
-        let Some(since) = self.due else { return };
-        let moving = self.units.is_moving()
-            || self.packages.is_moving()
-            || self.files.is_moving()
-            || self.parameters.is_moving();
-        if moving && now.saturating_sub(since) < OVERDUE * self.rules.settle {
-            return;
-        }
-        self.due = None;
-        let told = changes(&self.before, &self.profile.content);
-        if told.is_empty() && self.begun {
-            return;
-        }
-        let reason = self.begun.then(|| {
-            let named: Vec<String> = told
-                .iter()
-                .take(REASONS_MAX)
-                .map(ToString::to_string)
-                .collect();
-            match told.len().saturating_sub(named.len()) {
-                0 => named.join("; "),
-                more => format!("{}; {more} more", named.join("; ")),
-            }
-        });
-        self.version(reason, BTreeMap::new());
-    }
-
-    /// A version is due; `changed` are needs that are known better than by their forecasts.
-    fn version(&mut self, reason: Option<String>, changed: BTreeMap<(String, ResourceKind), Need>) {
-        self.begun = true;
-        self.before = self.profile.content.clone();
-        self.profile.needs = self.needs();
-        self.profile.needs.extend(changed);
-        self.needs_at = self.watched;
-        self.levels.clear();
-        self.tell(Output::Version(reason));
     }
 
     fn tell(&mut self, output: Output) {
@@ -478,7 +446,8 @@ impl Learner {
 
 impl Content {
     fn add_file(&mut self, path: &str, here: &Self) {
-        if let Some(fact) = here.files.get(path) {
+        let fact = here.files.get(path);
+        if let Some(fact) = fact.filter(|fact| codec::file(path, fact).is_ok()) {
             self.files.insert(path.to_owned(), fact.clone());
         }
     }

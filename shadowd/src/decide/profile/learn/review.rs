@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::level::sentence;
 use super::{Learner, Output};
+use crate::decide::profile::codec;
 use crate::decide::profile::expected::expected;
 use crate::facts::{HOURS, Habit, Hour, Need, ResourceKind};
 
@@ -59,9 +60,8 @@ impl Learner {
 
     pub(super) fn needs(&self) -> BTreeMap<(String, ResourceKind), Need> {
         let series = self.series.iter();
-        series
-            .filter_map(|(key, series)| Some((key.clone(), series.need()?)))
-            .collect()
+        let needs = series.filter_map(|(key, series)| Some((key.clone(), series.need()?)));
+        needs.filter(|(_, need)| codec::is_number(need)).collect()
     }
 
     /// A lasting change of what is needed makes a version as well.

@@ -273,3 +273,60 @@ fn a_timer_belongs_though_it_has_no_process() {
     assert!(content.files.contains_key(&path));
     assert!(bench.learner.asked().units.contains("app.timer"));
 }
+
+#[test]
+fn what_no_version_may_name_is_not_learned_wherever_it_comes_from() {
+    let mut bench = Bench::new();
+    let unit = UnitProfile::default();
+    // A trigger, a unit of the configuration, and one that runs.
+    for name in ["_x.timer", "-x.service", "~x.service"] {
+        bench.here.units.insert(name.into(), unit.clone());
+    }
+    bench.learner.configure(RULES, ["-x.service".to_owned()]);
+    let digest = Digest {
+        local_second: bench.now,
+        seconds: 10,
+        units: [("~x.service".to_owned(), bench.digest.clone())].into(),
+    };
+    bench.learner.on_digest(&digest);
+    let parameters = &mut bench.here.parameters;
+    parameters.insert("net.ipv4.conf.br:0".into(), "1".into());
+    parameters.insert("vm.swappiness".into(), "60".into());
+    bench.here.packages.insert("app".into(), package("1.0 x"));
+    bench.pass(600);
+    assert_eq!(bench.versions(), [None]);
+    let content = &bench.learner.profile().content;
+    let names: Vec<&String> = content.units.keys().collect();
+    assert_eq!(names, [UNIT]);
+    let parameters: Vec<&String> = content.parameters.keys().collect();
+    assert_eq!(parameters, ["vm.swappiness"]);
+    assert!(content.packages.is_empty());
+}
+
+#[test]
+fn a_version_that_could_not_be_kept_is_due_again_also_after_a_restart() {
+    let mut bench = Bench::new();
+    bench.pass(600);
+    assert_eq!(bench.versions(), [None]);
+    bench.learner.on_unkept(None, None);
+    bench.pass(60);
+    assert_eq!(bench.versions(), [None], "the first");
+    let in_use = bench.learner.profile().content.clone();
+    bench.here.files.insert(CONF.into(), conf(2));
+    bench.pass(300);
+    let reasons = bench.versions();
+    assert_eq!(reasons.len(), 1);
+    bench.learner.on_unkept(reasons[0].clone(), Some(&in_use));
+    let bytes = postcard::to_stdvec(&bench.learner).expect("it is written");
+    bench.pass(60);
+    assert_eq!(bench.versions(), reasons);
+    bench.learner = postcard::from_bytes(&bytes).expect("it is read");
+    bench.pass(60);
+    assert_eq!(bench.versions(), reasons);
+    // Of what units need the content says nothing.
+    let in_use = bench.learner.profile().content.clone();
+    let needs = Some("cpu of app.service".to_owned());
+    bench.learner.on_unkept(needs.clone(), Some(&in_use));
+    bench.pass(600);
+    assert_eq!(bench.versions(), [needs]);
+}

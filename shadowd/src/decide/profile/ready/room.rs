@@ -2,7 +2,7 @@
 
 use super::{CPU_ALWAYS, List, Remedy, Wanted, amount};
 use crate::decide::profile::hot::{Warmth, room};
-use crate::facts::{Act, ItemKind, Need, ResourceKind, Verdict};
+use crate::facts::{Act, Inventory, ItemKind, Need, ResourceKind, Verdict};
 
 impl List<'_> {
     /// What is needed of a resource beside what runs here already, which has what it needs.
@@ -19,7 +19,8 @@ impl List<'_> {
         let here = &self.here.host;
         let cold = wanted.profile.needs.values().any(|need| need.cold);
         let memory = (here.memory > 0).then_some(here.memory_available as f64);
-        let processors = (here.processors > 0.0).then(|| (here.processors - here.busy).max(0.0));
+        let busy = here.busy.filter(|_| here.processors > 0.0);
+        let processors = busy.map(|busy| (here.processors - busy).max(0.0));
         let rooms = [
             (ItemKind::Memory, ResourceKind::Memory, memory),
             (ItemKind::Cpu, ResourceKind::Cpu, processors),
@@ -29,7 +30,9 @@ impl List<'_> {
             let peak = self.needed(resource, wanted, |need| need.peak);
             let subject = item.to_string();
             let Some(free) = free else {
-                self.cannot_tell(item, subject, "the kernel does not tell what is free");
+                let why = self.unknown(Inventory::CAPTURE);
+                let why = why.unwrap_or_else(|| "the kernel does not tell what is free".into());
+                self.cannot_tell(item, subject, why);
                 continue;
             };
             let text = |value: f64| amount(resource, value);

@@ -1,7 +1,7 @@
 //! A unit of the profile beside the one of this host: how it runs, with what, where it listens.
 
 use super::{List, Remedy, Wanted};
-use crate::facts::{Act, ItemKind, Passage, UnitMode, UnitProfile};
+use crate::facts::{Act, Inventory, ItemKind, Passage, UnitMode, UnitProfile};
 
 impl List<'_> {
     pub(super) fn unit(&mut self, name: &str, unit: &UnitProfile, wanted: &Wanted<'_>) {
@@ -124,6 +124,10 @@ impl List<'_> {
     fn ports(&mut self, name: &str, unit: &UnitProfile, own: bool) {
         for port in &unit.ports {
             let subject = format!("{name}: {} {}", port.protocol, port.port);
+            if let Some(why) = self.unknown(Inventory::CAPTURE).filter(|_| !own) {
+                self.cannot_tell(ItemKind::Port, subject, why);
+                continue;
+            }
             match self.here.taken.get(port).filter(|_| !own) {
                 Some(by) => {
                     let (by, number) = (by.clone(), port.port);
