@@ -146,13 +146,6 @@ pub(super) fn mode(path: &str, mode: u32) -> Result<(), ActError> {
     there.set_mode(mode).map_err(failed)
 }
 
-/// Brings a mode back that was there.
-pub(super) fn mode_as_before(path: &str, mode: u32) -> Result<(), ActError> {
-    let at = Path::new(path);
-    let set = Unfollowed::open(at).and_then(|there| there.set_mode(mode));
-    set.map_err(|source| failed(at, source))
-}
-
 /// A program that runs as its owner for everybody who calls it is nothing that another host may bring:
 /// `before` is the mode of what is there.
 fn no_privilege(path: &str, mode: u32, before: u32) -> Result<(), ActError> {

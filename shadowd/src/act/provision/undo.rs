@@ -315,7 +315,7 @@ fn take_back(undo: &Undo, dir: &Path) -> Result<(), ActError> {
             lchown(at, Some(*user), Some(*group)).map_err(|source| files::failed(at, source))?;
             match at.is_symlink() {
                 true => Ok(()),
-                false => files::mode_as_before(path, *mode),
+                false => files::mode(path, *mode),
             }
         }
         Undo::Parameter { name, value } => tools::parameter(name, value),
