@@ -10,7 +10,7 @@ use crate::facts::{
 };
 use crate::link::signature::sign;
 use crate::observe::inventory::HashRules;
-use crate::serve::protocol::{Code, ProfileQuery, Refusal, RestoreRequest, RestoreState};
+use crate::serve::protocol::{ActOrder, Code, ProfileQuery, Refusal, RestoreRequest, RestoreState};
 use crate::serve::{ProfileAnswer, ProfileQuestion};
 
 fn b() -> Name {
@@ -255,6 +255,20 @@ fn a_restore_is_refused_without_a_golden_version_on_the_owner_and_beside_another
     assert_eq!((report.number, report.id), (1, golden));
     assert!(!report.held, "the version in use has the same content");
     assert_eq!(refused(&mut bench).code, Code::Busy);
+}
+
+/// What the owner has is what clients get: there nothing is changed under them.
+#[test]
+fn nothing_is_taken_back_on_the_owner() {
+    let mut bench = Bench::new();
+    let mut refused = |owner: &str| {
+        bench.keeper.on_owner(Some(owner.parse().unwrap()));
+        let question = ProfileQuestion::ActOrder(ActOrder::Undo { batch: 1 });
+        let answer = bench.keeper.answer(question, NOW);
+        answer.expect_err("it is refused").message
+    };
+    assert!(refused("a").contains("owns group web"));
+    assert!(refused("b").contains("no batch 1"));
 }
 
 #[test]
