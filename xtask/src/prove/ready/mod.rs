@@ -168,7 +168,10 @@ pub fn wait_ready(
             .collect();
         Ok(!items.is_empty() && lacks.is_empty())
     });
-    waited.with_context(|| format!("it lacks {lacks:?}"))?;
+    waited.with_context(|| {
+        let said = [active, shadow].map(|host| scene::said(lab, host));
+        format!("it lacks {lacks:?}\n{}", said.concat())
+    })?;
     Ok(begin.elapsed())
 }
 

@@ -282,6 +282,14 @@ fn journal(lab: &Lab, host: &str) -> String {
     lab.run(host, &journal).unwrap_or_default()
 }
 
+/// What a host's daemon says of the profile, and said before.
+pub fn said(lab: &Lab, host: &str) -> String {
+    let ask = "for what in 'profile show' 'profile history' 'profile provision list' status; do \
+               echo \"\\$ shadowctl $what\"; shadowctl $what 2>&1 | tail -n 20; done";
+    let answers = lab.run(host, &["sh", "-c", ask]).unwrap_or_default();
+    format!("host {host}:\n{answers}{}\n", journal(lab, host))
+}
+
 /// Stops every daemon and takes away what it knows of profiles and of what it did for them: who forgets
 /// last would tell the others.
 fn forget(lab: &Lab) -> Result<()> {
