@@ -65,9 +65,12 @@ impl Learned {
 
     /// The same environment on both, in use on both.
     fn prepare(&self) -> Result<()> {
-        let lab = &self.pair().lab;
-        for host in self.members() {
-            let host = &host;
+        let (lab, active) = (&self.pair().lab, &self.pair().active);
+        let mut members = self.members();
+        // The group goes to where the unit was restarted before, and not on from there to a spare, which
+        // learns by rules of its own.
+        members.sort_by_key(|host| host == active);
+        for host in &members {
             lab.write_file(host, VARIABLES, "MODE=one\n")?;
             lab.write_file(
                 host,
