@@ -36,7 +36,17 @@ fn promoted(pair: &Pair, scene: &mut Scene<'_>) -> Result<()> {
     let (lab, active, shadow) = (&pair.lab, &pair.active, &pair.shadow);
     scene.strip(shadow)?;
     scene.configure(active, |text| patient(text, "apply"))?;
-    let took = wait_ready(lab, scene, (active, shadow))?;
+    // A spare that took over meanwhile would learn by rules of its own, and nothing of the scene.
+    let rest = |order: &str| -> Result<()> {
+        let words = ["shadowctl", "failover", "maintenance", "--all"];
+        let words: Vec<&str> = words.into_iter().chain(order.split(' ')).collect();
+        let mut spares = lab.state().hosts.iter().filter(|host| host.spare);
+        spares.try_for_each(|spare| lab.run(&spare.name, &words).map(drop))
+    };
+    rest("on --for 30m")?;
+    let took = wait_ready(lab, scene, (active, shadow));
+    rest("off")?;
+    let took = took?;
     println!("ready after {:.0} s", took.as_secs_f64());
     let done = batches(lab, shadow)?;
     for act in ACTS {
