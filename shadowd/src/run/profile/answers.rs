@@ -276,6 +276,15 @@ impl Keeper {
         Err(Refusal::new(Code::NotActive, message, remedy))
     }
 
+    /// What clients are served with is not changed under them.
+    pub(super) fn must_not_own(&self, remedy: &str) -> Result<(), Refusal> {
+        if !self.owns() {
+            return Ok(());
+        }
+        let message = format!("this host owns group {}", self.group.name);
+        Err(Refusal::new(Code::BadRequest, message, remedy))
+    }
+
     /// What shadowd did on this host.
     fn acts(&self) -> Result<ProfileActs, Refusal> {
         let batches = self.provisioner.batches.list().map_err(|error| {
@@ -293,10 +302,10 @@ impl Keeper {
     }
 
     fn order_acts(&mut self, order: ActOrder) -> Result<(), Refusal> {
-        if matches!(order, ActOrder::Undo { .. }) && self.owns() {
-            let message = format!("this host owns group {}", self.group.name);
-            let remedy = "what was done is taken back on a shadow: hand the group over first";
-            return Err(Refusal::new(Code::BadRequest, message, remedy));
+        if let ActOrder::Undo { .. } = order {
+            self.must_not_own(
+                "what was done is taken back on a shadow: hand the group over first",
+            )?;
         }
         let done = match order {
             ActOrder::Undo { .. } if self.restore.as_ref().is_some_and(Restore::is_running) => {

@@ -99,12 +99,10 @@ impl Keeper {
 
     /// The version that this host can be brought back to.
     fn restorable(&self) -> Result<(VersionId, Arc<Version>), Refusal> {
-        if self.owns() {
-            let message = format!("this host owns group {}", self.group.name);
-            let remedy = "a shadow is brought back; hand the group over first, or use \
-                          `shadowctl profile golden apply`";
-            return Err(Refusal::new(Code::BadRequest, message, remedy));
-        }
+        self.must_not_own(
+            "a shadow is brought back; hand the group over first, or use \
+             `shadowctl profile golden apply`",
+        )?;
         if self.restore.as_ref().is_some_and(Restore::is_running) {
             let message = "a restore of this host is under way";
             let remedy = "wait until it ends; `shadowctl events` shows how it does";

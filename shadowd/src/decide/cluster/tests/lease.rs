@@ -195,29 +195,31 @@ fn an_owner_without_a_majority_gives_up_after_a_while() {
     assert_eq!(bench.role(), Role::Shadow);
 }
 
+/// `b`, which had heard what left here at `heard`, hands on what is `left` of its lease.
+fn hand_on(bench: &mut Bench, left: Duration, heard: Option<BootTime>) {
+    let sent = BootTime::from_nanos(7_000_000_000);
+    let message = GroupMessage {
+        group: name("web"),
+        epoch: epoch(1, 2),
+        body: Body::Transfer {
+            to: id(1),
+            deadline: sent.after(left),
+            drain: None,
+        },
+    };
+    let (from, now) = (name("b"), bench.now);
+    bench.group.on_message(&from, sent, &message, heard, now);
+    bench.take();
+}
+
 #[test]
 fn a_transferred_lease_is_owned_at_once_until_it_ends() {
     for (heard, inherits) in [(true, true), (false, false)] {
         let mut bench = leased();
         bench.hear(epoch(1, 2), active());
         bench.actions.clear();
-        let sent = BootTime::from_nanos(7_000_000_000);
-        let left = Duration::from_millis(20);
-        let message = GroupMessage {
-            group: name("web"),
-            epoch: epoch(1, 2),
-            body: Body::Transfer {
-                to: id(1),
-                deadline: sent.after(left),
-                drain: None,
-            },
-        };
-        let echo = heard.then_some(bench.now);
-        let now = bench.now;
-        bench
-            .group
-            .on_message(&name("b"), sent, &message, echo, now);
-        bench.take();
+        let (now, left) = (bench.now, Duration::from_millis(20));
+        hand_on(&mut bench, left, heard.then_some(now));
         assert_eq!(bench.took().is_some(), inherits);
         if inherits {
             let until = now.after(left - left / 500 - Duration::from_millis(2));
@@ -256,20 +258,8 @@ fn a_member_votes_for_one_at_a_time_and_only_among_its_own_voters() {
 fn no_transfer_lasts_longer_than_a_voter_promises() {
     let mut bench = leased();
     bench.hear(epoch(1, 2), active());
-    let sent = BootTime::from_nanos(7_000_000_000);
-    let message = GroupMessage {
-        group: name("web"),
-        epoch: epoch(1, 2),
-        body: Body::Transfer {
-            to: id(1),
-            deadline: sent.after(Duration::from_secs(3_600)),
-            drain: None,
-        },
-    };
-    let (from, now) = (name("b"), bench.now);
-    bench
-        .group
-        .on_message(&from, sent, &message, Some(now), now);
+    let now = bench.now;
+    hand_on(&mut bench, Duration::from_secs(3_600), Some(now));
     let until = bench.group.may_answer_until().expect("it is protected");
     assert!(until > now && until <= now.after(SUSPECT * 16), "{until:?}");
 }
