@@ -72,16 +72,27 @@ deadline = "10s""#,
     )?;
     let pair = &told.pair;
     let lab = &pair.lab;
-    let sleepers = || -> Result<usize> {
-        let one = r#"[ "$(tr '\0' ' ' < $p)" = 'sleep 98765 ' ] && echo"#;
-        let line = format!("for p in /proc/[0-9]*/cmdline; do {one}; done 2>/dev/null | wc -l");
+    let sleepers = || -> Result<Vec<String>> {
+        let one = r#"[ "$(tr '\0' ' ' < $p/cmdline)" = 'sleep 98765 ' ] && echo $p"#;
+        let line = format!("for p in /proc/[0-9]*; do {one}; done 2>/dev/null; true");
         let said = lab.run(&pair.shadow, &["sh", "-c", &line])?;
-        Ok(said.trim().parse()?)
+        Ok(said.lines().map(str::to_owned).collect())
     };
+    // It hangs already where the group moved away for the new configuration.
+    let mut before = 0;
+    lab.wait(LONG, "the shadow's hook to rest", || {
+        let hook = receiver(&told, &pair.shadow, "hang")?;
+        before = hook["counts"]["timed_out"].as_u64().context("a count")?;
+        Ok(hook["running"].is_null() && hook["waiting"] == 0)
+    })?;
     let since = lab.events(&pair.shadow, 0)?;
     let since = since.last().and_then(|event| event["seq"].as_u64());
     lab.fault(&pair.active, &Fault::DaemonKill)?;
-    lab.wait(LONG, "the hook to hang", || Ok(sleepers()? == 3))?;
+    let mut hung = Vec::new();
+    lab.wait(LONG, "the hook to hang", || {
+        hung = sleepers()?;
+        Ok(hung.len() == 3)
+    })?;
     pair.wait_takeover()?;
     let mut events = Vec::new();
     lab.wait(LONG, "the hook to be killed", || {
@@ -96,13 +107,18 @@ deadline = "10s""#,
         .as_str()
         .unwrap_or_default();
     ensure!(detail.contains("killed at its deadline"), "{detail}");
-    ensure!(sleepers()? == 0, "not all were killed");
+    let left = sleepers()?;
+    ensure!(
+        left.is_empty(),
+        "of {hung:?}, {left:?} are left: {events:?}"
+    );
     let unit = lab.unit_state(&pair.shadow, "shadowd-hook-hang.service")?;
     ensure!(unit == "inactive", "it is {unit}");
     let at = |kind: &str| Ok::<_, anyhow::Error>(find(kind)?["boot_ns"].as_u64().unwrap_or(0));
     let took = Duration::from_nanos(at("announced")?.saturating_sub(at("claimed")?));
     ensure!(took < Duration::from_secs(1), "announced after {took:?}");
-    ensure!(receiver(&told, &pair.shadow, "hang")?["counts"]["timed_out"] == 1);
+    let counts = receiver(&told, &pair.shadow, "hang")?["counts"].take();
+    ensure!(counts["timed_out"] == before + 1, "{counts}");
     pair.wait_return()
 }
 
