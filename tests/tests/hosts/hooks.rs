@@ -107,18 +107,21 @@ deadline = "10s""#,
         .as_str()
         .unwrap_or_default();
     ensure!(detail.contains("killed at its deadline"), "{detail}");
-    let left = sleepers()?;
+    // It runs anew where the group lapsed meanwhile and came back in another epoch.
+    let now = sleepers()?;
+    let left: Vec<_> = hung.iter().filter(|it| now.contains(it)).collect();
     ensure!(
         left.is_empty(),
         "of {hung:?}, {left:?} are left: {events:?}"
     );
-    let unit = lab.unit_state(&pair.shadow, "shadowd-hook-hang.service")?;
-    ensure!(unit == "inactive", "it is {unit}");
+    lab.wait(LONG, "the hook's unit to end", || {
+        Ok(lab.unit_state(&pair.shadow, "shadowd-hook-hang.service")? == "inactive")
+    })?;
     let at = |kind: &str| Ok::<_, anyhow::Error>(find(kind)?["boot_ns"].as_u64().unwrap_or(0));
     let took = Duration::from_nanos(at("announced")?.saturating_sub(at("claimed")?));
     ensure!(took < Duration::from_secs(1), "announced after {took:?}");
     let counts = receiver(&told, &pair.shadow, "hang")?["counts"].take();
-    ensure!(counts["timed_out"] == before + 1, "{counts}");
+    ensure!(counts["timed_out"].as_u64() > Some(before), "{counts}");
     pair.wait_return()
 }
 
