@@ -163,13 +163,22 @@ pub fn unit(name: &str, unit: &UnitProfile) -> Result<(), UnreadableVersion> {
     for dependency in &unit.dependencies {
         short(&dependency.remote)?;
     }
-    for text in unit.limits.iter().flat_map(|(name, value)| [name, value]) {
-        one_line(text)?;
+    for (name, value) in &unit.limits {
+        limit(name, value)?;
     }
     for name in unit.environment.keys() {
         short(name)?;
     }
     Ok(())
+}
+
+/// A limit of a unit as a version may have it.
+///
+/// # Errors
+/// It is more than one line of a file.
+pub fn limit(name: &str, value: &str) -> Result<(), UnreadableVersion> {
+    one_line(name)?;
+    one_line(value)
 }
 
 /// A package as a version may have it.
@@ -202,7 +211,10 @@ pub fn is_plain(path: &str) -> bool {
 }
 
 /// A path that leads where it says: absolute, and no part of it goes back or is empty.
-fn plain(path: &str) -> Result<(), UnreadableVersion> {
+///
+/// # Errors
+/// It is another, or too long.
+pub fn plain(path: &str) -> Result<(), UnreadableVersion> {
     short(path)?;
     let bad = || UnreadableVersion::Path(path.to_owned());
     let rest = path.strip_prefix('/').ok_or_else(bad)?;
@@ -231,7 +243,11 @@ fn one_line(text: &str) -> Result<(), UnreadableVersion> {
     }
 }
 
-fn short(text: &str) -> Result<(), UnreadableVersion> {
+/// A text that nothing is made of.
+///
+/// # Errors
+/// It is too long.
+pub fn short(text: &str) -> Result<(), UnreadableVersion> {
     match text.len() <= TEXT_MAX {
         true => Ok(()),
         false => Err(UnreadableVersion::Text(text.len())),

@@ -32,6 +32,7 @@ impl Keeper {
                 },
                 Output::Passed(what) => what,
                 Output::Restless(what) => format!("{what} changes all the time: it is left out"),
+                Output::LeftOut(what) => format!("{what}: no version may have it, it is left out"),
                 Output::Anomaly {
                     unit,
                     kind,

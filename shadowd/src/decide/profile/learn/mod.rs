@@ -7,6 +7,7 @@
 
 mod due;
 mod level;
+mod picture;
 mod review;
 mod settle;
 mod sightings;
@@ -18,10 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use self::due::Unkept;
 use self::level::Level;
+use self::picture::Picture;
 use self::settle::{Said, Settling};
 use self::unit::UnitSightings;
 use super::accuracy::Accuracy;
-use super::codec;
 use super::series::Series;
 use crate::decide::forecast::Forecast;
 use crate::facts::{
@@ -56,6 +57,8 @@ pub enum Output {
     Passed(String),
     /// Something changes all the time, and is left out.
     Restless(String),
+    /// Something is there that no version may have, and is left out: of what, and why.
+    LeftOut(String),
     /// A reading that surprises: of which unit, which resource, the reading, its score.
     Anomaly {
         /// The unit.
@@ -140,6 +143,9 @@ pub struct Learner {
     /// What defines the units, as systemd said last.
     #[serde(skip)]
     defined_by: BTreeSet<String>,
+    /// What the last picture had not, in words.
+    #[serde(skip)]
+    left_out: BTreeSet<String>,
     hour: Option<Hour>,
     /// Seconds of all digests: what nobody looked at is no time in which something was not there.
     watched: u64,
@@ -169,6 +175,7 @@ impl Learner {
             levels: BTreeMap::new(),
             needs_at: 0,
             defined_by: BTreeSet::new(),
+            left_out: BTreeSet::new(),
             hour: None,
             watched: 0,
             accuracy: Accuracy::default(),
@@ -350,10 +357,14 @@ impl Learner {
         self.defined_by = units
             .flat_map(|unit| unit.defined_by.iter().cloned())
             .collect();
-        let picture = self.picture(here);
+        let settle = self.rules.settle;
+        let Picture {
+            content: picture,
+            left_out,
+        } = Picture::of(&self.sightings, here, settle);
+        self.leave_out(left_out);
         let content = &mut self.profile.content;
         let mut said = Said::default();
-        let settle = self.rules.settle;
         said.settle(
             &mut self.units,
             &mut content.units,
@@ -391,43 +402,12 @@ impl Learner {
         self.make_version(now);
     }
 
-    /// What the content would be if all that is seen now were believed.
-    fn picture(&self, here: &Content) -> Content {
-        let settle = self.rules.settle;
-        let parameters = here.parameters.iter();
-        let parameters = parameters.filter(|(name, value)| codec::parameter(name, value).is_ok());
-        let mut picture = Content {
-            parameters: parameters
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
-            ..Content::default()
-        };
-        for (name, seen) in &self.sightings {
-            let Some(unit) = here.units.get(name) else {
-                continue;
-            };
-            let unit = seen.profile(unit, settle);
-            // What nobody could be told is in no version, or nobody would believe it.
-            if codec::unit(name, &unit).is_err() {
-                continue;
-            }
-            for (program, package) in &unit.programs {
-                let owner = package
-                    .as_ref()
-                    .and_then(|name| here.packages.get_key_value(name))
-                    .filter(|(name, fact)| codec::package(name, fact).is_ok());
-                match owner {
-                    Some((name, fact)) => drop(picture.packages.insert(name.clone(), fact.clone())),
-                    // What no package owns is compared as a file.
-                    None => picture.add_file(program, here),
-                }
-            }
-            for path in unit.reads.iter().chain(&unit.defined_by) {
-                picture.add_file(path, here);
-            }
-            picture.units.insert(name.clone(), unit);
+    /// What is left out is told when it begins to be.
+    fn leave_out(&mut self, left_out: BTreeSet<String>) {
+        for what in left_out.difference(&self.left_out.clone()) {
+            self.tell(Output::LeftOut(what.clone()));
         }
-        picture
+        self.left_out = left_out;
     }
 
     fn tell(&mut self, output: Output) {
@@ -441,15 +421,6 @@ impl Learner {
     /// The next thing that came of it.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-}
-
-impl Content {
-    fn add_file(&mut self, path: &str, here: &Self) {
-        let fact = here.files.get(path);
-        if let Some(fact) = fact.filter(|fact| codec::file(path, fact).is_ok()) {
-            self.files.insert(path.to_owned(), fact.clone());
-        }
     }
 }
 

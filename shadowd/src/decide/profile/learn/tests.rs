@@ -304,6 +304,53 @@ fn what_no_version_may_name_is_not_learned_wherever_it_comes_from() {
 }
 
 #[test]
+fn what_no_version_may_have_costs_its_unit_nothing_else_and_is_told_once() {
+    let mut bench = Bench::new();
+    let long = "X".repeat(5_000);
+    let unit = bench.here.units.get_mut(UNIT).expect("it is here");
+    unit.environment = [long, "HOME".to_owned()]
+        .map(|name| (name, ValueHash::from_bytes([1; 32])))
+        .into();
+    unit.limits = [("LimitCORE", "1\n2"), ("LimitNOFILE", "1024")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    unit.defined_by = ["/etc/../app.service".to_owned()].into();
+    unit.programs.insert("app".into(), None);
+    bench.digest.programs.insert("app".into());
+    bench.digest.reads.insert("/etc//app.d".into());
+    let mut foreign = database();
+    foreign.remote = "y".repeat(5_000);
+    bench.digest.dependencies.insert(foreign, 1.0);
+    bench.pass(600);
+    let told = std::mem::take(&mut bench.told).into_iter();
+    let told = told.filter_map(|output| match output {
+        Output::LeftOut(what) => Some(what),
+        _ => None,
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(told.len(), 5, "two texts are said as one: {told:?}");
+    let unit = &bench.learner.profile().content.units[UNIT];
+    let names = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<String>>();
+    assert_eq!(names(unit.environment.keys().collect()), ["HOME"]);
+    assert_eq!(names(unit.limits.keys().collect()), ["LimitNOFILE"]);
+    assert_eq!(names(unit.programs.keys().collect()), ["/usr/bin/app"]);
+    assert_eq!(names(unit.reads.iter().collect()), [CONF]);
+    assert!(unit.defined_by.is_empty() && unit.dependencies.len() == 1);
+    // It went and comes back: that is told again.
+    let limits = |bench: &mut Bench, core: Option<&str>| {
+        let unit = bench.here.units.get_mut(UNIT).expect("it is here");
+        unit.limits.remove("LimitCORE");
+        let core = core.map(|core| ("LimitCORE".to_owned(), core.to_owned()));
+        unit.limits.extend(core);
+        bench.pass(60);
+    };
+    limits(&mut bench, None);
+    assert_eq!(bench.told, []);
+    limits(&mut bench, Some("1\n2"));
+    assert!(matches!(&bench.told[..], [Output::LeftOut(what)] if what.contains("setting")));
+}
+
+#[test]
 fn a_version_that_could_not_be_kept_is_due_again_also_after_a_restart() {
     let mut bench = Bench::new();
     bench.pass(600);
