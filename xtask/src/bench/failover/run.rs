@@ -90,6 +90,7 @@ impl Bench<'_> {
         self.watch.update(&mut holding)?;
         if let Some(gain) = holding.gains_since(0).first() {
             // Done to the wrong host, it would show nothing; that it moved is worth telling.
+            system.explain(lab, &gain.host, "moved with nothing done")?;
             bail!(
                 "the address moved to host {} before anything was done",
                 gain.host
@@ -113,9 +114,8 @@ impl Bench<'_> {
             stages,
             ..Run::of(&report, old)
         };
-        if system == System::Shadowd && taken && run.outage_ms > SLOW_MS {
-            println!("{:.1} ms, as host {new} explains it:", run.outage_ms);
-            println!("{}", lab.run(&new, &["shadowctl", "failover", "explain"])?);
+        if taken && run.outage_ms > SLOW_MS {
+            system.explain(lab, &new, &format!("{:.1} ms", run.outage_ms))?;
         }
         Ok(run)
     }
@@ -252,10 +252,14 @@ impl Bench<'_> {
         for host in super::system::member_names(lab) {
             system.heal(lab, &host)?;
         }
+        let promotions = holding.gains_since(at);
+        if let Some(last) = promotions.last() {
+            system.explain(lab, &last.host, "promoted though nobody died")?;
+        }
         let run = Run::of(&report, active);
         Ok(Endured {
             minutes: time.as_secs_f64() / 60.0,
-            promotions: holding.gains_since(at),
+            promotions,
             regains: holding.regains(),
             no_holder_ms: holding.no_holder_ms(),
             two_holders_ms: holding.two_holders_ms(),

@@ -116,6 +116,18 @@ impl System {
         }
     }
 
+    /// Prints why `host` has become active; keepalived keeps no record of it.
+    ///
+    /// # Errors
+    /// The host does not answer.
+    pub fn explain(self, lab: &Lab, host: &str, what: &str) -> Result<()> {
+        if self == Self::Shadowd {
+            println!("{what}, as host {host} explains it:");
+            println!("{}", lab.run(host, &["shadowctl", "failover", "explain"])?);
+        }
+        Ok(())
+    }
+
     fn well(self, lab: &Lab) -> Result<String> {
         match self {
             Self::Keepalived => keepalived::well(lab),
