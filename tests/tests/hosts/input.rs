@@ -1,5 +1,6 @@
 //! Bad input to a real daemon, what it may not do, and what capture says of real requests.
 
+use super::configured::Configured;
 use super::*;
 
 /// Starts the daemon by hand with this configuration; it must refuse. Gives what it said.
@@ -118,20 +119,51 @@ fn an_unknown_group_or_member_is_refused_and_changes_nothing() -> Result<()> {
     pair.unmoved(epoch)
 }
 
+const NO_BPF: &str = "/etc/systemd/system/shadowd.service.d/no-bpf.conf";
+
+/// A pair whose shadow may not use eBPF after its next start, until this is dropped.
+struct Unprivileged(Configured);
+
+impl Unprivileged {
+    /// Without a guard an owner gives the group up at the first lapse of its lease, and a machine
+    /// that is shared with others makes those: hence the patience.
+    fn shadow() -> Result<Self> {
+        let this = Self(Configured::patient(str::to_owned)?);
+        let Pair { lab, shadow, .. } = &this.0.pair;
+        let text = "[Service]\nCapabilityBoundingSet=~CAP_BPF CAP_PERFMON CAP_SYS_ADMIN\n";
+        lab.run(
+            shadow,
+            &["mkdir", "-p", "/etc/systemd/system/shadowd.service.d"],
+        )?;
+        lab.write_file(shadow, NO_BPF, text)?;
+        lab.run(shadow, &["systemctl", "daemon-reload"])?;
+        Ok(this)
+    }
+}
+
+impl Drop for Unprivileged {
+    fn drop(&mut self) {
+        let Pair {
+            lab,
+            active,
+            shadow,
+            ..
+        } = &self.0.pair;
+        let undo = format!("rm -f {NO_BPF} && systemctl daemon-reload");
+        for host in [active, shadow] {
+            if let Err(error) = lab.run(host, &["sh", "-c", &undo]) {
+                eprintln!("host {host} still refuses eBPF: {error:#}");
+            }
+        }
+    }
+}
+
 /// A kernel, or a service manager, that refuses eBPF costs the probes and nothing else.
 #[test]
 fn without_ebpf_the_probes_say_why_and_failover_goes_on() -> Result<()> {
-    let pair = Pair::take()?;
-    let drop_in = "/etc/systemd/system/shadowd.service.d/no-bpf.conf";
-    let text = "[Service]\nCapabilityBoundingSet=~CAP_BPF CAP_PERFMON CAP_SYS_ADMIN\n";
+    let unprivileged = Unprivileged::shadow()?;
+    let pair = &unprivileged.0.pair;
     let restart = ["systemctl", "restart", DAEMON];
-    pair.lab.run(
-        &pair.shadow,
-        &["mkdir", "-p", "/etc/systemd/system/shadowd.service.d"],
-    )?;
-    pair.lab.write_file(&pair.shadow, drop_in, text)?;
-    pair.lab
-        .run(&pair.shadow, &["systemctl", "daemon-reload"])?;
     // Without the kernel's guard a lease is kept by the daemon alone, which has to be said.
     let refused = pair.lab.run(&pair.shadow, &restart);
     ensure!(refused.is_err(), "no guard, and the daemon starts");
@@ -178,13 +210,7 @@ fn without_ebpf_the_probes_say_why_and_failover_goes_on() -> Result<()> {
     pair.lab
         .fault(&pair.active, &Fault::UnitKill(WARM.to_owned()))?;
     pair.wait_takeover()?;
-    pair.lab.run(&pair.shadow, &["rm", drop_in])?;
-    pair.lab.write_file(&pair.shadow, CONFIG, &guarded)?;
-    pair.lab
-        .run(&pair.shadow, &["systemctl", "daemon-reload"])?;
-    pair.wait_return()?;
-    pair.lab.run(&pair.shadow, &restart)?;
-    pair.lab.converge(LONG).map(drop)
+    pair.wait_return()
 }
 
 #[test]

@@ -93,8 +93,9 @@ impl Pair {
         let now = self.lab.converge(LONG)?;
         ensure!(
             now == self.shadow,
-            "host {now} is active after the heal, not {}",
-            self.shadow
+            "host {now} is active after the heal, not {}:\n{}",
+            self.shadow,
+            self.why(&now)
         );
         Ok(())
     }
