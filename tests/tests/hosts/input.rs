@@ -143,17 +143,10 @@ impl Unprivileged {
 
 impl Drop for Unprivileged {
     fn drop(&mut self) {
-        let Pair {
-            lab,
-            active,
-            shadow,
-            ..
-        } = &self.0.pair;
+        let Pair { lab, shadow, .. } = &self.0.pair;
         let undo = format!("rm -f {NO_BPF} && systemctl daemon-reload");
-        for host in [active, shadow] {
-            if let Err(error) = lab.run(host, &["sh", "-c", &undo]) {
-                eprintln!("host {host} still refuses eBPF: {error:#}");
-            }
+        if let Err(error) = lab.run(shadow, &["sh", "-c", &undo]) {
+            eprintln!("host {shadow} still refuses eBPF: {error:#}");
         }
     }
 }
